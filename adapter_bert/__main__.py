@@ -1,0 +1,40 @@
+"""The command `adapter-bert`, also `python -m adapter_bert`: one subcommand a job."""
+import argparse
+import os
+
+from adapter_bert.errors import exit_on_input_error
+
+
+@exit_on_input_error
+def main(arguments=None):
+    """Runs the subcommand that `arguments` (the command line when None) names."""
+    parser = argparse.ArgumentParser(prog="adapter-bert", description="Adapters for BERT.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    _add_convert(commands)
+    options = vars(parser.parse_args(arguments))
+    options.pop("run")(**options)
+
+
+def _add_convert(commands):
+    parser = commands.add_parser(
+        "convert", help="a BERT between Hugging Face's form and Google's; a run's full checkpoint",
+        description="Converts a Hugging Face BERT folder to Google's form or back. With "
+                    "--to=full, makes a stock checkpoint of what a run trained and its base.")
+    parser.add_argument("source", metavar="SRC", help="folder, or prefix of a run's checkpoint")
+    parser.add_argument("destination", metavar="DST", help="folder or checkpoint prefix to make")
+    parser.add_argument("--to", choices=("google", "huggingface", "full"),
+                        help="the form of DST; found from what SRC is when left out")
+    parser.add_argument("--base", dest="base_path", metavar="PATH",
+                        help="with --to=full: the base's folder or checkpoint prefix; the one that "
+                             "run.json beside SRC names when left out")
+    parser.set_defaults(run=_convert)
+
+
+def _convert(**options):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings; errors still raise
+    from adapter_bert.convert import convert  # imports TensorFlow, which --help does without
+    print(convert(**options))
+
+
+if __name__ == "__main__":
+    main()

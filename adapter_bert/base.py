@@ -1,0 +1,243 @@
+"""The base: a BERT folder in Google's form, its checkpoint, and the fingerprint of its encoder.
+
+Letters of the shapes: D hidden, F feed-forward, V vocabulary, P positions, S segment types.
+"""
+import contextlib
+import dataclasses
+import hashlib
+import os
+import re
+import shlex
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from adapter_bert.errors import InputError
+
+VOCAB_FILE = "vocab.txt"
+CONFIG_FILE = "bert_config.json"
+CHECKPOINT = "bert_model.ckpt"
+# The variable in a run's checkpoint that says which base it stands on: `fingerprint_as_int64`.
+FINGERPRINT_VARIABLE = "base_fingerprint"
+
+
+@dataclasses.dataclass(frozen=True)
+class BertFiles:
+    """The paths of a BERT in Google's form, named as the flags that they fill."""
+    vocab_file: str
+    bert_config_file: str
+    init_checkpoint: str
+
+
+def locate(bert_dir):
+    """The files of a BERT folder in Google's form.
+
+    Args:
+      bert_dir: folder with vocab.txt, bert_config.json and bert_model.ckpt.*.
+
+    Returns:
+      BertFiles.
+
+    Raises:
+      InputError: there is no such folder, or it lacks a file (or is in Hugging Face's form).
+    """
+    held = list_folder(bert_dir)
+    missing = [name for name in (VOCAB_FILE, CONFIG_FILE, f"{CHECKPOINT}.index")
+               if name not in held]
+    if not any(name.startswith(f"{CHECKPOINT}.data-") for name in held):
+        missing.append(f"{CHECKPOINT}.data-*")
+    if missing:
+        raise InputError(_what_is_missing(bert_dir, missing, held))
+    return BertFiles(*(os.path.join(bert_dir, name)
+                       for name in (VOCAB_FILE, CONFIG_FILE, CHECKPOINT)))
+
+
+def list_folder(folder):
+    """The names in `folder`, sorted; InputError where there is no such folder."""
+    if not tf.io.gfile.isdir(folder):
+        found = "a file, not a folder" if tf.io.gfile.exists(folder) else "no such folder"
+        raise InputError(f"{folder}: {found}; name the folder of a BERT")
+    return sorted(tf.io.gfile.listdir(folder))
+
+
+def some_of(names, limit=10):
+    """The first `limit` of `names` and the count of the others, for a message."""
+    names = list(names)
+    others = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + others
+
+
+def variable_shapes(config):
+    """Names and shapes of the encoder's variables, as Google's BERT names them.
+
+    Args:
+      config: dict with the keys of a bert_config.json.
+
+    Returns:
+      {name: shape tuple} in the order of the graph.
+    """
+    hidden, feed_forward = config["hidden_size"], config["intermediate_size"]
+    embeddings = "bert/embeddings"
+    shapes = {
+        f"{embeddings}/word_embeddings": (config["vocab_size"], hidden),  # [V, D]
+        f"{embeddings}/token_type_embeddings": (config["type_vocab_size"], hidden),  # [S, D]
+        f"{embeddings}/position_embeddings": (config["max_position_embeddings"], hidden),  # [P, D]
+        **_layer_norm(embeddings, hidden)}
+    for layer in range(config["num_hidden_layers"]):
+        scope = f"bert/encoder/layer_{layer}"
+        for projection in ("self/query", "self/key", "self/value", "output/dense"):
+            shapes |= _dense(f"{scope}/attention/{projection}", hidden, hidden)
+        shapes |= _layer_norm(f"{scope}/attention/output", hidden)
+        shapes |= _dense(f"{scope}/intermediate/dense", hidden, feed_forward)
+        shapes |= _dense(f"{scope}/output/dense", feed_forward, hidden)
+        shapes |= _layer_norm(f"{scope}/output", hidden)
+    return shapes | _dense("bert/pooler/dense", hidden, hidden)
+
+
+def _dense(scope, inputs, outputs):
+    return {f"{scope}/kernel": (inputs, outputs), f"{scope}/bias": (outputs,)}
+
+
+def _layer_norm(scope, width):
+    return {f"{scope}/LayerNorm/beta": (width,), f"{scope}/LayerNorm/gamma": (width,)}
+
+
+_ONE_LAYER = frozenset(variable_shapes({
+    "num_hidden_layers": 1, "hidden_size": 1, "intermediate_size": 1, "vocab_size": 1,
+    "type_vocab_size": 1, "max_position_embeddings": 1}))
+
+
+class Checkpoint(Mapping):
+    """The variables of a TensorFlow checkpoint: name -> array, each read when it is asked for.
+
+    Args:
+      prefix: path without `.index` and `.data-*`, such as `bert_model.ckpt`.
+
+    Attributes:
+      prefix: the argument.
+      shapes: {name: shape tuple}.
+
+    Raises:
+      InputError: there is no such checkpoint, or it is damaged (while opening or reading).
+    """
+
+    def __init__(self, prefix):
+        self.prefix = prefix
+        if not tf.io.gfile.glob([f"{prefix}.index", prefix]) or tf.io.gfile.isdir(prefix):
+            raise InputError(f"{prefix}: no checkpoint there; name its path without "
+                             "`.index` and `.data-*`")
+        with _naming_damage(prefix):
+            self._reader = tf.train.NewCheckpointReader(prefix)
+        self.shapes = {name: tuple(shape) for name, shape
+                       in self._reader.get_variable_to_shape_map().items()}
+
+    def __getitem__(self, name):
+        if name not in self.shapes:
+            raise KeyError(name)
+        with _naming_damage(self.prefix):
+            return self._reader.get_tensor(name)
+
+    def __iter__(self):
+        return iter(sorted(self.shapes))
+
+    def __len__(self):
+        return len(self.shapes)
+
+
+@contextlib.contextmanager
+def _naming_damage(prefix):
+    try:
+        yield
+    except (tf.errors.OpError, IndexError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{prefix}: a damaged or incomplete checkpoint ({reason}); "
+                         "fetch or make it again") from error
+
+
+def write_checkpoint(prefix, variables):
+    """Writes `variables` as a V2 checkpoint: `prefix.index` and `prefix.data-00000-of-00001`.
+
+    Args:
+      prefix: path of the checkpoint; its folder exists.
+      variables: {name: array}.
+
+    Raises:
+      InputError: the files cannot be written.
+    """
+    cpu_only = tf.ConfigProto(device_count={"GPU": 0})
+    with tf.Graph().as_default(), tf.Session(config=cpu_only) as session:
+        feed = {tf.placeholder(value.dtype, value.shape): value for value in variables.values()}
+        save = tf.raw_ops.SaveV2(
+            prefix=prefix, tensor_names=list(variables), tensors=list(feed),
+            shape_and_slices=[""] * len(variables))
+        try:
+            session.run(save, feed)
+        except tf.errors.OpError as error:
+            raise InputError(f"{prefix}: cannot be written ({error.message}); "
+                             "make room or name another place") from error
+
+
+def fingerprint(checkpoint):
+    """The fingerprint of the base whose checkpoint has the prefix `checkpoint`.
+
+    Raises:
+      InputError: there is no such checkpoint, it is damaged, or it holds no BERT encoder.
+    """
+    return fingerprint_of(Checkpoint(checkpoint))
+
+
+def fingerprint_of(weights):
+    """Names a base by its encoder: sha256 over name, shape and values of each variable.
+
+    For the encoder's variables (`bert/...` of BERT as published; no adapter, optimizer slot or
+    head) in the order of their names, this is hashed:
+
+        "<name> <shape joined by x>\\n" + the values as float32, little-endian, row by row
+
+    Every value counts: a checkpoint's reader reads whole tensors, so hashing a sample of them
+    would not save much, and would let a changed weight pass.
+
+    Args:
+      weights: mapping of Google's variable names to arrays; each encoder variable is read once.
+
+    Returns:
+      64 hexadecimal digits, the same for a model in Google's and in Hugging Face's form.
+
+    Raises:
+      InputError: `weights` holds no BERT encoder.
+    """
+    names = sorted(filter(is_encoder_variable, weights))
+    if not names:
+        raise InputError(f"{getattr(weights, 'prefix', 'weights')}: holds no BERT encoder; its "
+                         f"variables are {some_of(weights) or 'none'}")
+    digest = hashlib.sha256()
+    for name in names:
+        values = np.ascontiguousarray(weights[name], dtype="<f4")
+        digest.update(f"{name} {'x'.join(map(str, values.shape))}\n".encode())
+        digest.update(values)
+    return digest.hexdigest()
+
+
+def is_encoder_variable(name):
+    """Whether `name` is a variable of BERT's encoder as published (not an adapter or a slot)."""
+    return re.sub(r"/layer_\d+/", "/layer_0/", name) in _ONE_LAYER
+
+
+def fingerprint_as_int64(hex_digits):
+    """A fingerprint as a checkpoint holds it: int64 [4], big-endian words of the sha256."""
+    return np.frombuffer(bytes.fromhex(hex_digits), ">i8").astype(np.int64)
+
+
+def fingerprint_from_int64(words):
+    """The 64 hexadecimal digits that `fingerprint_as_int64` made into int64 [4]."""
+    return np.asarray(words).astype(">i8").tobytes().hex()
+
+
+def _what_is_missing(bert_dir, missing, held):
+    if {"config.json", "model.safetensors"} <= set(held):
+        folder = os.path.normpath(bert_dir)
+        return (f"{bert_dir}: a BERT in Hugging Face's form; convert it first: adapter-bert "
+                f"convert {shlex.quote(folder)} {shlex.quote(folder + '-google')}")
+    return (f"{bert_dir}: lacks {', '.join(missing)}; it holds {some_of(held) or 'nothing'}. "
+            "Name the folder of an unpacked BERT")

@@ -1,0 +1,216 @@
+"""`adapter-bert convert`: BERT folders from one form to the other, and whole checkpoints of runs.
+
+What is made stands whole or not at all, with a record (convert.json) of what it was made from; the
+same command again finds it and does nothing.
+"""
+import contextlib
+import glob
+import hashlib
+import os
+import shutil
+
+import safetensors
+
+from adapter_bert import base, files, forms
+from adapter_bert.errors import InputError
+
+RECORD = "convert.json"
+
+# What DST becomes -> how SRC is read, how DST is written, and SRC's files that count.
+_CONVERSIONS = {
+    "google": (forms.read_hugging_face, forms.write_google,
+               ("config.json", "model.safetensors", "vocab.txt", "tokenizer*.json")),
+    "huggingface": (forms.read_google, forms.write_hugging_face,
+                    (base.CONFIG_FILE, base.VOCAB_FILE, f"{base.CHECKPOINT}.index",
+                     f"{base.CHECKPOINT}.data-*", "tokenizer*.json")),
+}
+
+def convert(source, destination, to=None, base_path=None):
+    """Converts `source` into `destination`, whole or not at all.
+
+    Args:
+      source: a folder in Hugging Face's or Google's form, or the prefix of a run's checkpoint.
+      destination: folder to make, or for "full" the prefix of the checkpoint to make.
+      to: "google", "huggingface" or "full"; found from what `source` is when None.
+      base_path: for "full", the base's folder or checkpoint prefix; when None, the one that
+        run.json beside `source` names.
+
+    Returns:
+      One line that says what was made, or that `destination` is already this conversion's result.
+
+    Raises:
+      InputError: `source` is no BERT, or `destination` holds something else.
+    """
+    to = to or _target_form(source)
+    if base_path and to != "full":
+        raise InputError(f"--base belongs to --to=full, and this is --to={to}; leave it out")
+    try:
+        if to == "full":
+            return _convert_run(source, destination, base_path)
+        return _convert_folder(source, destination, to)
+    except (OSError, safetensors.SafetensorError) as error:
+        path = getattr(error, "filename", None) or destination
+        raise InputError(f"{path}: cannot be read or written ({error}); "
+                         "look at its permissions and at the room on the disk") from error
+
+
+def _target_form(source):
+    if not os.path.isdir(source):
+        if os.path.exists(f"{source}.index"):
+            return "full"
+        raise InputError(f"{source}: neither a folder nor the prefix of a checkpoint")
+    held = base.list_folder(source)
+    targets = [to for to, mark in (("google", "config.json"), ("huggingface", base.CONFIG_FILE))
+               if mark in held]
+    if not targets:
+        raise InputError(f"{source}: no BERT folder: neither config.json nor {base.CONFIG_FILE} "
+                         f"is among {base.some_of(held) or 'its files (it is empty)'}")
+    if len(targets) == 2:
+        raise InputError(f"{source}: holds both config.json and {base.CONFIG_FILE}; choose with "
+                         "--to=google or --to=huggingface")
+    return targets[0]
+
+
+def _convert_folder(source, destination, to):
+    read, write, source_files = _CONVERSIONS[to]
+    record = {"to": to, "source": _digests(source, source_files)}
+    record_path = os.path.join(destination, RECORD)
+    if _is_done(record_path, record):
+        return f"{destination}: already made from {source}; nothing to do"
+    if os.path.exists(destination) and (
+            not os.path.isdir(destination) or os.listdir(destination)):
+        raise InputError(f"{destination}: exists and was not made by this conversion; "
+                         "name another folder or remove it")
+    bert = read(source)
+    record["fingerprint"] = base.fingerprint_of(bert.weights)
+    with _folder_beside(destination) as folder:
+        write(bert, folder)
+        files.write_json(os.path.join(folder, RECORD), record | {"files": _digests(folder)})
+        _sync(folder)
+        os.rename(folder, destination)
+    return (f"{destination}: {to} form of {source}, {bert.config['num_hidden_layers']} layers, "
+            f"{sum(value.size for value in bert.weights.values()):,} parameters, "
+            f"do_lower_case={str(bert.do_lower_case).lower()}, fingerprint {record['fingerprint']}")
+
+
+def _is_done(record_path, record):
+    """Whether the record at `record_path` is of this conversion and its files are as written."""
+    if not os.path.exists(record_path):
+        return False
+    found = forms.read_object(record_path)
+    if any(found.get(key) != value for key, value in record.items()):
+        return False
+    now = _digests(os.path.dirname(record_path), map(glob.escape, found["files"]))
+    changed = [name for name, digest in found["files"].items() if now.get(name) != digest]
+    if changed:
+        raise InputError(f"{record_path}: tells of this conversion, but {base.some_of(changed)} "
+                         "changed since; remove what it made and convert again")
+    return True
+
+
+def _digests(folder, patterns=("*",)):
+    """{name: sha256} of the files of `folder` that match one of the patterns."""
+    paths = {path for pattern in patterns
+             for path in glob.glob(os.path.join(glob.escape(folder), pattern))}
+    return {os.path.basename(path): sha256_of_file(path) for path in sorted(paths)}
+
+
+def sha256_of_file(path):
+    """The sha256 of a file's bytes, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _folder_beside(path):
+    """A new folder beside `path` to build in; removed at the end if it is still there."""
+    parent, name = os.path.split(os.path.abspath(path))
+    files.make_folder(parent)
+    folder = os.path.join(parent, f".{name}.{os.getpid()}.part")
+    shutil.rmtree(folder, ignore_errors=True)  # left by a killed process that had this number
+    try:
+        os.mkdir(folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync(folder):
+    for name in os.listdir(folder):
+        with open(os.path.join(folder, name), "rb") as file:
+            os.fsync(file.fileno())
+
+
+def _convert_run(checkpoint, destination, base_path):
+    """Writes base and trained variables as one checkpoint: `convert` with to="full"."""
+    trained = base.Checkpoint(checkpoint)
+    if base.FINGERPRINT_VARIABLE not in trained:
+        raise InputError(f"{checkpoint}: holds no {base.FINGERPRINT_VARIABLE}; it is not what a "
+                         "run trained on a base, or it is a full checkpoint already")
+    original = base.Checkpoint(_base_of_run(checkpoint, base_path))
+    record = {"to": "full", "fingerprint": _check_base(trained, original),
+              "base_index": sha256_of_file(f"{original.prefix}.index"),  # holds every checksum
+              "source": _digests(os.path.dirname(checkpoint), _patterns_of(checkpoint))}
+    if _is_done(f"{destination}.{RECORD}", record):
+        return f"{destination}: already made from {checkpoint}; nothing to do"
+    if os.path.exists(f"{destination}.index"):
+        raise InputError(f"{destination}: a checkpoint of this name exists and was not made by "
+                         "this conversion; choose another name or remove it")
+    variables = _merged(original, trained)
+    _write_prefix(destination, variables, record)
+    return (f"{destination}: {len(variables)} variables, those of {checkpoint} in the place of "
+            f"those of {original.prefix}")
+
+
+def _patterns_of(prefix):
+    name = glob.escape(os.path.basename(prefix))
+    return f"{name}.index", f"{name}.data-*"
+
+
+def _base_of_run(checkpoint, base_path):
+    """The base's checkpoint prefix: what `base_path` says or, without it, the run's run.json."""
+    if base_path:
+        is_folder = os.path.isdir(base_path)
+        return base.locate(base_path).init_checkpoint if is_folder else base_path
+    run_file = os.path.join(os.path.dirname(checkpoint), "run.json")
+    run = forms.read_object(run_file) if os.path.exists(run_file) else {}
+    prefix = run.get("base", {}).get("init_checkpoint")
+    if not prefix:
+        raise InputError(f"{checkpoint}: no run.json beside it names its base; "
+                         "say where the base is with --base=FOLDER")
+    if not os.path.exists(f"{prefix}.index"):
+        raise InputError(f"{prefix}: the base that {run_file} names is not there; "
+                         "say where it is with --base=FOLDER")
+    return prefix
+
+
+def _check_base(trained, original):
+    """The base's fingerprint; InputError where it is not the one that was trained on."""
+    wanted = base.fingerprint_from_int64(trained[base.FINGERPRINT_VARIABLE])
+    found = base.fingerprint_of(original)
+    if found != wanted:
+        raise InputError(f"{original.prefix}: another base (fingerprint {found}) than the one of "
+                         f"{trained.prefix} (fingerprint {wanted}); give that one with --base")
+    return found
+
+
+def _merged(original, trained):
+    """Every variable of the base, the trained ones in their place and added, and the step."""
+    names = [*forms.without_training_state(trained), *{"global_step"}.intersection(trained)]
+    names.remove(base.FINGERPRINT_VARIABLE)
+    return ({name: original[name] for name in forms.without_training_state(original)}
+            | {name: trained[name] for name in names})
+
+
+def _write_prefix(destination, variables, record):
+    parent, name = os.path.split(destination)
+    with _folder_beside(destination) as folder:
+        base.write_checkpoint(os.path.join(folder, name), variables)
+        files.write_json(os.path.join(folder, f"{name}.{RECORD}"),
+                         record | {"files": _digests(folder)})
+        _sync(folder)
+        for part in sorted(os.listdir(folder), key=lambda part: part.endswith(".index")):
+            os.replace(os.path.join(folder, part), os.path.join(parent, part))  # the index last

@@ -1,0 +1,75 @@
+"""Whole files or none: everything that is written goes beside its place first and is then renamed."""
+import contextlib
+import json
+import os
+import tempfile
+
+from adapter_bert.errors import InputError
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """A temporary path beside `path`; it takes the place of `path` when the block ends well.
+
+    The folder is made where it is missing. A block that raises leaves `path` as it was.
+
+    Raises:
+      InputError: the folder cannot be made or written.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    make_folder(folder)
+    handle, temporary = tempfile.mkstemp(
+        dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".part")
+    os.close(handle)
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+
+
+def make_folder(folder):
+    """Makes `folder` where it is missing and checks that files can be written in it."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); "
+                         "name a folder that can") from error
+
+
+def write_text(path, text):
+    """Writes `text` as UTF-8, whole or not at all."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
+def write_json(path, value):
+    """Writes `value` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path):
+    """The value in a JSON file.
+
+    Raises:
+      InputError: the file is missing or is not JSON.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from error
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,31 @@
+"""Command-line flags made from the fields of a settings dataclass, so that a default stands once."""
+import dataclasses
+import types
+import typing
+
+from absl import flags
+
+_DEFINE = {str: flags.DEFINE_string, bool: flags.DEFINE_bool, int: flags.DEFINE_integer,
+           float: flags.DEFINE_float}
+
+
+def setting(default, text):
+    """A dataclass field with its default and the help text of its flag."""
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+def define(settings_class):
+    """Defines a flag for every field; the type `X | None` is a flag without a value at first."""
+    hints = typing.get_type_hints(settings_class)
+    for field in dataclasses.fields(settings_class):
+        hint = hints[field.name]
+        if isinstance(hint, types.UnionType):
+            hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+        _DEFINE[hint](field.name, field.default, field.metadata["help"])
+
+
+def read(settings_class):
+    """The settings that the parsed flags give, and the names of the flags that were given."""
+    names = [field.name for field in dataclasses.fields(settings_class)]
+    given = frozenset(name for name in names if flags.FLAGS[name].present)
+    return settings_class(**{name: flags.FLAGS[name].value for name in names}), given

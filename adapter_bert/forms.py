@@ -1,0 +1,359 @@
+"""The two forms of a BERT folder, read into memory and written.
+
+    Hugging Face                                   Google
+    config.json                                    bert_config.json
+    vocab.txt, or tokenizer.json                   vocab.txt
+    tokenizer_config.json                          tokenizer_config.json, for do_lower_case
+    model.safetensors                              bert_model.ckpt.*
+      encoder.layer.3.output.dense.weight [D, F]     bert/encoder/layer_3/output/dense/kernel [F, D]
+      embeddings.LayerNorm.weight [D]                bert/embeddings/LayerNorm/gamma [D]
+
+Numbers are carried over bit by bit; half precision is widened to float32.
+Letters of the shapes: D hidden, F feed-forward, V vocabulary.
+"""
+import contextlib
+import dataclasses
+import os
+import re
+import shutil
+
+import numpy as np
+import safetensors
+from safetensors.numpy import save_file
+
+from adapter_bert import base, files
+from adapter_bert.errors import InputError
+
+_SIZES = ("hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads",
+          "num_hidden_layers", "type_vocab_size", "vocab_size")
+_KEYS = ("attention_probs_dropout_prob", "hidden_act", "hidden_dropout_prob", "initializer_range",
+         *_SIZES)
+# What Google's BERT always is, and a Hugging Face config may say otherwise.
+_FIXED = {"model_type": "bert", "position_embedding_type": "absolute", "layer_norm_eps": 1e-12,
+          "is_decoder": False, "add_cross_attention": False}
+# Hugging Face's "gelu" is x * Phi(x) by erf; Google's "gelu" is the tanh form.
+_ACTIVATION_TO_GOOGLE = {"gelu": "gelu_erf", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu",
+                         "relu": "relu", "tanh": "tanh", "linear": "linear"}
+_ACTIVATION_TO_HUGGING_FACE = {"gelu_erf": "gelu", "gelu": "gelu_new", "relu": "relu",
+                               "tanh": "tanh", "linear": "linear"}
+_LEAF_TO_HUGGING_FACE = {"kernel": "weight", "gamma": "weight", "beta": "bias",
+                         "output_weights": "weight", "output_bias": "bias"}
+# Copies in a Hugging Face file -> the tensor that they must equal.
+_TIED = {"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
+         "cls.predictions.decoder.bias": "cls.predictions.bias"}
+_OF_TRAINING = re.compile(r".*/adam_[mv]|global_step")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bert:
+    """A BERT in memory, whichever form it came from.
+
+    Attributes:
+      config: dict with the keys of a bert_config.json.
+      vocabulary: bytes of a vocab.txt.
+      do_lower_case: whether its texts are put in lower case.
+      weights: {Google's variable name: float32 array}.
+    """
+    config: dict
+    vocabulary: bytes
+    do_lower_case: bool
+    weights: dict
+
+
+def read_hugging_face(folder):
+    """The BERT of a Hugging Face folder.
+
+    Args:
+      folder: path with config.json, model.safetensors, and vocab.txt or tokenizer.json. Tensor
+        names may begin with `bert.`; the heads of pre-training come along where they are there.
+
+    Returns:
+      Bert.
+
+    Raises:
+      InputError: a file is missing or damaged, the model is no plain BERT, or names or shapes of
+        its tensors do not fit its config.
+    """
+    held = base.list_folder(folder)
+    path = os.path.join(folder, "config.json")
+    config = _config_from_hugging_face(read_object(path), path)
+    weights = _read_safetensors(_weights_path(folder, held), config)
+    vocabulary = _read_vocabulary(folder, held)
+    _check_vocabulary(folder, vocabulary, config)
+    return Bert(config, vocabulary, _do_lower_case(folder, held, vocabulary), weights)
+
+
+def write_hugging_face(bert, folder):
+    """Writes `bert` into `folder` in Hugging Face's form, named as `transformers` names its class.
+
+    Tensor names begin with `bert.` where a head of pre-training stands beside the encoder.
+    """
+    heads = [name for name in bert.weights if name.startswith("cls/")]
+    config, weights = (os.path.join(folder, name) for name in ("config.json", "model.safetensors"))
+    files.write_json(config, {
+        "architectures": [_architecture(heads)], **_FIXED,
+        **{key: bert.config[key] for key in _KEYS},
+        "hidden_act": _ACTIVATION_TO_HUGGING_FACE[bert.config["hidden_act"]]})
+    _write_safetensors(bert.weights, weights, prefix="bert." if heads else "")
+    shutil.copymode(config, weights)  # save_file lets nobody but the owner read
+    _write_tokenizer(bert, folder)
+
+
+def read_google(folder):
+    """The BERT of a folder in Google's form; optimizer slots and the step are left out.
+
+    Raises:
+      InputError: a file is missing or damaged, or names or shapes of the checkpoint's variables do
+        not fit bert_config.json.
+    """
+    paths = base.locate(folder)
+    config = read_object(paths.bert_config_file)
+    _check_config(config, paths.bert_config_file, _ACTIVATION_TO_HUGGING_FACE)
+    checkpoint = base.Checkpoint(paths.init_checkpoint)
+    shapes = {name: checkpoint.shapes[name] for name in without_training_state(checkpoint)}
+    expected = _shapes_with_heads(config, shapes.__contains__)
+    _check_shapes(checkpoint.prefix, shapes, expected)
+    vocabulary = _read_bytes(paths.vocab_file)
+    _check_vocabulary(folder, vocabulary, config)
+    return Bert(config, vocabulary,
+                _do_lower_case(folder, base.list_folder(folder), vocabulary),
+                {name: checkpoint[name].astype(np.float32, copy=False) for name in expected})
+
+
+def write_google(bert, folder):
+    """Writes `bert` into `folder` in Google's form."""
+    files.write_json(os.path.join(folder, base.CONFIG_FILE), bert.config)
+    base.write_checkpoint(os.path.join(folder, base.CHECKPOINT), bert.weights)
+    _write_tokenizer(bert, folder)
+
+
+def _write_tokenizer(bert, folder):
+    with open(os.path.join(folder, base.VOCAB_FILE), "wb") as file:
+        file.write(bert.vocabulary)
+    files.write_json(os.path.join(folder, "tokenizer_config.json"),
+                     {"do_lower_case": bert.do_lower_case})
+
+
+def hugging_face_name(name):
+    """Hugging Face's name, without its optional prefix `bert.`, of Google's variable `name`.
+
+    bert/encoder/layer_3/output/dense/kernel -> encoder.layer.3.output.dense.weight
+    """
+    *scopes, leaf = re.sub(r"/layer_(\d+)/", r"/layer/\1/", name).removeprefix("bert/").split("/")
+    if leaf.endswith("_embeddings"):
+        return ".".join([*scopes, leaf, "weight"])
+    return ".".join([*scopes, _LEAF_TO_HUGGING_FACE.get(leaf, leaf)])
+
+
+def without_training_state(variables):
+    """The names of `variables` without optimizer slots and the step."""
+    return [name for name in variables if not _OF_TRAINING.fullmatch(name)]
+
+
+def read_object(path):
+    """The dict in a JSON file; InputError where the file is missing or holds something else."""
+    value = files.read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: holds no JSON object, as files of that name do")
+    return value
+
+
+def _config_from_hugging_face(config, path):
+    for key, fixed in _FIXED.items():
+        if config.get(key, fixed) != fixed:
+            raise InputError(f"{path}: {key} is {config[key]!r}; a BERT of Google's form always "
+                             f"has {fixed!r}, so this model cannot be converted")
+    _check_config(config, path, _ACTIVATION_TO_GOOGLE)
+    return {key: config[key] for key in _KEYS} | {
+        "hidden_act": _ACTIVATION_TO_GOOGLE[config["hidden_act"]]}
+
+
+def _check_config(config, path, activations):
+    """Raises where a key is missing, a size is no size, or the activation is not known."""
+    missing = [key for key in _KEYS if key not in config]
+    if missing:
+        raise InputError(f"{path}: lacks {', '.join(missing)}; give the config of a BERT")
+    for key in _SIZES:
+        if type(config[key]) is not int or config[key] < 1:
+            raise InputError(f"{path}: {key} is {config[key]!r}, not a positive whole number")
+    if config["hidden_size"] % config["num_attention_heads"]:
+        raise InputError(f"{path}: hidden_size {config['hidden_size']} is no multiple of "
+                         f"num_attention_heads {config['num_attention_heads']}")
+    if config["hidden_act"] not in activations:
+        raise InputError(f"{path}: hidden_act is {config['hidden_act']!r}; "
+                         f"known here: {', '.join(activations)}")
+
+
+def _shapes_with_heads(config, is_there):
+    """Shapes of the encoder and of each pre-training head of which a variable is there."""
+    hidden = config["hidden_size"]
+    transform = "cls/predictions/transform"
+    masked_lm = {
+        f"{transform}/dense/kernel": (hidden, hidden), f"{transform}/dense/bias": (hidden,),
+        f"{transform}/LayerNorm/gamma": (hidden,), f"{transform}/LayerNorm/beta": (hidden,),
+        "cls/predictions/output_bias": (config["vocab_size"],)}  # [V]
+    next_sentence = {"cls/seq_relationship/output_weights": (2, hidden),
+                     "cls/seq_relationship/output_bias": (2,)}
+    shapes = base.variable_shapes(config)
+    for head in (masked_lm, next_sentence):
+        if any(map(is_there, head)):
+            shapes |= head
+    return shapes
+
+
+def _check_shapes(where, found, expected):
+    """Raises with the names that do not fit, unless `found` is `expected`."""
+    misfits = [f"{name} is missing" for name in expected if name not in found]
+    misfits += [f"{name} has shape {list(shape)}, not {list(expected[name])}"
+                for name, shape in found.items() if shape != expected.get(name, shape)]
+    misfits += [f"{name} is unknown" for name in found if name not in expected]
+    if misfits:
+        raise InputError(f"{where}: not the BERT that its config describes; {len(misfits)} names "
+                         f"do not fit: {base.some_of(misfits)}")
+
+
+def _weights_path(folder, held):
+    if "model.safetensors" in held:
+        return os.path.join(folder, "model.safetensors")
+    if "pytorch_model.bin" in held:
+        raise InputError(f"{folder}: its weights are pytorch_model.bin, a pickle, which can run "
+                         "code and is not read here; save them as model.safetensors first")
+    raise InputError(f"{folder}: lacks model.safetensors (one file); "
+                     f"it holds {base.some_of(held)}")
+
+
+def _read_safetensors(path, config):
+    """{Google's name: float32 array} of a Hugging Face weights file, checked name by name."""
+    with _open_safetensors(path) as file:
+        keys = _plain_keys(path, file)
+        expected = _shapes_with_heads(config, lambda name: hugging_face_name(name) in keys)
+        _check_shapes(path, {plain: tuple(file.get_slice(key).get_shape())
+                             for plain, key in keys.items()},
+                      {hugging_face_name(name): _swapped(name, shape)
+                       for name, shape in expected.items()})
+        return {name: _read_tensor(path, file, keys[hugging_face_name(name)], name)
+                for name in expected}
+
+
+def _write_safetensors(weights, path, prefix):
+    tensors = {}
+    for name, value in weights.items():
+        scope = prefix if name.startswith("bert/") else ""
+        axes = _swapped(name, range(value.ndim))
+        tensors[scope + hugging_face_name(name)] = np.ascontiguousarray(value.transpose(axes))
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+@contextlib.contextmanager
+def _open_safetensors(path):
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            yield file
+    except safetensors.SafetensorError as error:
+        raise InputError(f"{path}: damaged or no safetensors file ({error}); "
+                         "fetch it again") from error
+
+
+def _plain_keys(path, file):
+    """{name as `hugging_face_name` spells it: name in the file}, without copies and buffers."""
+    keys = {}
+    for key in file.keys():  # noqa: SIM118 (a safetensors file is no dict)
+        *scopes, leaf = key.removeprefix("bert.").split(".")
+        plain = ".".join([*scopes, _LEAF_TO_HUGGING_FACE.get(leaf, leaf)])  # old files say gamma
+        if keys.setdefault(plain, key) != key:
+            raise InputError(f"{path}: {key} and {keys[plain]} are two tensors for one variable")
+    keys.pop("embeddings.position_ids", None)
+    for copy, owner in _TIED.items():
+        if copy in keys and owner in keys:
+            _check_tied(path, file, keys.pop(copy), keys[owner])
+    return keys
+
+
+def _check_tied(path, file, copy, owner):
+    if file.get_tensor(copy).tobytes() != file.get_tensor(owner).tobytes():
+        raise InputError(f"{path}: {copy} differs from {owner}; BERT ties the two, so this model "
+                         "cannot be converted")
+
+
+def _read_tensor(path, file, key, name):
+    dtype = file.get_slice(key).get_dtype()
+    if dtype not in ("F32", "F16", "BF16"):
+        raise InputError(f"{path}: {key} is {dtype}; weights of F32, F16 or BF16 are expected")
+    value = file.get_tensor(key).astype(np.float32, copy=False)
+    return value.transpose(_swapped(name, range(value.ndim)))
+
+
+def _swapped(name, shape):
+    """`shape` as the other form has it: the two axes of a kernel trade places."""
+    return shape[::-1] if name.endswith("/kernel") else shape
+
+
+def _architecture(heads):
+    """The class of `transformers` that has exactly these variables beside the encoder."""
+    has_masked_lm = "cls/predictions/output_bias" in heads
+    has_next_sentence = "cls/seq_relationship/output_bias" in heads
+    return {(False, False): "BertModel", (True, False): "BertForMaskedLM",
+            (False, True): "BertForNextSentencePrediction",
+            (True, True): "BertForPreTraining"}[has_masked_lm, has_next_sentence]
+
+
+def _read_vocabulary(folder, held):
+    for name, read in ((base.VOCAB_FILE, _read_bytes),
+                       ("tokenizer.json", _vocabulary_of_tokenizer)):
+        if name in held:
+            return read(os.path.join(folder, name))
+    raise InputError(f"{folder}: holds neither {base.VOCAB_FILE} nor tokenizer.json; "
+                     "add the model's vocabulary")
+
+
+def _read_bytes(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _vocabulary_of_tokenizer(path):
+    """The bytes of a vocab.txt with the tokens of a WordPiece tokenizer.json, by their ids."""
+    tokenizer = read_object(path)
+    model = tokenizer.get("model", {})
+    if model.get("type") != "WordPiece" or model.get("continuing_subword_prefix") != "##":
+        raise InputError(f"{path}: a {model.get('type')} tokenizer; BERT's is WordPiece with ##")
+    added = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", ())}
+    ids = model["vocab"] | added
+    tokens = sorted(ids, key=ids.get)
+    if [ids[token] for token in tokens] != list(range(len(tokens))):
+        raise InputError(f"{path}: its ids are not 0 to {len(tokens) - 1}, one a token")
+    return "".join(f"{token}\n" for token in tokens).encode()
+
+
+def _check_vocabulary(folder, vocabulary, config):
+    count = len(vocabulary.splitlines())
+    if count != config["vocab_size"]:
+        raise InputError(f"{folder}: its vocabulary has {count} tokens, its config says vocab_size "
+                         f"{config['vocab_size']}; give the two of one model")
+
+
+def _do_lower_case(folder, held, vocabulary):
+    """What the tokenizer's settings say or, without them, whether the vocabulary has capitals."""
+    settings = {}
+    for name, read in (("tokenizer.json", _normalizer_settings),
+                       ("tokenizer_config.json", read_object)):
+        if name in held:
+            settings |= read(os.path.join(folder, name))
+    lower = settings.get("do_lower_case")
+    if lower is None:
+        lower = not re.search(rb"^(?!\[).*[A-Z]", vocabulary, re.MULTILINE)
+    if settings.get("strip_accents") not in (None, lower):
+        raise InputError(f"{folder}: its tokenizer has do_lower_case={lower} but strip_accents="
+                         f"{settings['strip_accents']}; Google's form always has the two equal")
+    if not settings.get("tokenize_chinese_chars", True):
+        raise InputError(f"{folder}: its tokenizer has tokenize_chinese_chars=False, and Google's "
+                         "form always parts Chinese characters")
+    return lower
+
+
+def _normalizer_settings(path):
+    """A BertNormalizer's settings in tokenizer.json, under the names of tokenizer_config.json."""
+    normalizer = read_object(path).get("normalizer") or {}
+    names = {"lowercase": "do_lower_case", "strip_accents": "strip_accents",
+             "handle_chinese_chars": "tokenize_chinese_chars"}
+    return {name: normalizer[key] for key, name in names.items() if key in normalizer}

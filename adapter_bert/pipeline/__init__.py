@@ -1,0 +1,1 @@
+"""Text to batches: word-piece ids, TFRecord files, batches of similar length."""

@@ -1,0 +1,107 @@
+"""The tasks of GLUE, one row each (Wang et al. 2019, as gluebenchmark.com hands the files out)."""
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from adapter_bert.errors import InputError
+
+
+class Columns(NamedTuple):
+    """Where a row holds what: a number from 0 (-1 is the last column) or a name of the header."""
+    text_a: int | str
+    text_b: int | str | None = None
+    label: int | str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is learned: where its files hold texts and labels, and how it is scored.
+
+    A split is called "train", "dev" or "test"; a second one of a kind carries a suffix, "dev_mm".
+
+    Attributes:
+      name: as GLUE spells it.
+      columns: of the splits with labels (train, dev).
+      test_columns: of the splits without (test).
+      labels: names of the classes in the order of their ids; () for regression; None where they
+        are yet to be found in train.
+      metrics: names in metrics.METRICS; the best checkpoint is kept by the first.
+      headerless: splits whose file begins with a row, not with the names of the columns.
+      score_range: lowest and highest score of a regression, None where there is no bound.
+      files: file name of each split; one without extension stands for .tsv or .csv.
+      submissions: name of the file of predictions of each test split, `name`.tsv unless given.
+    """
+    name: str
+    columns: Columns
+    test_columns: Columns
+    labels: tuple[str, ...] | None
+    metrics: tuple[str, ...]
+    headerless: tuple[str, ...] = ()
+    score_range: tuple[float, float] | None = None
+    files: Mapping[str, str] = dataclasses.field(default_factory=lambda: {
+        "train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"})
+    submissions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def kind(self):
+        """'regression' where the label is a number, else 'classification'."""
+        return "regression" if self.labels == () else "classification"
+
+
+_NO_YES = ("0", "1")
+_ENTAILED_OR_NOT = ("entailment", "not_entailment")
+_NLI = ("contradiction", "entailment", "neutral")
+
+_ROWS = (
+    Task("CoLA", Columns(3, None, 1), Columns(1), _NO_YES, ("matthews",),
+         headerless=("train", "dev")),
+    Task("SST-2", Columns(0, None, 1), Columns(1), _NO_YES, ("accuracy",)),
+    Task("MRPC", Columns(3, 4, 0), Columns(3, 4), _NO_YES, ("accuracy", "f1")),
+    Task("STS-B", Columns(7, 8, 9), Columns(7, 8), (), ("pearson", "spearman"),
+         score_range=(0.0, 5.0)),
+    Task("QQP", Columns(3, 4, 5), Columns(1, 2), _NO_YES, ("accuracy", "f1")),
+    Task("MNLI", Columns(8, 9, -1), Columns(8, 9), _NLI, ("accuracy",),
+         files={"train": "train.tsv",
+                "dev": "dev_matched.tsv", "dev_mm": "dev_mismatched.tsv",
+                "test": "test_matched.tsv", "test_mm": "test_mismatched.tsv"},
+         submissions={"test": "MNLI-m.tsv", "test_mm": "MNLI-mm.tsv"}),
+    Task("QNLI", Columns(1, 2, 3), Columns(1, 2), _ENTAILED_OR_NOT, ("accuracy",)),
+    Task("RTE", Columns(1, 2, 3), Columns(1, 2), _ENTAILED_OR_NOT, ("accuracy",)),
+    Task("WNLI", Columns(1, 2, 3), Columns(1, 2), _NO_YES, ("accuracy",)),
+    # Diagnostic sentences without published labels, predicted with a model trained on MNLI.
+    Task("AX", Columns(1, 2), Columns(1, 2), _NLI, ("matthews",),
+         files={"test": "diagnostic.tsv"}),
+)
+
+TASKS = {task.name: task for task in _ROWS}
+
+
+def get_task(name):
+    """The task of that name, whatever its case and hyphens: "SST-2", "sst2", "sst-2".
+
+    Raises:
+      InputError: there is none; the message lists those there are.
+    """
+    for task in TASKS.values():
+        if _plain(task.name) == _plain(name):
+            return task
+    raise InputError(f"unknown task {name!r}; known: {', '.join(TASKS)}")
+
+
+def splits(task, kind):
+    """The splits of a kind and what tells them apart in the name of a metric.
+
+    Args:
+      task: Task.
+      kind: "train", "dev" or "test".
+
+    Returns:
+      list of (split, suffix): [("dev", "")], for MNLI [("dev", ""), ("dev_mm", "_mm")], and
+      [] where the task has no such split.
+    """
+    return [(split, split.removeprefix(kind)) for split in task.files
+            if split.split("_")[0] == kind]
+
+
+def _plain(name):
+    return name.lower().replace("-", "").replace("_", "")

@@ -1,0 +1,193 @@
+"""Where the first values of variables come from, strictly, and which base a checkpoint belongs to."""
+import os
+import re
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+import adapter_layers
+from adapter_bert import base, files
+from adapter_bert.errors import InputError
+
+FINGERPRINT = "base_fingerprint"
+# What checkpoints hold that no model here reads.
+UNREAD = re.compile(rf"/adam_[mv]$|^global_step$|^{FINGERPRINT}$|^cls/")
+# What training may make anew, whole groups at a time; the rest must come from a checkpoint.
+FRESH = re.compile(r"/adapters/|^(?!bert/)")
+
+
+class Start(NamedTuple):
+    """Where first values come from.
+
+    task: prefix of a checkpoint that holds only what trained, or None; it goes before the base.
+    base: prefix of a checkpoint that holds a whole BERT.
+    fingerprint: hex sha256 of the base's encoder, see base.fingerprint.
+    """
+
+    task: str | None
+    base: str
+    fingerprint: str
+
+    @property
+    def prefixes(self):
+        """The checkpoints in the order in which a variable is looked for."""
+        return [prefix for prefix in (self.task, self.base) if prefix]
+
+
+def find_start(init_checkpoint, config, base_checkpoint=None):
+    """The start that `init_checkpoint` stands for.
+
+    Args:
+      init_checkpoint: prefix of a whole BERT, with adapters and head or without, or of an adapter
+        run's checkpoint, which holds only what trained.
+      config: dict of a bert_config.json.
+      base_checkpoint: prefix of the base of such a run; where None, what the run wrote down.
+
+    Raises:
+      InputError: variables are missing or of another shape, or the base is missing or another.
+    """
+    shapes = base.Checkpoint(init_checkpoint).shapes
+    if FINGERPRINT not in shapes or not base.variable_shapes(config).keys() - shapes.keys():
+        check_encoder(init_checkpoint, config)
+        return Start(None, init_checkpoint, base.fingerprint(init_checkpoint))
+    recorded = recorded_base(init_checkpoint)
+    base_checkpoint = base_checkpoint or recorded
+    if not base_checkpoint or not os.path.exists(base_checkpoint + ".index"):
+        raise InputError(
+            f"{init_checkpoint}: holds only what was trained, and its base is not at "
+            f"{base_checkpoint or 'a known place'}; name the base's folder with --bert_dir")
+    check_encoder(base_checkpoint, config)
+    start = Start(init_checkpoint, base_checkpoint, base.fingerprint(base_checkpoint))
+    check_base(init_checkpoint, start.fingerprint, base_checkpoint)
+    return start
+
+
+def check_encoder(prefix, config):
+    """InputError where a checkpoint lacks encoder variables of a config, or has other shapes."""
+    found = base.Checkpoint(prefix).shapes
+    wrong = [f"{name} {list(shape)}: {list(found[name]) if name in found else 'missing'}"
+             for name, shape in base.variable_shapes(config).items() if found.get(name) != shape]
+    extra = sorted(name for name in found.keys() - base.variable_shapes(config).keys()
+                   if name.startswith("bert/") and not UNREAD.search(name)
+                   and not FRESH.search(name))
+    wrong += [f"{name} {list(found[name])}: not in this BERT" for name in extra]
+    if wrong:
+        raise InputError(f"{prefix}: does not fit bert_config.json: {base.some_of(wrong)}; "
+                         "give the checkpoint and the config of one model")
+
+
+def check_base(prefix, fingerprint, base_prefix):
+    """InputError where the checkpoint of a run was trained on another base."""
+    checkpoint = base.Checkpoint(prefix)
+    if FINGERPRINT in checkpoint.shapes and (
+            checkpoint[FINGERPRINT] != base.fingerprint_as_int64(fingerprint)).any():
+        raise InputError(f"{prefix}: was trained on another base than {base_prefix}; "
+                         "give the base that it was trained on")
+
+
+def recorded_run(prefix):
+    """The run.json of the run that wrote a checkpoint; {} where there is none."""
+    folder = os.path.dirname(os.path.abspath(prefix))
+    for place in (folder, os.path.dirname(folder)):
+        path = os.path.join(place, "run.json")
+        if os.path.exists(path):
+            return files.read_json(path)
+    return {}
+
+
+def recorded_base(prefix):
+    """Prefix of the base that the run of a checkpoint wrote down; None where it did not."""
+    return recorded_run(prefix).get("base", {}).get("init_checkpoint")
+
+
+def fingerprint_variable(fingerprint):
+    """An int64 [4] variable that puts the base's fingerprint into every checkpoint."""
+    return tf.get_variable(FINGERPRINT, initializer=base.fingerprint_as_int64(fingerprint),
+                           trainable=False)
+
+
+def scaffold(variables, start, fresh_allowed):
+    """A Scaffold after every variable got its first value from the checkpoints of `start`.
+
+    Args:
+      variables: list of a model's variables.
+      start: Start.
+      fresh_allowed: whether adapters and head may start anew where no checkpoint has them.
+
+    Raises:
+      InputError: variables that no checkpoint has, or has in another shape.
+    """
+    for prefix, matched in match(variables, start, fresh_allowed).items():
+        tf.train.init_from_checkpoint(prefix, matched)
+    return tf.train.Scaffold()
+
+
+def match(variables, start, fresh_allowed):
+    """{checkpoint prefix: {name: variable}} for every variable that is not made anew.
+
+    Arguments and errors as for `scaffold`.
+    """
+    matched = {prefix: {} for prefix in start.prefixes}
+    shapes = {prefix: base.Checkpoint(prefix).shapes for prefix in start.prefixes}
+    missing, wrong = [], []
+    for variable in variables:
+        name, shape = variable.op.name, tuple(variable.shape.as_list())
+        prefix = next((p for p in start.prefixes if name in shapes[p]), None)
+        if prefix is None:
+            missing.append(name)
+        elif shapes[prefix][name] != shape:
+            wrong.append(f"{name} {list(shape)}: {list(shapes[prefix][name])}")
+        else:
+            matched[prefix][name] = variable
+    refuse_partial(start.prefixes[0], missing, [v.op.name for v in variables], fresh_allowed)
+    if wrong:
+        raise InputError(f"{start.prefixes[0]}: variables of another shape: {base.some_of(wrong)}; "
+                         "give the flags that it was trained with")
+    return {prefix: names for prefix, names in matched.items() if names}
+
+
+def refuse_partial(prefix, missing, names, fresh_allowed):
+    """InputError where variables are missing that may not be made anew.
+
+    Adapters may start anew all together, and so may the head, where `fresh_allowed`.
+    """
+    bad = list(missing)
+    if fresh_allowed:
+        groups = ([n for n in names if "/adapters/" in n], [n for n in names if n[:5] != "bert/"])
+        for group in groups:
+            if set(group) <= set(missing):
+                bad = [name for name in bad if name not in group]
+    if bad:
+        raise InputError(f"{prefix}: lacks {base.some_of(bad)}; "
+                         "give a checkpoint that was trained with these flags")
+
+
+def latest_step(folder):
+    """Prefix and global step of the newest checkpoint of a run; (None, 0) where there is none."""
+    prefix = tf.train.latest_checkpoint(folder)
+    return prefix, global_step(prefix) if prefix else 0
+
+
+def best_or_latest(output_dir, keep_best):
+    """Prefix of a run's kept best checkpoint where `keep_best`, else of its newest; or None."""
+    best = keep_best and tf.train.latest_checkpoint(os.path.join(output_dir, "best"))
+    return best or tf.train.latest_checkpoint(output_dir)
+
+
+def global_step(prefix):
+    """The global step of a checkpoint; 0 where it has none."""
+    checkpoint = base.Checkpoint(prefix)
+    return int(checkpoint["global_step"]) if "global_step" in checkpoint.shapes else 0
+
+
+def has_head(prefix):
+    """Whether a checkpoint holds a trained head."""
+    return any(not name.startswith("bert/") and not UNREAD.search(name)
+               for name in base.Checkpoint(prefix).shapes)
+
+
+def counts(variables, rules):
+    """{group: {"variables", "parameters", "trained"}} of a model, see docs of tuning_rules."""
+    rows = adapter_layers.count_parameters(variables, rules)
+    return {group: {**row, "trained": group != adapter_layers.FROZEN}
+            for group, row in rows.items()}

@@ -1,0 +1,36 @@
+"""The TPUEstimator of a run, on whatever device there is."""
+import tensorflow.compat.v1 as tf
+
+from adapter_bert.training.model_fn import build_model_fn
+
+
+def build_estimator(run, start, model_dir, **options):
+    """A TPUEstimator for a run's model.
+
+    Args:
+      run: setup.Run.
+      start: checkpoints.Start, where first values come from.
+      model_dir: folder of the checkpoints it writes and goes on from.
+      **options: more arguments of model_fn.build_model_fn.
+    """
+    settings = run.settings
+    model_fn = build_model_fn(run.model, start, use_tpu=settings.use_tpu, **options)
+    return tf.estimator.tpu.TPUEstimator(
+        model_fn, model_dir=model_dir, config=run_config(settings), use_tpu=settings.use_tpu,
+        train_batch_size=settings.train_batch_size, eval_batch_size=settings.eval_batch_size,
+        predict_batch_size=settings.predict_batch_size, export_to_tpu=False)
+
+
+def run_config(settings):
+    """The RunConfig of settings: seed, checkpoints, and where a TPU is found."""
+    cluster = None
+    if settings.use_tpu and settings.tpu_name:
+        cluster = tf.distribute.cluster_resolver.TPUClusterResolver(
+            settings.tpu_name, zone=settings.tpu_zone, project=settings.gcp_project)
+    return tf.estimator.tpu.RunConfig(
+        cluster=cluster, master=settings.master, tf_random_seed=settings.seed,
+        save_checkpoints_steps=settings.save_checkpoints_steps,
+        tpu_config=tf.estimator.tpu.TPUConfig(
+            iterations_per_loop=settings.iterations_per_loop,
+            num_shards=settings.num_tpu_cores,
+            per_host_input_for_training=tf.estimator.tpu.InputPipelineConfig.PER_HOST_V2))

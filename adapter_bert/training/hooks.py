@@ -1,0 +1,100 @@
+"""What a person sees of a run while it trains."""
+import sys
+import time
+
+import tensorflow.compat.v1 as tf
+from absl import logging
+from tqdm import tqdm
+
+# Steps left out of the measured speed: the first ones set up memory and threads.
+WARM_UP_STEPS = 10
+SECONDS_BETWEEN_LINES = 10
+
+
+class Progress:
+    """Steps, loss and speed of a run: a bar on a terminal, a line every ten seconds elsewhere.
+
+    Args:
+      total: steps of the whole run.
+      batch_size: examples a step.
+    """
+
+    def __init__(self, total, batch_size):
+        self._total, self._batch_size = total, batch_size
+        self._bar = None
+        self._seconds = 0.0
+        self._steps = 0
+        self._line_time = self._previous = None
+
+    def begin(self, step):
+        """Training goes on from `step`."""
+        self._line_time = self._previous = time.monotonic()
+        if self._bar is None and sys.stderr.isatty():
+            self._bar = tqdm(total=self._total, initial=step, unit="step", desc="train")
+
+    def update(self, step, loss):
+        """One more step was done; `step` is the count of steps since the start of the run."""
+        now = time.monotonic()
+        self._steps += 1
+        if self._steps > WARM_UP_STEPS:
+            self._seconds += now - self._previous
+        self._previous = now
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {loss:.4f}, {self.rate():.1f} examples/s")
+            self._bar.update(1)
+        elif now - self._line_time >= SECONDS_BETWEEN_LINES or step == self._total:
+            self._line_time = now
+            logging.info("step %d of %d, loss %.4f, %.1f examples/s, %s left", step, self._total,
+                         loss, self.rate(), duration(self.seconds_left(step)))
+
+    def close(self):
+        """Ends the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def rate(self):
+        """Examples a second, the first steps left out; 0 before there is a measurement."""
+        measured = self._steps - WARM_UP_STEPS
+        return measured * self._batch_size / self._seconds if measured > 0 else 0.0
+
+    def seconds_left(self, step):
+        """Seconds to the end at the speed so far."""
+        return (self._total - step) * self._batch_size / self.rate() if self.rate() else 0.0
+
+
+def duration(seconds):
+    """Seconds as minutes and seconds, or hours and minutes."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{seconds:02d} min"
+
+
+class ProgressHook(tf.train.SessionRunHook):
+    """Tells a Progress of each step and its loss.
+
+    Args:
+      progress: Progress.
+      loss: float scalar tensor.
+    """
+
+    def __init__(self, progress, loss):
+        self._progress, self._loss = progress, loss
+        self._done = None
+
+    def after_create_session(self, session, coord):
+        """Learns the step that training goes on from."""
+        del coord
+        self._done = int(session.run(tf.train.get_global_step(session.graph)))
+        self._progress.begin(self._done)
+
+    def before_run(self, run_context):
+        """Asks for the loss beside the step's own work."""
+        del run_context
+        return tf.train.SessionRunArgs(self._loss)
+
+    def after_run(self, run_context, run_values):
+        """Passes the step on."""
+        del run_context
+        self._done += 1
+        self._progress.update(self._done, float(run_values.results))

@@ -1,0 +1,65 @@
+"""What a run leaves for people and programs: the lines, tables and files of its results."""
+import importlib.metadata
+import os
+import platform
+
+import tensorflow.compat.v1 as tf
+from absl import logging
+
+from adapter_bert import files
+
+# The order of BERT's block; a task's further metrics follow.
+FIRST_KEYS = ("eval_accuracy", "eval_loss", "global_step", "loss")
+RESULTS_FILE = "results.json"
+
+
+def variable_table(counts):
+    """The lines of the table of trained and frozen variables.
+
+    Args:
+      counts: {group: {"variables": int, "parameters": int, "trained": bool}}.
+    """
+    total = sum(row["parameters"] for row in counts.values())
+    trained = sum(row["parameters"] for row in counts.values() if row["trained"])
+    yield "***** Variables *****"
+    for group, row in counts.items():
+        state = "trained" if row["trained"] else ""
+        yield (f"  {group:<12} {state:<8} {row['variables']:>5} variables "
+               f"{row['parameters']:>13,} parameters")
+    yield f"  {trained:,} of {total:,} parameters are trained ({trained / total:.2%})"
+
+
+def ordered(metrics):
+    """A dict of metrics in the order of BERT's results block."""
+    rest = [key for key in metrics if key not in FIRST_KEYS]
+    return {key: metrics[key] for key in [*filter(metrics.__contains__, FIRST_KEYS), *rest]}
+
+
+def write_block(output_dir, metrics):
+    """Logs BERT's results block and writes it to eval_results.txt."""
+    lines = [f"{key} = {value}" for key, value in ordered(metrics).items()]
+    logging.info("***** Eval results *****")
+    for line in lines:
+        logging.info("  %s", line)
+    files.write_text(os.path.join(output_dir, "eval_results.txt"), "\n".join(lines) + "\n")
+
+
+def write_events(output_dir, metrics, step):
+    """Writes metrics for TensorBoard, under eval/."""
+    with tf.Graph().as_default(), tf.summary.FileWriter(os.path.join(output_dir, "eval")) as writer:
+        writer.add_summary(tf.Summary(value=[
+            tf.Summary.Value(tag=key, simple_value=value) for key, value in metrics.items()]), step)
+
+
+def update_results(output_dir, **parts):
+    """Writes `parts` into results.json; what an earlier command on the folder wrote stays."""
+    path = os.path.join(output_dir, RESULTS_FILE)
+    earlier = files.read_json(path) if os.path.exists(path) else {}
+    files.write_json(path, {**earlier, **parts, "versions": versions()})
+
+
+def versions():
+    """{package: version} of what the numbers depend on."""
+    packages = ("tensorflow", "tokenizers", "numpy", "scikit-learn")
+    return {"python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in packages}}

@@ -1,0 +1,121 @@
+"""What a run of the classifier is told, each with its default and its flag's help text."""
+import dataclasses
+
+import adapter_layers
+from adapter_bert.errors import InputError
+from adapter_bert.flags import setting
+
+PRECISIONS = ("float32",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The flags of run_classifier.py; the first part is the reference's, with its defaults."""
+
+    data_dir: str | None = setting(None, "Folder of the task's files (GLUE's: train.tsv, dev.tsv).")
+    bert_config_file: str | None = setting(None, "bert_config.json of the base.")
+    task_name: str | None = setting(None, "A GLUE task, or custom for files of your own.")
+    vocab_file: str | None = setting(None, "vocab.txt of the base.")
+    output_dir: str | None = setting(None, "Folder for checkpoints and results.")
+    init_checkpoint: str | None = setting(
+        None, "Checkpoint to start from: a BERT, a model with adapters, or model.ckpt-N of a run.")
+    do_lower_case: bool = setting(True, "Lower-case the text; false for cased bases.")
+    max_seq_length: int = setting(128, "The most word pieces of an example; the rest is cut.")
+    do_train: bool = setting(False, "Train.")
+    do_eval: bool = setting(False, "Evaluate on the dev set.")
+    do_predict: bool = setting(False, "Predict the test set.")
+    train_batch_size: int = setting(32, "Examples a training step.")
+    eval_batch_size: int = setting(8, "Examples a batch of evaluation.")
+    predict_batch_size: int = setting(8, "Examples a batch of prediction.")
+    learning_rate: float = setting(5e-5, "Peak learning rate; adapters want 1e-4 to 3e-3.")
+    num_train_epochs: float = setting(3.0, "Passes over the training set.")
+    warmup_proportion: float = setting(0.1, "Share of the steps with a rising learning rate.")
+    save_checkpoints_steps: int = setting(1000, "Steps between checkpoints.")
+    iterations_per_loop: int = setting(1000, "Steps between two looks of the host (TPU).")
+    use_tpu: bool = setting(False, "Run on a TPU.")
+    tpu_name: str | None = setting(None, "Name or grpc:// address of the Cloud TPU.")
+    tpu_zone: str | None = setting(None, "Zone of the Cloud TPU.")
+    gcp_project: str | None = setting(None, "Project of the Cloud TPU.")
+    master: str | None = setting(None, "TensorFlow master address.")
+    num_tpu_cores: int = setting(8, "TPU cores.")
+
+    bert_dir: str | None = setting(
+        None, "Folder of the base; fills vocab_file, bert_config_file and init_checkpoint.")
+    tuning: str = setting(
+        "adapters", "What trains: adapters, full, top_layers=K, layer_norm, bias or head.")
+    adapter_fn: str = setting("feedforward_adapter", "The kind of adapter.")
+    adapter_size: int = setting(64, "Width of the adapters' bottleneck.")
+    adapter_placement: str = setting("both", "both, attention or feed_forward.")
+    adapter_layers: str = setting("all", "Layers with adapters: all, or numbers as in 0,1,5.")
+    adapter_activation: str = setting("gelu", "Activation in the adapters; gelu is the tanh form.")
+    adapter_init_stddev: float = setting(1e-3, "Standard deviation of the adapters' first weights.")
+    seed: int = setting(0, "Fixes first weights, dropout and the order of the data.")
+    eval_steps: int = setting(
+        0, "Evaluate every so many training steps; 0: at the end, or with keep_best or "
+           "early_stopping_patience after each epoch.")
+    keep_best: bool = setting(
+        False, "Keep the checkpoint that is best on dev by the task's first metric, and use it.")
+    early_stopping_patience: int = setting(
+        0, "Stop after so many evaluations without a better score; 0: never.")
+    precision: str = setting("float32", "Type of the products: float32.")
+    max_train_examples: int = setting(0, "Train on so many examples drawn at random; 0: all.")
+    text_column: str | None = setting(None, "Task custom: column of the text, name or number.")
+    text_b_column: str | None = setting(None, "Task custom: column of a second text, if any.")
+    label_column: str | None = setting(None, "Task custom: column of the label.")
+    header: bool = setting(True, "Task custom: the first line names the columns.")
+    label_type: str = setting("classes", "Task custom: classes or number.")
+
+
+AT_LEAST_1 = ("max_seq_length", "train_batch_size", "eval_batch_size", "predict_batch_size",
+              "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores")
+AT_LEAST_0 = ("seed", "eval_steps", "early_stopping_patience", "max_train_examples",
+              "learning_rate")
+
+
+def check(settings):
+    """Refuses settings that no run can have, before anything is read or written.
+
+    Raises:
+      InputError: with the flag and what it may be.
+    """
+    for name in ("data_dir", "task_name", "output_dir"):
+        if not getattr(settings, name):
+            raise InputError(f"--{name} is missing")
+    if not (settings.do_train or settings.do_eval or settings.do_predict):
+        raise InputError("nothing to do: give --do_train, --do_eval or --do_predict")
+    for names, least in ((AT_LEAST_1, 1), (AT_LEAST_0, 0)):
+        for name in names:
+            if not getattr(settings, name) >= least:
+                raise InputError(f"--{name}={getattr(settings, name)}: must be at least {least}")
+    if not settings.num_train_epochs > 0:
+        raise InputError(f"--num_train_epochs={settings.num_train_epochs}: must be above 0")
+    if not 0 <= settings.warmup_proportion < 1:
+        raise InputError(f"--warmup_proportion={settings.warmup_proportion}: must be in [0, 1)")
+    if settings.precision not in PRECISIONS:
+        raise InputError(f"--precision={settings.precision}: not one of {', '.join(PRECISIONS)}")
+
+
+def adapter_config(settings):
+    """The AdapterConfig of the adapter flags; None in a tuning mode without adapters.
+
+    Raises:
+      InputError: a flag that no adapter can have.
+    """
+    if not adapter_layers.uses_adapters(settings.tuning):
+        return None
+    try:
+        return adapter_layers.AdapterConfig(
+            size=settings.adapter_size, placement=settings.adapter_placement,
+            layers=_layers(settings.adapter_layers), activation=settings.adapter_activation,
+            init_stddev=settings.adapter_init_stddev, adapter_fn=settings.adapter_fn)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _layers(text):
+    if text == "all":
+        return None
+    try:
+        return tuple(sorted({int(layer) for layer in text.split(",")}))
+    except ValueError as error:
+        raise InputError(f"--adapter_layers={text}: give all, or numbers as in 0,1,5") from error

@@ -1,0 +1,198 @@
+"""From settings to a checked run: the base, the tokenizer, the task, and what an earlier run fixed."""
+import dataclasses
+import json
+import os
+
+import adapter_layers
+import modeling
+import tokenization
+from adapter_bert import base, files, tasks
+from adapter_bert.errors import InputError
+from adapter_bert.training import checkpoints
+from adapter_bert.training.model_fn import Model
+from adapter_bert.training.settings import Settings, adapter_config, check
+
+RUN_FILE = "run.json"
+# What a checkpoint fixes for evaluation and prediction.
+MODEL_FLAGS = ("tuning", "adapter_fn", "adapter_size", "adapter_placement", "adapter_layers",
+               "adapter_activation", "do_lower_case")
+# What a run fixes for going on with its training.
+RUN_FLAGS = (*MODEL_FLAGS, "task_name", "max_seq_length", "train_batch_size", "learning_rate",
+             "num_train_epochs", "warmup_proportion", "adapter_init_stddev", "seed", "precision",
+             "max_train_examples")
+BASE_FILES = ("vocab_file", "bert_config_file", "init_checkpoint")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What every step of a run needs, checked.
+
+    trained: prefix of a checkpoint to evaluate or predict with where nothing is trained here;
+      None for the output folder's own.
+    base_checkpoint: prefix of the base that --bert_dir names; None where it names none.
+    """
+
+    settings: Settings
+    task: tasks.Task
+    bert_config: modeling.BertConfig
+    tokenizer: tokenization.FullTokenizer
+    trained: str | None
+    base_checkpoint: str | None
+
+    @property
+    def model(self):
+        """The model of the flags and of the task's labels."""
+        return Model(self.bert_config, self.task.kind, len(self.task.labels) or 1,
+                     self.settings.tuning, adapter_config(self.settings))
+
+
+def open_run(settings, given, task):
+    """The run of settings, after every check that needs no data.
+
+    Args:
+      settings: Settings.
+      given: names of the settings that a person gave; the others may be filled in.
+      task: tasks.Task.
+
+    Raises:
+      InputError: a flag, file or folder that does not fit.
+    """
+    check(settings)
+    located = base.locate(settings.bert_dir) if settings.bert_dir else None
+    trained = None if settings.do_train else trained_checkpoint(settings, given)
+    if trained:
+        settings, task = with_recorded(settings, given, task, checkpoints.recorded_run(trained))
+    if located:
+        settings = fill(settings, given, dataclasses.asdict(located))
+    for name in BASE_FILES:
+        if not getattr(settings, name):
+            raise InputError(f"--{name} is missing; or give --bert_dir, which fills it")
+    bert_config = read_config(settings.bert_config_file)
+    check_model(settings, bert_config)
+    tokenizer = open_tokenizer(settings, bert_config)
+    files.make_folder(settings.output_dir)
+    return Run(settings, task, bert_config, tokenizer, trained,
+               located.init_checkpoint if located else None)
+
+
+def trained_checkpoint(settings, given):
+    """Prefix of the checkpoint that evaluation and prediction start from.
+
+    It is --init_checkpoint where that has a trained head, else the best or newest of output_dir.
+    """
+    init = settings.init_checkpoint
+    if "init_checkpoint" in given and checkpoints.has_head(init):
+        return init
+    found = checkpoints.best_or_latest(settings.output_dir, settings.keep_best)
+    if not found:
+        raise InputError(f"{settings.output_dir}: no checkpoint of a trained task; train with "
+                         "--do_train, or name one with --init_checkpoint")
+    return found
+
+
+def with_recorded(settings, given, task, recorded):
+    """Settings and task, with what the run of a checkpoint wrote down filled in.
+
+    Raises:
+      InputError: a flag was given that contradicts it.
+    """
+    if not recorded:
+        return settings, task
+    flags = {name: recorded["flags"][name] for name in MODEL_FLAGS}
+    differing = {name: value for name, value in flags.items()
+                 if name in given and getattr(settings, name) != value}
+    if differing:
+        raise InputError("the checkpoint was trained with other flags: " + "; ".join(
+            f"--{name}={value}, not {getattr(settings, name)}"
+            for name, value in differing.items()))
+    flags["max_seq_length"] = recorded["flags"]["max_seq_length"]
+    settings = fill(settings, given, {**flags, **recorded["base"]})
+    if task.labels is None:
+        task = dataclasses.replace(task, labels=tuple(recorded["labels"]))
+    return settings, task
+
+
+def fill(settings, given, values):
+    """Settings with `values` in the fields that nobody gave; other keys are passed over."""
+    names = {field.name for field in dataclasses.fields(Settings)} - set(given)
+    return dataclasses.replace(settings, **{k: v for k, v in values.items() if k in names})
+
+
+def read_config(path):
+    """The BertConfig of a file; InputError where it is not one."""
+    values = files.read_json(path)
+    try:
+        return modeling.BertConfig.from_dict(values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a BERT's config: {error}") from error
+
+
+def check_model(settings, bert_config):
+    """InputError where the flags ask for what this BERT does not have."""
+    positions = bert_config.max_position_embeddings
+    if not 5 <= settings.max_seq_length <= positions:
+        raise InputError(f"--max_seq_length={settings.max_seq_length}: this BERT has {positions} "
+                         f"positions; give 5 to {positions}")
+    try:
+        adapter_layers.tuning_rules(settings.tuning, bert_config.num_hidden_layers)
+        adapter_layers.attach(adapter_config(settings), bert_config.num_hidden_layers)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def open_tokenizer(settings, bert_config):
+    """The FullTokenizer of the base, after its size and casing were checked."""
+    check_casing(settings)
+    try:
+        tokenization.validate_case_matches_checkpoint(
+            settings.do_lower_case, settings.init_checkpoint)
+        tokenizer = tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if len(tokenizer.vocab) != bert_config.vocab_size:
+        raise InputError(f"{settings.vocab_file}: {len(tokenizer.vocab)} word pieces, but "
+                         f"{settings.bert_config_file} says {bert_config.vocab_size}; "
+                         "give the two files of one model")
+    return tokenizer
+
+
+def check_casing(settings):
+    """InputError where tokenizer_config.json beside the vocabulary says another casing."""
+    path = os.path.join(os.path.dirname(settings.vocab_file), "tokenizer_config.json")
+    if not os.path.exists(path):
+        return
+    says = files.read_json(path).get("do_lower_case")
+    if says is not None and bool(says) != settings.do_lower_case:
+        raise InputError(f"--do_lower_case={settings.do_lower_case}, but {path} says {says}; "
+                         f"give --do_lower_case={str(says).lower()}")
+
+
+def identity(run, train_fingerprint, start):
+    """What makes a training run this one and no other, as JSON values."""
+    return {
+        "flags": {name: getattr(run.settings, name) for name in RUN_FLAGS},
+        "labels": list(run.task.labels),
+        "train_data": train_fingerprint,
+        "base": {**{name: os.path.abspath(getattr(run.settings, name)) for name in BASE_FILES},
+                 "init_checkpoint": os.path.abspath(start.base), "fingerprint": start.fingerprint},
+    }
+
+
+def refuse_contradiction(output_dir, now):
+    """InputError where an unfinished or finished run in `output_dir` is not this one.
+
+    More epochs go on with a run; a base that has moved is still the same base.
+    """
+    before = checkpoints.recorded_run(os.path.join(output_dir, "model.ckpt"))
+    if not before:
+        raise InputError(f"{output_dir}: holds checkpoints but no run.json; "
+                         "name an empty folder with --output_dir")
+    pairs = [(f"--{name}", before["flags"].get(name), value)
+             for name, value in now["flags"].items() if name != "num_train_epochs"]
+    pairs += [(key, before[key], now[key]) for key in ("labels", "train_data")]
+    pairs.append(("base", before["base"]["fingerprint"], now["base"]["fingerprint"]))
+    differing = [f"{name}: {json.dumps(old)} then, {json.dumps(new)} now"
+                 for name, old, new in pairs if old != new]
+    if differing:
+        raise InputError(f"{output_dir}: holds a run made with other settings ({'; '.join(differing)}"
+                         "); give those, or another --output_dir")

