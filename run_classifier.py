@@ -6,7 +6,7 @@
 import logging as standard_logging
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")   # before TensorFlow is imported
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")   # before TensorFlow is imported
 
 import tensorflow.compat.v1 as tf  # noqa: E402
 from absl import app, logging  # noqa: E402

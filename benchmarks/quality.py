@@ -1,0 +1,169 @@
+"""Dev scores of GLUE tasks on a base, adapters and full tuning; docs/results.md is made of them.
+
+A run whose result file is there is not done again.
+
+    python benchmarks/quality.py --bert_dir=DIR --glue_dir=DIR [--only=MRPC-adapters]
+    python benchmarks/quality.py --report
+"""
+import argparse
+import json
+import os
+import pathlib
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+REPORT = ROOT / "docs" / "results.md"
+
+
+class Row(NamedTuple):
+    """One line of the table: so many seeds of one task in one tuning mode."""
+
+    task: str
+    tuning: str
+    learning_rate: float
+    epochs: float
+    seeds: int
+
+    @property
+    def name(self):
+        """The row's name in file names and in --only."""
+        return f"{self.task}-{self.tuning}"
+
+
+ROWS = (
+    Row("MRPC", "adapters", 1e-3, 5, 5),
+    Row("MRPC", "full", 5e-5, 5, 1),
+    Row("STS-B", "adapters", 1e-3, 5, 1),
+    Row("STS-B", "full", 5e-5, 5, 1),
+    Row("CoLA", "adapters", 1e-3, 5, 1),
+    Row("CoLA", "full", 5e-5, 5, 1),
+    Row("SST-2", "adapters", 1e-3, 1, 1),
+    Row("SST-2", "full", 5e-5, 1, 1),
+)
+
+
+def command(row, seed, bert_dir, data_dir, output_dir):
+    """The command of one run."""
+    return ["run_classifier.py", f"--task_name={row.task}", f"--data_dir={data_dir}",
+            f"--bert_dir={bert_dir}", "--do_train", "--do_eval", f"--tuning={row.tuning}",
+            f"--learning_rate={row.learning_rate}", f"--num_train_epochs={row.epochs}",
+            "--train_batch_size=32", "--eval_batch_size=32", "--max_seq_length=128",
+            f"--seed={seed}", f"--output_dir={output_dir}"]
+
+
+def run_row(row, bert_dir, glue_dir):
+    """Runs the seeds of a row that have no result yet."""
+    for seed in range(row.seeds):
+        path = RESULTS / f"{row.name}-seed{seed}.json"
+        if path.exists():
+            continue
+        with tempfile.TemporaryDirectory() as output_dir:
+            arguments = command(row, seed, bert_dir, os.path.join(glue_dir, row.task), output_dir)
+            subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True)
+            result = json.loads(pathlib.Path(output_dir, "results.json").read_text())
+        shown = command(row, seed, "$BERT_DIR", f"$GLUE_DIR/{row.task}", "$OUTPUT_DIR")
+        write(path, {"command": shlex.join(["python", *shown]).replace("'", ""),
+                     "commit": commit(), **without_paths(result)})
+
+
+def without_paths(result):
+    """The part of results.json that holds on any machine."""
+    kept = ("metrics", "counts", "train_seconds", "train_examples_per_second", "versions")
+    return {key: result[key] for key in kept}
+
+
+def commit():
+    """The commit that the run was made with, marked where files differ from it."""
+    return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT,
+                          check=True, capture_output=True, text=True).stdout.strip()
+
+
+def write(path, value):
+    """Writes JSON, whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, indent=1) + "\n")
+    part.replace(path)
+
+
+def report():
+    """The text of docs/results.md, from the result files alone."""
+    lines = ["# Results", "",
+             "Written by `make quality` from the files in `docs/results/`; edit nothing here.",
+             "Base: all-MiniLM-L6-v2 (6 layers, 384 wide), batch 32, length 128, float32, 2 cores.",
+             "", "| task | tuning | learning rate | epochs | seeds | dev scores (median of the seeds) "
+             "| trained | steps | examples/s |", "|---|---|---|---|---|---|---|---|---|"]
+    for row in ROWS:
+        found = [json.loads(path.read_text())
+                 for path in sorted(RESULTS.glob(f"{row.name}-seed*.json"))]
+        if found:
+            lines.append(table_line(row, found))
+    lines += peer_lines() + ["", "## Commands", ""]
+    lines += [f"- `{json.loads(path.read_text())['command']}` ({path.name}, commit "
+              f"{json.loads(path.read_text())['commit']})"
+              for row in ROWS for path in sorted(RESULTS.glob(f"{row.name}-seed*.json"))]
+    return "\n".join(lines) + "\n"
+
+
+def table_line(row, found):
+    """A row of the table of results."""
+    scores = ", ".join(f"{name.removeprefix('eval_')} {median(found, name):.4f}"
+                       for name in found[0]["metrics"] if name.startswith("eval_"))
+    groups = found[0]["counts"]["variables"].values()
+    trained = sum(group["parameters"] for group in groups if group["trained"])
+    share = trained / sum(group["parameters"] for group in groups)
+    rate = statistics.median(run["train_examples_per_second"] for run in found)
+    return (f"| {row.task} | {row.tuning} | {row.learning_rate:g} | {row.epochs} | {len(found)} | "
+            f"{scores} | {trained:,} ({share:.1%}) | {found[0]['metrics']['global_step']} | "
+            f"{rate:.1f} |")
+
+
+def median(found, name):
+    """The median of a metric over runs."""
+    return statistics.median(run["metrics"][name] for run in found)
+
+
+def peer_lines():
+    """MRPC against the library `adapters`, seed by seed."""
+    ours, peer = ([json.loads(path.read_text())["metrics"]["eval_accuracy"]
+                   for path in sorted(RESULTS.glob(pattern))]
+                  for pattern in ("MRPC-adapters-seed*.json", "peer-MRPC/seed_*.json"))
+    if len(ours) < 2 or len(peer) < 2:
+        return []
+    error = statistics.stdev(peer) / len(peer) ** 0.5
+    return ["", "## MRPC against the library `adapters`", "",
+            "Same base, rate, epochs, batch, width and trained parameters; dev accuracy a seed. "
+            "The library's side is `make quality-peer`.", "",
+            "| | seeds | median | mean | standard error |", "|---|---|---|---|---|",
+            *[f"| {name} | {' '.join(f'{value:.4f}' for value in values)} | "
+              f"{statistics.median(values):.4f} | {statistics.mean(values):.4f} | "
+              f"{statistics.stdev(values) / len(values) ** 0.5:.4f} |"
+              for name, values in (("this project", ours), ("`adapters`", peer))], "",
+            f"Floor (median of `adapters` less one standard error): "
+            f"{statistics.median(peer) - error:.4f}; "
+            f"{'met' if statistics.median(ours) >= statistics.median(peer) - error else 'MISSED'}."]
+
+
+def main():
+    """Runs what has no result, then writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--bert_dir", help="base in Google's form")
+    parser.add_argument("--glue_dir", help="folder of the task folders")
+    parser.add_argument("--only", help="comma-separated rows, as in MRPC-adapters,CoLA-full")
+    parser.add_argument("--report", action="store_true", help="only write docs/results.md")
+    options = parser.parse_args()
+    RESULTS.mkdir(exist_ok=True)
+    wanted = options.only.split(",") if options.only else [row.name for row in ROWS]
+    for row in ROWS:
+        if not options.report and row.name in wanted:
+            run_row(row, options.bert_dir, options.glue_dir)
+    REPORT.write_text(report())
+
+
+if __name__ == "__main__":
+    main()
