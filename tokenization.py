@@ -11,6 +11,8 @@ from tokenizers import models, normalizers, pre_tokenizers
 
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _MAX_WORD_CHARACTERS = 200
+# The library's result for a text is some hundred times the size of its ids.
+_TEXTS_AT_ONCE = 1024
 
 # The blocks that the source counts as Chinese. Korean and Japanese letters are written with spaces
 # or handled like any other script.
@@ -70,10 +72,10 @@ class FullTokenizer:
         return [self.inv_vocab[index] for index in ids]
 
     def encode_batch(self, texts):
-        """Ids of many texts: `convert_tokens_to_ids(tokenize(text))` of each.
+        """Ids of many texts: `convert_tokens_to_ids(tokenize(text))` of each, on all cores.
 
-        Each distinct word of the batch is encoded once, so give texts by the thousand. Both ways
-        read what stands between two spaces without regard to what is around it.
+        Texts go to the `tokenizers` library; one with a character that the library reads
+        otherwise than `tokenize` goes through `tokenize`, so that ids never depend on the way taken.
 
         Args:
           texts: iterable of str or UTF-8 bytes, as `tokenize` takes them.
@@ -82,16 +84,10 @@ class FullTokenizer:
           List with a list of int ids for each text, without [CLS] and [SEP].
         """
         texts = [convert_to_unicode(text) for text in texts]
-        words = list(set().union(*(text.split(" ") for text in texts)))
-        ids_of = dict(zip(words, self._encode_words(words), strict=True))
-        return [[index for word in text.split(" ") for index in ids_of[word]] for text in texts]
-
-    def _encode_words(self, words):
-        """Ids of words, by the library where it reads all characters of a word as `tokenize` does."""
-        alike = [self._library.reads_alike(word) for word in words]
-        bulk = iter(self._library.encode_batch(list(itertools.compress(words, alike))))
-        return [next(bulk) if is_alike else self.convert_tokens_to_ids(self.tokenize(word))
-                for word, is_alike in zip(words, alike, strict=True)]
+        alike = [self._library.reads_alike(text) for text in texts]
+        bulk = iter(self._library.encode_batch(list(itertools.compress(texts, alike))))
+        return [next(bulk) if is_alike else self.convert_tokens_to_ids(self.tokenize(text))
+                for text, is_alike in zip(texts, alike, strict=True)]
 
 
 class BasicTokenizer:
@@ -309,11 +305,12 @@ def _decoded(line, path, number):
 class _LibraryTokenizer:
     """The `tokenizers` library set up as BERT, and which texts it reads as `BasicTokenizer` does.
 
-    The two differ on 724 (Python 3.10) or 821 (3.11) assigned characters and on private use: the
-    library's tables of categories end at Unicode 8 and its table of lower case does not, it takes
-    private use for control characters, its Chinese blocks leave out U+2B820..U+2B91F, and
-    `str.lower` makes a capital sigma at the end of a word a final one. All such characters are
-    found by measurement, when first met, so that a newer Python or library needs no new list.
+    The two differ on 765 assigned characters (628 of them assigned on Python 3.10), and on private
+    use. The library's categories are those of Unicode 8, so that it keeps newer marks and joins
+    newer punctuation to words; it drops private use as control characters; it takes
+    U+2B820..U+2B91F for no Chinese; and `str.lower` alone ends a word with a final sigma. There is
+    no list of these here: each character is measured when first met, which holds for other
+    versions of Python and of the library too.
     """
 
     def __init__(self, vocab, basic_tokenizer):
@@ -328,8 +325,10 @@ class _LibraryTokenizer:
 
     def encode_batch(self, texts):
         """Lists of int ids of str texts."""
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+        slices = (texts[start:start + _TEXTS_AT_ONCE]
+                  for start in range(0, len(texts), _TEXTS_AT_ONCE))
+        return [encoding.ids for some in slices
+                for encoding in self._tokenizer.encode_batch_fast(some, add_special_tokens=False)]
 
     def reads_alike(self, text):
         """Whether every character of `text` means the same to the library and to us.

@@ -33,7 +33,7 @@ def convert(source, destination, to=None, base_path=None):
       destination: folder to make, or for "full" the prefix of the checkpoint to make.
       to: "google", "huggingface" or "full"; found from what `source` is when None.
       base_path: for "full", the base's folder or checkpoint prefix; when None, the one that
-        run.json beside `source` names.
+        run.json beside `source`, or one folder up, names.
 
     Returns:
       One line that says what was made, or that `destination` is already this conversion's result.
@@ -175,11 +175,14 @@ def _base_of_run(checkpoint, base_path):
     if base_path:
         is_folder = os.path.isdir(base_path)
         return base.locate(base_path).init_checkpoint if is_folder else base_path
-    run_file = os.path.join(os.path.dirname(checkpoint), "run.json")
-    run = forms.read_object(run_file) if os.path.exists(run_file) else {}
+    folder = os.path.dirname(os.path.abspath(checkpoint))
+    places = (folder, os.path.dirname(folder))  # a run's best checkpoint has a folder of its own
+    run_file = next(filter(os.path.exists, (os.path.join(place, "run.json") for place in places)),
+                    None)
+    run = forms.read_object(run_file) if run_file else {}
     prefix = run.get("base", {}).get("init_checkpoint")
     if not prefix:
-        raise InputError(f"{checkpoint}: no run.json beside it names its base; "
+        raise InputError(f"{checkpoint}: no run.json beside or above it names its base; "
                          "say where the base is with --base=FOLDER")
     if not os.path.exists(f"{prefix}.index"):
         raise InputError(f"{prefix}: the base that {run_file} names is not there; "

@@ -208,8 +208,8 @@ def _check_shapes(where, found, expected):
                 for name, shape in found.items() if shape != expected.get(name, shape)]
     misfits += [f"{name} is unknown" for name in found if name not in expected]
     if misfits:
-        raise InputError(f"{where}: not the BERT that its config describes; {len(misfits)} names "
-                         f"do not fit: {base.some_of(misfits)}")
+        raise InputError(f"{where}: not the BERT that its config describes; names that do not fit "
+                         f"({len(misfits)}): {base.some_of(misfits)}")
 
 
 def _weights_path(folder, held):

@@ -187,7 +187,7 @@ def _rated_lines(path, name):
     """The lines of one file of the tar archive in the source package, read in memory."""
     with zipfile.ZipFile(path) as package, tarfile.open(
             fileobj=io.BytesIO(package.read(SENTENCES_ARCHIVE))) as archive:
-        return archive.extractfile(f"hutto_ICWSM_2014/{name}").read().decode().splitlines()
+        return list(io.TextIOWrapper(archive.extractfile(f"hutto_ICWSM_2014/{name}"), "utf-8"))
 
 
 def read_sentences(lines):

@@ -101,6 +101,10 @@ def build_model_fn(model, start, schedule=None, announce=lambda variables: None,
         train_op = optimization.create_optimizer(
             loss, schedule.learning_rate, schedule.num_train_steps, schedule.num_warmup_steps,
             use_tpu)
+        if not use_tpu:   # a TPU's graph holds no summaries
+            tf.summary.scalar("learning_rate", optimization.learning_rate_schedule(
+                tf.train.get_global_step(), schedule.learning_rate, schedule.num_train_steps,
+                schedule.num_warmup_steps))
         return tf.estimator.tpu.TPUEstimatorSpec(
             mode, loss=loss, train_op=train_op, scaffold_fn=scaffold_fn,
             training_hooks=None if use_tpu or not progress else [ProgressHook(progress, loss)])

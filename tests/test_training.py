@@ -1,0 +1,276 @@
+"""Whole runs on a tiny BERT: what trains, what is kept, how a run goes on."""
+import glob
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import TINY
+from runs import go, write, write_sst2
+
+from adapter_bert import base, convert
+from adapter_bert.errors import InputError
+from adapter_bert.training import checkpoints
+
+TUNINGS = ("adapters", "full", "top_layers=1", "layer_norm", "bias", "head")
+
+
+@pytest.fixture(name="data", scope="session")
+def fixture_data(tmp_path_factory):
+    return write_sst2(str(tmp_path_factory.mktemp("data") / "SST-2"))
+
+
+@pytest.fixture(name="finished", scope="session")
+def fixture_finished(tmp_path_factory, data, tiny_dir):
+    """A run of three epochs in adapters mode with everything on; never to be changed."""
+    out = str(tmp_path_factory.mktemp("finished") / "out")
+    metrics = go(data_dir=data, bert_dir=tiny_dir, output_dir=out, do_train=True, do_eval=True,
+                 do_predict=True)
+    return out, metrics
+
+
+@pytest.fixture(name="copied")
+def fixture_copied(tmp_path, finished):
+    """A copy of the finished run that a test may change."""
+    return shutil.copytree(finished[0], str(tmp_path / "copied"))
+
+
+def values(prefix):
+    checkpoint = base.Checkpoint(prefix)
+    return {name: checkpoint[name] for name in checkpoint}
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(
+        np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_results_files(finished):
+    out, metrics = finished
+    assert list(metrics) == ["eval_accuracy", "eval_loss", "global_step", "loss"]
+    assert metrics["global_step"] == 36
+    with open(f"{out}/eval_results.txt", encoding="utf-8") as file:
+        assert file.read() == "".join(f"{key} = {value}\n" for key, value in metrics.items())
+    with open(f"{out}/results.json", encoding="utf-8") as file:
+        results = json.load(file)
+    assert {"metrics", "flags", "counts", "train_seconds", "train_examples_per_second",
+            "versions"} <= set(results)
+    assert results["metrics"] == metrics
+    assert results["train_examples_per_second"] > 0
+    counts = results["counts"]["variables"]
+    assert counts["adapters"] == {"variables": 16, "parameters": 4 * (2 * 16 * 4 + 16 + 4),
+                                  "trained": True}
+    assert counts["frozen"]["trained"] is False
+    with open(f"{out}/test_results.tsv", encoding="utf-8") as file:
+        rows = np.array([line.split("\t") for line in file], float)
+    assert rows.shape == (5, 2) and np.allclose(rows.sum(axis=1), 1, atol=1e-6)
+    with open(f"{out}/SST-2.tsv", encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    assert lines == ["index\tprediction"] + [f"{i}\t{row.argmax()}" for i, row in enumerate(rows)]
+
+
+def test_it_learns(tmp_path, data, tiny_dir):
+    metrics = go(data_dir=data, bert_dir=tiny_dir, output_dir=str(tmp_path), do_train=True,
+                 do_eval=True, num_train_epochs=12)
+    assert metrics["eval_accuracy"] >= 0.9
+
+
+def test_a_checkpoint_holds_only_what_trains(finished):
+    names = set(base.Checkpoint(f"{finished[0]}/model.ckpt-36").shapes)
+    trained = {name for name in names if not name.endswith(("/adam_m", "/adam_v"))}
+    assert trained - {"global_step", "base_fingerprint"} == {
+        name for name in trained if "/adapters/" in name or "/LayerNorm/" in name
+        or name.startswith("output_")}
+    assert len(names) == 3 * (16 + 10 + 2) + 2
+
+
+@pytest.mark.parametrize("tuning", TUNINGS)
+def test_frozen_variables_stay_bit_identical(tmp_path, data, tiny_dir, tuning):
+    out = str(tmp_path / "out")
+    go(data_dir=data, bert_dir=tiny_dir, output_dir=out, do_train=True, tuning=tuning,
+       num_train_epochs=1)
+    full = str(tmp_path / "full" / "model.ckpt")
+    convert.convert(f"{out}/model.ckpt-12", full, to="full", base_path=tiny_dir)
+    before, after = values(f"{tiny_dir}/bert_model.ckpt"), values(full)
+    trained = {name for name in base.Checkpoint(f"{out}/model.ckpt-12").shapes}
+    for name, value in before.items():
+        assert np.array_equal(value, after[name]) == (name not in trained), name
+    assert {"output_weights", "output_bias"} <= after.keys()
+    assert not any("adam" in name or "fingerprint" in name for name in after)
+
+
+def test_two_runs_with_one_seed_are_identical(tmp_path, data, tiny_dir, finished):
+    metrics = go(data_dir=data, bert_dir=tiny_dir, output_dir=str(tmp_path), do_train=True,
+                 do_eval=True)
+    assert same(values(f"{tmp_path}/model.ckpt-36"), values(f"{finished[0]}/model.ckpt-36"))
+    assert metrics == finished[1]
+    other = str(tmp_path / "other")
+    go(data_dir=data, bert_dir=tiny_dir, output_dir=other, do_train=True, seed=1)
+    assert not same(values(f"{other}/model.ckpt-36"), values(f"{finished[0]}/model.ckpt-36"))
+
+
+def test_an_interrupted_run_ends_as_if_it_was_not(tmp_path, data, tiny_dir, finished):
+    flags = dict(data_dir=data, bert_dir=tiny_dir, output_dir=str(tmp_path), do_train=True,
+                 save_checkpoints_steps=10)
+    go(**flags)
+    for path in glob.glob(f"{tmp_path}/model.ckpt-[23]*"):
+        os.remove(path)
+    write(f"{tmp_path}/checkpoint", ['model_checkpoint_path: "model.ckpt-10"'])
+    go(**flags)
+    assert same(values(f"{tmp_path}/model.ckpt-36"), values(f"{finished[0]}/model.ckpt-36"))
+
+
+def test_a_finished_run_is_evaluated_and_more_epochs_go_on(copied, data, tiny_dir, finished):
+    flags = dict(data_dir=data, bert_dir=tiny_dir, output_dir=copied, do_train=True, do_eval=True)
+    stamp = os.path.getmtime(f"{copied}/model.ckpt-36.index")
+    assert go(**flags) == finished[1]
+    assert os.path.getmtime(f"{copied}/model.ckpt-36.index") == stamp
+    assert go(**flags, num_train_epochs=4.0)["global_step"] == 48
+
+
+@pytest.mark.parametrize("flag,value", [
+    ("learning_rate", 0.02), ("adapter_size", 8), ("tuning", "full"), ("seed", 3),
+    ("max_train_examples", 50), ("max_seq_length", 12)])
+def test_contradicting_flags_are_refused_with_the_difference(copied, data, tiny_dir, flag, value):
+    with pytest.raises(InputError, match=f"--{flag}: .* then, .* now"):
+        go(**{"data_dir": data, "bert_dir": tiny_dir, "output_dir": copied, "do_train": True,
+              flag: value})
+    assert os.path.exists(f"{copied}/model.ckpt-36.index")
+
+
+def test_other_data_is_refused(copied, tmp_path, tiny_dir):
+    other = write_sst2(str(tmp_path / "other"), seed=5)
+    with pytest.raises(InputError, match="train_data"):
+        go(data_dir=other, bert_dir=tiny_dir, output_dir=copied, do_train=True)
+
+
+def test_evaluation_alone_needs_no_adapter_flags(copied, data, tiny_dir, finished):
+    settings = dict(task_name="SST-2", data_dir=data, bert_dir=tiny_dir, output_dir=copied)
+    import run_classifier
+    from adapter_bert.training.run import run
+    from adapter_bert.training.settings import Settings
+    settings = Settings(**settings, do_eval=True)
+    assert run(settings, {"data_dir", "bert_dir", "output_dir", "do_eval"},
+               run_classifier.task_of(settings)) == finished[1]
+
+
+def predictions(folder):
+    with open(f"{folder}/test_results.tsv", encoding="utf-8") as file:
+        return file.read()
+
+
+def test_prediction_from_a_checkpoint_of_what_trains(tmp_path, data, finished):
+    out = str(tmp_path / "predicted")
+    go(data_dir=data, output_dir=out, do_predict=True,
+       init_checkpoint=f"{finished[0]}/model.ckpt-36")
+    assert predictions(out) == predictions(finished[0])
+
+
+def test_a_base_that_moved_gets_one_line(copied, tmp_path, data, tiny_dir, finished):
+    moved = shutil.copytree(tiny_dir, str(tmp_path / "moved_uncased"))
+    recorded = json.loads(open(f"{copied}/run.json", encoding="utf-8").read())
+    for name in ("vocab_file", "bert_config_file", "init_checkpoint"):
+        recorded["base"][name] = "/nowhere/" + os.path.basename(recorded["base"][name])
+    write(f"{copied}/run.json", [json.dumps(recorded)])
+    flags = dict(data_dir=data, output_dir=str(tmp_path / "out"), do_predict=True,
+                 init_checkpoint=f"{copied}/model.ckpt-36")
+    with pytest.raises(InputError, match="nowhere.*--bert_dir"):
+        go(**flags)
+    go(**flags, bert_dir=moved)
+    assert predictions(str(tmp_path / "out")) == predictions(finished[0])
+
+
+def test_another_base_is_refused(copied, tmp_path, data, tiny_dir):
+    other = shutil.copytree(tiny_dir, str(tmp_path / "other_uncased"))
+    changed = values(f"{other}/bert_model.ckpt")
+    changed["bert/pooler/dense/bias"] += 1
+    base.write_checkpoint(f"{other}/bert_model.ckpt", changed)
+    with pytest.raises(InputError, match="another base"):
+        go(data_dir=data, output_dir=str(tmp_path / "out"), do_predict=True, bert_dir=other,
+           init_checkpoint=f"{copied}/model.ckpt-36")
+    with pytest.raises(InputError, match="base: .* then, .* now"):
+        go(data_dir=data, bert_dir=other, output_dir=copied, do_train=True)
+
+
+def test_keep_best_and_early_stopping(tmp_path, data, tiny_dir):
+    out = str(tmp_path / "out")
+    metrics = go(data_dir=data, bert_dir=tiny_dir, output_dir=out, do_train=True, do_eval=True,
+                 num_train_epochs=10, eval_steps=6, keep_best=True, early_stopping_patience=2,
+                 learning_rate=0.05)
+    with open(f"{out}/eval_history.json", encoding="utf-8") as file:
+        history = json.load(file)
+    scores = [row["eval_accuracy"] for row in history]
+    best = scores.index(max(scores))
+    assert metrics["eval_accuracy"] == scores[best]
+    assert metrics["global_step"] == history[best]["global_step"] == 6 * (best + 1)
+    assert len(scores) == min(20, best + 3)
+    assert os.listdir(f"{out}/best")
+    assert glob.glob(f"{out}/eval/events*")
+
+
+def reference_checkpoint(folder, tiny_dir, adapters):
+    """A checkpoint as the reference writes it, with random values under every name."""
+    random = np.random.default_rng(3)
+    shapes = dict(base.variable_shapes(TINY.to_dict()))
+    if adapters:
+        for layer in range(TINY.num_hidden_layers):
+            for place in ("attention/output", "output"):
+                scope = f"bert/encoder/layer_{layer}/{place}/adapters/"
+                shapes |= {scope + "weights1": (16, 4), scope + "biases1": (1, 4),
+                           scope + "weights2": (4, 16), scope + "biases2": (1, 16)}
+        shapes |= {"output_weights": (2, 16), "output_bias": (2,)}
+    shapes |= {f"{name}/adam_{slot}": shape for name, shape in shapes.items() for slot in "mv"}
+    arrays = {name: random.normal(0.5, 0.2, shape).astype(np.float32)
+              for name, shape in shapes.items()}
+    arrays["global_step"] = np.int64(573)
+    shutil.copytree(tiny_dir, folder)
+    base.write_checkpoint(f"{folder}/bert_model.ckpt", arrays)
+    return arrays
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+@pytest.mark.parametrize("tuning", TUNINGS)
+def test_a_reference_checkpoint_loads_in_every_mode(tmp_path, data, tiny_dir, tuning, adapters):
+    folder, out = str(tmp_path / "ref_uncased"), str(tmp_path / "out")
+    arrays = reference_checkpoint(folder, tiny_dir, adapters)
+    go(data_dir=data, bert_dir=folder, output_dir=out, do_train=True, tuning=tuning,
+       num_train_epochs=0.1)
+    start = values(f"{out}/model.ckpt-0") if os.path.exists(f"{out}/model.ckpt-0.index") else {}
+    assert start
+    for name, value in start.items():
+        if name in arrays and not name.endswith(("adam_m", "adam_v")) and name != "global_step":
+            assert np.array_equal(value, arrays[name]), name
+
+
+def test_a_reference_checkpoint_is_evaluated(tmp_path, data, tiny_dir):
+    folder = str(tmp_path / "ref_uncased")
+    reference_checkpoint(folder, tiny_dir, adapters=True)
+    metrics = go(data_dir=data, bert_dir=tiny_dir, output_dir=str(tmp_path / "out"), do_eval=True,
+                 init_checkpoint=f"{folder}/bert_model.ckpt")
+    assert metrics["global_step"] == 573
+
+
+def test_the_reference_counts_its_mrpc_steps():
+    from adapter_bert.training.run import make_schedule
+    from adapter_bert.training.settings import Settings
+    schedule = make_schedule(Settings(num_train_epochs=5.0), 3668)
+    assert (schedule.num_train_steps, schedule.num_warmup_steps) == (573, 57)
+
+
+def test_start_names_what_is_missing(tmp_path, tiny_dir):
+    arrays = values(f"{tiny_dir}/bert_model.ckpt")
+    del arrays["bert/pooler/dense/bias"]
+    arrays["bert/embeddings/LayerNorm/beta"] = np.zeros([3], np.float32)
+    base.write_checkpoint(str(tmp_path / "x.ckpt"), arrays)
+    with pytest.raises(InputError, match=r"LayerNorm/beta \[16\]: \[3\].*pooler/dense/bias.*missing"):
+        checkpoints.find_start(str(tmp_path / "x.ckpt"), TINY.to_dict())
+
+
+def test_tensorboard_sees_loss_rate_and_metrics(finished):
+    tags = set()
+    for path in glob.glob(f"{finished[0]}/**/events*", recursive=True):
+        for event in tf.train.summary_iterator(path):
+            tags |= {value.tag for value in event.summary.value}
+    assert {"loss", "learning_rate", "eval_accuracy", "eval_loss"} <= tags
