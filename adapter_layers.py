@@ -51,8 +51,9 @@ class AdapterConfig:
             raise ValueError(f"adapter init_stddev {self.init_stddev}: must be 0 or more")
         for key, known in (("placement", PLACEMENTS), ("activation", modeling.ACTIVATIONS),
                            ("adapter_fn", ADAPTERS)):
-            if getattr(self, key) not in known:
-                raise ValueError(f"adapter {key} {getattr(self, key)!r}: not one of {sorted(known)}")
+            value = getattr(self, key)
+            if value not in known:
+                raise ValueError(f"adapter {key} {value!r}: not one of {sorted(known)}")
 
     @classmethod
     def from_dict(cls, values):
@@ -132,14 +133,14 @@ REST_FROZEN = (r"", FROZEN)
 def tuning_rules(tuning, num_layers):
     """What trains in a tuning mode: [(pattern, group or FROZEN)], the first match wins.
 
-    | tuning         | trained besides the head                                                      |
-    |----------------|-------------------------------------------------------------------------------|
-    | adapters       | adapters and every LayerNorm, the embeddings' too (Houlsby et al., 2019)       |
-    | full           | everything                                                                    |
-    | top_layers=K   | the last K layers and the pooler (the paper's "variable fine-tuning")         |
-    | layer_norm     | every LayerNorm                                                               |
-    | bias           | every bias, LayerNorm's beta among them (BitFit, Ben Zaken et al., 2022)      |
-    | head           | nothing                                                                       |
+    | tuning       | trained besides the head                                                 |
+    |--------------|--------------------------------------------------------------------------|
+    | adapters     | adapters and every LayerNorm, the embeddings' too (Houlsby et al., 2019) |
+    | full         | everything                                                               |
+    | top_layers=K | the last K layers and the pooler (the paper's "variable fine-tuning")    |
+    | layer_norm   | every LayerNorm                                                          |
+    | bias         | every bias, LayerNorm's beta among them (BitFit, Ben Zaken et al., 2022) |
+    | head         | nothing                                                                  |
 
     Raises:
       ValueError: an unknown mode, or K outside 1..L.

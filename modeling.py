@@ -1,6 +1,7 @@
 """BERT (Devlin et al., 2018) as short functions over weights that the caller may inject.
 
-Letters: B batch, T tokens, D hidden, N heads, H head width (D = N * H), F feed-forward, V vocabulary.
+Letters: B batch, T tokens, D hidden, N heads, H head width (D = N * H), F feed-forward,
+V vocabulary.
 
     tokens          [CLS]  a  pack ##et  of  tea  [SEP]  tea  ?  [SEP]  [PAD]
     input_ids         101 ..                       102   ..      102      0     [B, T]
@@ -106,15 +107,15 @@ class BertConfig:
 class Site(NamedTuple):
     """A place in a layer where a method may put its own tensor in the place of `output`.
 
-    | name             | input                     | output                                | residual |
-    |------------------|---------------------------|---------------------------------------|----------|
-    | query key value  | layer input [B, T, D]     | projection [B, T, D]                  | None     |
-    | attention_output | attention context [B,T,D] | projection after dropout [B, T, D]    | [B, T, D]|
-    | intermediate     | feed-forward input [B,T,D]| activated projection [B, T, F]        | None     |
-    | output           | intermediate [B, T, F]    | projection after dropout [B, T, D]    | [B, T, D]|
+    | name             | input                  | output                           | residual  |
+    |------------------|------------------------|----------------------------------|-----------|
+    | query key value  | of the layer [B, T, D] | projection [B, T, D]             | None      |
+    | attention_output | context [B, T, D]      | projection, dropped [B, T, D]    | [B, T, D] |
+    | intermediate     | attended [B, T, D]     | projection, activated [B, T, F]  | None      |
+    | output           | intermediate [B, T, F] | projection, dropped [B, T, D]    | [B, T, D] |
 
-    The residual is what is added to the result before LayerNorm. The variable scope is the
-    projection's own, so `tf.get_variable("adapters/w")` is `bert/encoder/layer_0/output/adapters/w`.
+    The residual is what is added to the result before LayerNorm. The variable scope is that of the
+    site: in `output`, `tf.get_variable("x")` is `bert/encoder/layer_0/output/x`.
     """
 
     name: str
@@ -131,14 +132,14 @@ class Layer(NamedTuple):
     """What the functions of one layer share."""
 
     config: BertConfig
-    index: int
+    number: int
     methods: Mapping[str, Method]
     dropout: Callable
 
     def at(self, site, source, output, residual=None):
         """`output`, or what the method at `site` makes of it."""
         method = self.methods.get(site)
-        return method(Site(site, self.index, source, output, residual)) if method else output
+        return method(Site(site, self.number, source, output, residual)) if method else output
 
 
 class BertModel:

@@ -1,6 +1,7 @@
 """Text to WordPiece ids, as Google BERT's tokenization.py gives them, and the same ids in bulk.
 
-`FullTokenizer.tokenize` is the definition, in Python; `FullTokenizer.encode_batch` is its fast twin.
+`FullTokenizer.tokenize` is the definition, in Python; `FullTokenizer.encode_batch` gives the ids of
+many texts through the `tokenizers` library.
 """
 import itertools
 import re
@@ -74,8 +75,8 @@ class FullTokenizer:
     def encode_batch(self, texts):
         """Ids of many texts: `convert_tokens_to_ids(tokenize(text))` of each, on all cores.
 
-        Texts go to the `tokenizers` library; one with a character that the library reads
-        otherwise than `tokenize` goes through `tokenize`, so that ids never depend on the way taken.
+        Texts go to the `tokenizers` library. One with a character that the library reads otherwise
+        than `tokenize` goes through `tokenize`: ids never depend on the way taken.
 
         Args:
           texts: iterable of str or UTF-8 bytes, as `tokenize` takes them.
@@ -93,10 +94,11 @@ class FullTokenizer:
 class BasicTokenizer:
     """Words, punctuation marks and Chinese characters of a text.
 
-    Source: `BasicTokenizer` of google-research/bert, tokenization.py. Its steps, each a pass over the
-    whole text here, so that the time is linear in its length: drop control characters, NUL and
-    U+FFFD; spaces around Chinese characters; lower case, NFD, drop nonspacing marks (if
-    `do_lower_case`); spaces around punctuation; split at white space.
+    Source: `BasicTokenizer` of google-research/bert, tokenization.py. Its steps: drop control
+    characters, NUL and U+FFFD; spaces around Chinese characters; lower case, NFD and no nonspacing
+    marks (if `do_lower_case`); spaces around punctuation; split at white space. The source lowers
+    word by word; a pass over the whole text gives the same and is faster, since neither lower case
+    nor NFD looks past a space.
     """
 
     def __init__(self, do_lower_case=True):
@@ -214,8 +216,9 @@ def validate_case_matches_checkpoint(do_lower_case, init_checkpoint):
     is_lower = model["kind"] not in ("cased", "multi_cased")
     if is_lower != bool(do_lower_case):
         raise ValueError(
-            f"--do_lower_case={do_lower_case} does not fit {init_checkpoint}: {folder[1]} was trained "
-            f"on {'lower-cased' if is_lower else 'cased'} text; set --do_lower_case={is_lower}")
+            f"--do_lower_case={do_lower_case} does not fit {init_checkpoint}: {folder[1]} was "
+            f"trained on {'lower-cased' if is_lower else 'cased'} text; "
+            f"set --do_lower_case={is_lower}")
 
 
 class _CharacterTable(dict):
@@ -240,9 +243,9 @@ def _cleaned(character):
 
 
 def _without_ordered_mark(character):
-    """Nothing for a nonspacing mark with a combining class: canonical ordering moves it, and it goes.
+    """Nothing for a nonspacing mark that has a combining class.
 
-    Such a mark neither stays in the result nor stops others from being moved.
+    It is dropped in the end, and canonical ordering moves it, so that it stands in no other's way.
     """
     is_ordered = all(map(unicodedata.combining, unicodedata.normalize("NFD", character)))
     return "" if is_ordered and unicodedata.category(character) == "Mn" else character
@@ -333,10 +336,9 @@ class _LibraryTokenizer:
     def reads_alike(self, text):
         """Whether every character of `text` means the same to the library and to us.
 
-        Single characters decide, since neither side looks at neighbours, with two exceptions: our
-        lower case of the capital sigma, which the probe puts at the end of a word, and the order
-        of marks, for which the probe holds two that change places across a mark but not across
-        anything else.
+        Single characters decide, since neither side looks at neighbours but for two things, and
+        the probe has both: our lower case of a capital sigma, which depends on the end of the
+        word, and the order of marks, where U+1D16D and U+1D165 change places across a mark alone.
         """
         unseen = () if text.isascii() else set(text) - self._alike
         for character in unseen:
@@ -347,7 +349,7 @@ class _LibraryTokenizer:
 
     def _reads_character_alike(self, character):
         if unicodedata.category(character) in ("Cn", "Co", "Cs"):
-            return False
+            return False  # not in our tables, or different, or not a string that the library takes
         probe = f"a{character}b Ab{character} {character}b \U0001d16d{character}\U0001d165"
         normalized = self._tokenizer.normalizer.normalize_str(probe)
         words = self._tokenizer.pre_tokenizer.pre_tokenize_str(normalized)

@@ -1,3 +1,3 @@
-"""Adapters for BERT: train a task as a few per cent of the model, and carry it away as one small file."""
+"""Adapters for BERT: a task trains a few per cent of the model and is carried away as one file."""
 
 __version__ = "0.1.0"

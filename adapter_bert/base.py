@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from adapter_bert import files
 from adapter_bert.errors import InputError
 
 VOCAB_FILE = "vocab.txt"
@@ -20,6 +21,7 @@ CONFIG_FILE = "bert_config.json"
 CHECKPOINT = "bert_model.ckpt"
 # The variable in a run's checkpoint that says which base it stands on: `fingerprint_as_int64`.
 FINGERPRINT_VARIABLE = "base_fingerprint"
+RUN_FILE = "run.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,6 +234,56 @@ def fingerprint_as_int64(hex_digits):
 def fingerprint_from_int64(words):
     """The 64 hexadecimal digits that `fingerprint_as_int64` made into int64 [4]."""
     return np.asarray(words).astype(">i8").tobytes().hex()
+
+
+def recorded_run(checkpoint):
+    """What the run that wrote a checkpoint says of itself in run.json; {} where there is none.
+
+    Args:
+      checkpoint: prefix of the run's checkpoint; its best one has a folder of its own.
+    """
+    folder = os.path.dirname(os.path.abspath(checkpoint))
+    for place in (folder, os.path.dirname(folder)):
+        path = os.path.join(place, RUN_FILE)
+        if os.path.exists(path):
+            return files.read_json(path)
+    return {}
+
+
+def base_of_run(checkpoint, given=None):
+    """Prefix of the base that a run was trained on.
+
+    Args:
+      checkpoint: prefix of the run's checkpoint.
+      given: where the base is said to be; None for where the run found it.
+
+    Raises:
+      InputError: there is no base there, or nobody says where it is.
+    """
+    prefix = given or recorded_run(checkpoint).get("base", {}).get("init_checkpoint")
+    if not prefix or not os.path.exists(f"{prefix}.index"):
+        place = f"is not at {prefix}" if prefix else "is named by no run.json beside it"
+        raise InputError(f"{checkpoint}: holds only what was trained, and its base {place}; name "
+                         "the base's folder with --bert_dir (--base of adapter-bert convert)")
+    return prefix
+
+
+def check_base_of_run(trained, original):
+    """The base's fingerprint, which must be the one that a run's checkpoint was trained on.
+
+    Args:
+      trained: Checkpoint of a run.
+      original: Checkpoint of the base.
+
+    Raises:
+      InputError: the run was trained on another base.
+    """
+    wanted = fingerprint_from_int64(trained[FINGERPRINT_VARIABLE])
+    found = fingerprint_of(original)
+    if found != wanted:
+        raise InputError(f"{original.prefix}: another base (fingerprint {found}) than the one of "
+                         f"{trained.prefix} (fingerprint {wanted}); give that one")
+    return found
 
 
 def _what_is_missing(bert_dir, missing, held):

@@ -5,7 +5,6 @@ same command again finds it and does nothing.
 """
 import contextlib
 import glob
-import hashlib
 import os
 import shutil
 
@@ -112,16 +111,7 @@ def _digests(folder, patterns=("*",)):
     """{name: sha256} of the files of `folder` that match one of the patterns."""
     paths = {path for pattern in patterns
              for path in glob.glob(os.path.join(glob.escape(folder), pattern))}
-    return {os.path.basename(path): sha256_of_file(path) for path in sorted(paths)}
-
-
-def sha256_of_file(path):
-    """The sha256 of a file's bytes, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return {os.path.basename(path): files.sha256(path) for path in sorted(paths)}
 
 
 @contextlib.contextmanager
@@ -150,9 +140,11 @@ def _convert_run(checkpoint, destination, base_path):
     if base.FINGERPRINT_VARIABLE not in trained:
         raise InputError(f"{checkpoint}: holds no {base.FINGERPRINT_VARIABLE}; it is not what a "
                          "run trained on a base, or it is a full checkpoint already")
-    original = base.Checkpoint(_base_of_run(checkpoint, base_path))
-    record = {"to": "full", "fingerprint": _check_base(trained, original),
-              "base_index": sha256_of_file(f"{original.prefix}.index"),  # holds every checksum
+    if base_path and os.path.isdir(base_path):
+        base_path = base.locate(base_path).init_checkpoint
+    original = base.Checkpoint(base.base_of_run(checkpoint, base_path))
+    record = {"to": "full", "fingerprint": base.check_base_of_run(trained, original),
+              "base_index": files.sha256(f"{original.prefix}.index"),  # holds every checksum
               "source": _digests(os.path.dirname(checkpoint), _patterns_of(checkpoint))}
     if _is_done(f"{destination}.{RECORD}", record):
         return f"{destination}: already made from {checkpoint}; nothing to do"
@@ -168,36 +160,6 @@ def _convert_run(checkpoint, destination, base_path):
 def _patterns_of(prefix):
     name = glob.escape(os.path.basename(prefix))
     return f"{name}.index", f"{name}.data-*"
-
-
-def _base_of_run(checkpoint, base_path):
-    """The base's checkpoint prefix: what `base_path` says or, without it, the run's run.json."""
-    if base_path:
-        is_folder = os.path.isdir(base_path)
-        return base.locate(base_path).init_checkpoint if is_folder else base_path
-    folder = os.path.dirname(os.path.abspath(checkpoint))
-    places = (folder, os.path.dirname(folder))  # a run's best checkpoint has a folder of its own
-    run_file = next(filter(os.path.exists, (os.path.join(place, "run.json") for place in places)),
-                    None)
-    run = forms.read_object(run_file) if run_file else {}
-    prefix = run.get("base", {}).get("init_checkpoint")
-    if not prefix:
-        raise InputError(f"{checkpoint}: no run.json beside or above it names its base; "
-                         "say where the base is with --base=FOLDER")
-    if not os.path.exists(f"{prefix}.index"):
-        raise InputError(f"{prefix}: the base that {run_file} names is not there; "
-                         "say where it is with --base=FOLDER")
-    return prefix
-
-
-def _check_base(trained, original):
-    """The base's fingerprint; InputError where it is not the one that was trained on."""
-    wanted = base.fingerprint_from_int64(trained[base.FINGERPRINT_VARIABLE])
-    found = base.fingerprint_of(original)
-    if found != wanted:
-        raise InputError(f"{original.prefix}: another base (fingerprint {found}) than the one of "
-                         f"{trained.prefix} (fingerprint {wanted}); give that one with --base")
-    return found
 
 
 def _merged(original, trained):

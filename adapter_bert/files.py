@@ -1,5 +1,6 @@
-"""Whole files or none: everything that is written goes beside its place first and is then renamed."""
+"""Whole files or none: what is written goes beside its place first and is then renamed."""
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -41,6 +42,15 @@ def make_folder(folder):
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); "
                          "name a folder that can") from error
+
+
+def sha256(path):
+    """The sha256 of a file's bytes, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_text(path, text):

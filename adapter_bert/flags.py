@@ -1,5 +1,6 @@
-"""Command-line flags made from the fields of a settings dataclass, so that a default stands once."""
+"""Command-line flags made of a settings dataclass, so that a default is written once."""
 import dataclasses
+import sys
 import types
 import typing
 
@@ -15,13 +16,13 @@ def setting(default, text):
 
 
 def define(settings_class):
-    """Defines a flag for every field; the type `X | None` is a flag without a value at first."""
+    """Defines a flag of the command for every field; `X | None` has no value at first."""
     hints = typing.get_type_hints(settings_class)
     for field in dataclasses.fields(settings_class):
         hint = hints[field.name]
         if isinstance(hint, types.UnionType):
             hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-        _DEFINE[hint](field.name, field.default, field.metadata["help"])
+        _DEFINE[hint](field.name, field.default, field.metadata["help"], module_name=sys.argv[0])
 
 
 def read(settings_class):

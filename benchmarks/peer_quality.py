@@ -2,8 +2,8 @@
 
 Runs in an environment of its own (requirements-bench.txt). Same base, learning rate, epochs, batch,
 schedule and head as our run: Houlsby adapters of width 64 with the tanh GELU, every LayerNorm and
-a linear head on the base's pooled output trained, float32, batches grouped by length. The optimizer is
-the one its users take: torch's AdamW.
+a linear head on the base's pooled output trained, float32, batches grouped by length. The
+optimizer is the one its users take: torch's AdamW.
 
     python benchmarks/peer_quality.py --base HF_BERT_DIR --data MRPC_DIR --output DIR --seeds 5
 """

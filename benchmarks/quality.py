@@ -96,7 +96,8 @@ def report():
     lines = ["# Results", "",
              "Written by `make quality` from the files in `docs/results/`; edit nothing here.",
              "Base: all-MiniLM-L6-v2 (6 layers, 384 wide), batch 32, length 128, float32, 2 cores.",
-             "", "| task | tuning | learning rate | epochs | seeds | dev scores (median of the seeds) "
+             "",
+             "| task | tuning | learning rate | epochs | seeds | dev scores (median of the seeds) "
              "| trained | steps | examples/s |", "|---|---|---|---|---|---|---|---|---|"]
     for row in ROWS:
         found = [json.loads(path.read_text())

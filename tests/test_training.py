@@ -10,9 +10,13 @@ import tensorflow.compat.v1 as tf
 from conftest import TINY
 from runs import go, write, write_sst2
 
+import run_classifier
 from adapter_bert import base, convert
 from adapter_bert.errors import InputError
+from adapter_bert.files import read_json
 from adapter_bert.training import checkpoints
+from adapter_bert.training.run import make_schedule, run
+from adapter_bert.training.settings import Settings
 
 TUNINGS = ("adapters", "full", "top_layers=1", "layer_norm", "bias", "head")
 
@@ -53,8 +57,7 @@ def test_results_files(finished):
     assert metrics["global_step"] == 36
     with open(f"{out}/eval_results.txt", encoding="utf-8") as file:
         assert file.read() == "".join(f"{key} = {value}\n" for key, value in metrics.items())
-    with open(f"{out}/results.json", encoding="utf-8") as file:
-        results = json.load(file)
+    results = read_json(f"{out}/results.json")
     assert {"metrics", "flags", "counts", "train_seconds", "train_examples_per_second",
             "versions"} <= set(results)
     assert results["metrics"] == metrics
@@ -73,7 +76,7 @@ def test_results_files(finished):
 
 def test_it_learns(tmp_path, data, tiny_dir):
     metrics = go(data_dir=data, bert_dir=tiny_dir, output_dir=str(tmp_path), do_train=True,
-                 do_eval=True, num_train_epochs=12)
+                 do_eval=True, num_train_epochs=20, tuning="full", learning_rate=0.003)
     assert metrics["eval_accuracy"] >= 0.9
 
 
@@ -148,9 +151,6 @@ def test_other_data_is_refused(copied, tmp_path, tiny_dir):
 
 def test_evaluation_alone_needs_no_adapter_flags(copied, data, tiny_dir, finished):
     settings = dict(task_name="SST-2", data_dir=data, bert_dir=tiny_dir, output_dir=copied)
-    import run_classifier
-    from adapter_bert.training.run import run
-    from adapter_bert.training.settings import Settings
     settings = Settings(**settings, do_eval=True)
     assert run(settings, {"data_dir", "bert_dir", "output_dir", "do_eval"},
                run_classifier.task_of(settings)) == finished[1]
@@ -170,7 +170,7 @@ def test_prediction_from_a_checkpoint_of_what_trains(tmp_path, data, finished):
 
 def test_a_base_that_moved_gets_one_line(copied, tmp_path, data, tiny_dir, finished):
     moved = shutil.copytree(tiny_dir, str(tmp_path / "moved_uncased"))
-    recorded = json.loads(open(f"{copied}/run.json", encoding="utf-8").read())
+    recorded = read_json(f"{copied}/run.json")
     for name in ("vocab_file", "bert_config_file", "init_checkpoint"):
         recorded["base"][name] = "/nowhere/" + os.path.basename(recorded["base"][name])
     write(f"{copied}/run.json", [json.dumps(recorded)])
@@ -197,15 +197,14 @@ def test_another_base_is_refused(copied, tmp_path, data, tiny_dir):
 def test_keep_best_and_early_stopping(tmp_path, data, tiny_dir):
     out = str(tmp_path / "out")
     metrics = go(data_dir=data, bert_dir=tiny_dir, output_dir=out, do_train=True, do_eval=True,
-                 num_train_epochs=10, eval_steps=6, keep_best=True, early_stopping_patience=2,
+                 num_train_epochs=4, eval_steps=12, keep_best=True, early_stopping_patience=1,
                  learning_rate=0.05)
-    with open(f"{out}/eval_history.json", encoding="utf-8") as file:
-        history = json.load(file)
+    history = read_json(f"{out}/eval_history.json")
     scores = [row["eval_accuracy"] for row in history]
     best = scores.index(max(scores))
     assert metrics["eval_accuracy"] == scores[best]
-    assert metrics["global_step"] == history[best]["global_step"] == 6 * (best + 1)
-    assert len(scores) == min(20, best + 3)
+    assert metrics["global_step"] == history[best]["global_step"] == 12 * (best + 1)
+    assert len(scores) == min(4, best + 2)
     assert os.listdir(f"{out}/best")
     assert glob.glob(f"{out}/eval/events*")
 
@@ -253,8 +252,6 @@ def test_a_reference_checkpoint_is_evaluated(tmp_path, data, tiny_dir):
 
 
 def test_the_reference_counts_its_mrpc_steps():
-    from adapter_bert.training.run import make_schedule
-    from adapter_bert.training.settings import Settings
     schedule = make_schedule(Settings(num_train_epochs=5.0), 3668)
     assert (schedule.num_train_steps, schedule.num_warmup_steps) == (573, 57)
 
@@ -264,7 +261,8 @@ def test_start_names_what_is_missing(tmp_path, tiny_dir):
     del arrays["bert/pooler/dense/bias"]
     arrays["bert/embeddings/LayerNorm/beta"] = np.zeros([3], np.float32)
     base.write_checkpoint(str(tmp_path / "x.ckpt"), arrays)
-    with pytest.raises(InputError, match=r"LayerNorm/beta \[16\]: \[3\].*pooler/dense/bias.*missing"):
+    expected = r"LayerNorm/beta \[16\]: \[3\].*pooler/dense/bias.*missing"
+    with pytest.raises(InputError, match=expected):
         checkpoints.find_start(str(tmp_path / "x.ckpt"), TINY.to_dict())
 
 

@@ -1,4 +1,4 @@
-"""Where the first values of variables come from, strictly, and which base a checkpoint belongs to."""
+"""Where the first values of variables come from, strictly."""
 import os
 import re
 from typing import NamedTuple
@@ -6,14 +6,11 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 import adapter_layers
-from adapter_bert import base, files
+from adapter_bert import base
 from adapter_bert.errors import InputError
 
-FINGERPRINT = "base_fingerprint"
 # What checkpoints hold that no model here reads.
-UNREAD = re.compile(rf"/adam_[mv]$|^global_step$|^{FINGERPRINT}$|^cls/")
-# What training may make anew, whole groups at a time; the rest must come from a checkpoint.
-FRESH = re.compile(r"/adapters/|^(?!bert/)")
+UNREAD = re.compile(rf"/adam_[mv]$|^global_step$|^{base.FINGERPRINT_VARIABLE}$|^cls/")
 
 
 class Start(NamedTuple):
@@ -47,19 +44,14 @@ def find_start(init_checkpoint, config, base_checkpoint=None):
       InputError: variables are missing or of another shape, or the base is missing or another.
     """
     shapes = base.Checkpoint(init_checkpoint).shapes
-    if FINGERPRINT not in shapes or not base.variable_shapes(config).keys() - shapes.keys():
+    is_whole = base.variable_shapes(config).keys() <= shapes.keys()
+    if is_whole or base.FINGERPRINT_VARIABLE not in shapes:
         check_encoder(init_checkpoint, config)
         return Start(None, init_checkpoint, base.fingerprint(init_checkpoint))
-    recorded = recorded_base(init_checkpoint)
-    base_checkpoint = base_checkpoint or recorded
-    if not base_checkpoint or not os.path.exists(base_checkpoint + ".index"):
-        raise InputError(
-            f"{init_checkpoint}: holds only what was trained, and its base is not at "
-            f"{base_checkpoint or 'a known place'}; name the base's folder with --bert_dir")
-    check_encoder(base_checkpoint, config)
-    start = Start(init_checkpoint, base_checkpoint, base.fingerprint(base_checkpoint))
-    check_base(init_checkpoint, start.fingerprint, base_checkpoint)
-    return start
+    prefix = base.base_of_run(init_checkpoint, base_checkpoint)
+    check_encoder(prefix, config)
+    return Start(init_checkpoint, prefix, base.check_base_of_run(
+        base.Checkpoint(init_checkpoint), base.Checkpoint(prefix)))
 
 
 def check_encoder(prefix, config):
@@ -68,42 +60,17 @@ def check_encoder(prefix, config):
     wrong = [f"{name} {list(shape)}: {list(found[name]) if name in found else 'missing'}"
              for name, shape in base.variable_shapes(config).items() if found.get(name) != shape]
     extra = sorted(name for name in found.keys() - base.variable_shapes(config).keys()
-                   if name.startswith("bert/") and not UNREAD.search(name)
-                   and not FRESH.search(name))
+                   if base.is_encoder_variable(name))
     wrong += [f"{name} {list(found[name])}: not in this BERT" for name in extra]
     if wrong:
         raise InputError(f"{prefix}: does not fit bert_config.json: {base.some_of(wrong)}; "
                          "give the checkpoint and the config of one model")
 
 
-def check_base(prefix, fingerprint, base_prefix):
-    """InputError where the checkpoint of a run was trained on another base."""
-    checkpoint = base.Checkpoint(prefix)
-    if FINGERPRINT in checkpoint.shapes and (
-            checkpoint[FINGERPRINT] != base.fingerprint_as_int64(fingerprint)).any():
-        raise InputError(f"{prefix}: was trained on another base than {base_prefix}; "
-                         "give the base that it was trained on")
-
-
-def recorded_run(prefix):
-    """The run.json of the run that wrote a checkpoint; {} where there is none."""
-    folder = os.path.dirname(os.path.abspath(prefix))
-    for place in (folder, os.path.dirname(folder)):
-        path = os.path.join(place, "run.json")
-        if os.path.exists(path):
-            return files.read_json(path)
-    return {}
-
-
-def recorded_base(prefix):
-    """Prefix of the base that the run of a checkpoint wrote down; None where it did not."""
-    return recorded_run(prefix).get("base", {}).get("init_checkpoint")
-
-
 def fingerprint_variable(fingerprint):
     """An int64 [4] variable that puts the base's fingerprint into every checkpoint."""
-    return tf.get_variable(FINGERPRINT, initializer=base.fingerprint_as_int64(fingerprint),
-                           trainable=False)
+    return tf.get_variable(base.FINGERPRINT_VARIABLE, trainable=False,
+                           initializer=base.fingerprint_as_int64(fingerprint))
 
 
 def scaffold(variables, start, fresh_allowed):

@@ -1,5 +1,5 @@
 """The splits of a task on disk, as TFRecord files of the output folder."""
-import hashlib
+import dataclasses
 import os
 import random
 from typing import NamedTuple
@@ -7,22 +7,44 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from adapter_bert import tasks
+from adapter_bert import files, tasks
+from adapter_bert.errors import InputError
 from adapter_bert.pipeline import features, records
 
 
 class Split(NamedTuple):
     """A split that is ready to be read in batches.
 
-    labels: int or float array [count]; None for a test split.
+    labels: int or float array [examples]; None for a test split.
     """
 
     name: str
     path: str
-    count: int
+    examples: int
     spec: tuple
     labels: np.ndarray | None
     fingerprint: str
+
+
+def prepare(run):
+    """Reads and writes every split that the run will need, so that a bad row stops it early.
+
+    Returns:
+      The run, with the labels of its task known, and {split name: Split}.
+    """
+    settings, splits = run.settings, {}
+    if settings.do_train:
+        examples, task = training_examples(settings, run.task)
+        run = dataclasses.replace(run, task=task)
+        splits["train"] = write_split(run, "train", examples)
+    if run.task.labels is None:
+        raise InputError(f"{run.trained}: no run.json beside it tells the labels; "
+                         "train with --do_train, or name a checkpoint in its run's folder")
+    kinds = {"dev": settings.do_eval or settings.evaluates_in_training, "test": settings.do_predict}
+    for kind in filter(kinds.get, kinds):
+        for name, _ in tasks.splits(run.task, kind):
+            splits[name] = write_split(run, name)
+    return run, splits
 
 
 def training_examples(settings, task):
@@ -53,7 +75,7 @@ def write_split(run, name, examples=None):
     labelled = examples[0].label is not None
     spec = features.feature_spec(task.kind, labelled)
     fingerprint = records.fingerprint_of(
-        examples, vocab=file_digest(settings.vocab_file), labels=task.labels,
+        examples, vocab=files.sha256(settings.vocab_file), labels=task.labels,
         max_seq_length=settings.max_seq_length, do_lower_case=settings.do_lower_case)
     path = os.path.join(settings.output_dir, f"{name}.tf_record")
     rows = features.featurize(examples, run.tokenizer, settings.max_seq_length, label_index)
@@ -65,9 +87,3 @@ def write_split(run, name, examples=None):
     if labelled:
         labels = np.array([label_index.get(row.label, row.label) for row in examples])
     return Split(name, path, metadata["count"], spec, labels, fingerprint)
-
-
-def file_digest(path):
-    """Hex sha256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

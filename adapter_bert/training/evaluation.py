@@ -8,7 +8,7 @@ from absl import logging
 from adapter_bert import files, tasks
 from adapter_bert.pipeline import batches
 from adapter_bert.tasks.metrics import compute_metrics
-from adapter_bert.training import data, results
+from adapter_bert.training import results
 from adapter_bert.training.estimator import build_estimator
 
 
@@ -28,7 +28,7 @@ def predict_split(run, start, split, batch_size):
     estimator = build_estimator(run, start, os.path.join(run.settings.output_dir, "eval"))
 
     def input_fn(params):
-        return batches.evaluation_batches(split.path, split.spec, split.count,
+        return batches.evaluation_batches(split.path, split.spec, split.examples,
                                           params["batch_size"], run.settings.max_seq_length,
                                           fixed=run.settings.use_tpu)
 
@@ -51,7 +51,7 @@ def evaluate(run, start, step, split, suffix=""):
     Args:
       run, start, split: as for `predict_split`.
       step: global step of the checkpoint.
-      suffix: what is added to each key, as in eval_accuracy_mm; a suffixed dict has no global_step.
+      suffix: what is added to each key, as in eval_accuracy_mm; such a dict has no global_step.
     """
     predicted, loss = predict_split(run, start, split, run.settings.eval_batch_size)
     scores = compute_metrics(run.task, split.labels, decisions(run.task, predicted))
@@ -67,24 +67,24 @@ def decisions(task, predicted):
     return predicted["probabilities"].argmax(axis=-1)
 
 
-def evaluate_all(run, start, step):
-    """The metrics of every dev split of the task."""
+def evaluate_all(run, start, step, splits):
+    """The metrics of every dev split of the task; `splits` is {name: data.Split}."""
     metrics = {}
     for name, suffix in tasks.splits(run.task, "dev"):
-        metrics |= evaluate(run, start, step, data.write_split(run, name), suffix)
+        metrics |= evaluate(run, start, step, splits[name], suffix)
     return metrics
 
 
-def predict_all(run, start):
+def predict_all(run, start, splits):
     """Writes test_results.tsv and the submission file of every test split of the task."""
     for name, suffix in tasks.splits(run.task, "test"):
-        split = data.write_split(run, name)
+        split = splits[name]
         predicted, _ = predict_split(run, start, split, run.settings.predict_batch_size)
         path = os.path.join(run.settings.output_dir, f"test_results{suffix}.tsv")
         write_rows(path, predicted.get("probabilities", predicted.get("scores")))
         submission = tasks.write_submission(
             run.task, name, decisions(run.task, predicted), run.settings.output_dir)
-        logging.info("%s: %s predictions in %s and %s", name, f"{split.count:,}", path, submission)
+        logging.info("%s: %d predictions in %s and %s", name, split.examples, path, submission)
 
 
 def write_rows(path, values):

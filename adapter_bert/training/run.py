@@ -6,7 +6,7 @@ import time
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-from adapter_bert import files, tasks
+from adapter_bert import base, files, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline import batches
 from adapter_bert.training import checkpoints, data, evaluation, results, setup
@@ -30,43 +30,46 @@ def run(settings, given, task):
     Raises:
       InputError: flags, files or an output folder that do not fit.
     """
-    current = setup.open_run(settings, given, task)
+    current, splits = data.prepare(setup.open_run(settings, given, task))
+    settings = current.settings
     if settings.do_train:
-        current = train(current)
+        current = train(current, splits)
+    if not (settings.do_eval or settings.do_predict):
+        return {}
     step = checkpoints.global_step(current.trained)
     start = checkpoints.find_start(
         current.trained, current.bert_config.to_dict(), current.base_checkpoint)
     metrics = {}
     if settings.do_eval:
-        metrics = evaluation.evaluate_all(current, start, step)
+        metrics = evaluation.evaluate_all(current, start, step, splits)
         results.write_block(settings.output_dir, metrics)
         results.write_events(settings.output_dir, metrics, step)
         results.update_results(settings.output_dir, metrics=metrics, checkpoint=current.trained)
     if settings.do_predict:
-        evaluation.predict_all(current, start)
+        evaluation.predict_all(current, start, splits)
     return metrics
 
 
-def train(current):
+def train(current, splits):
     """Trains to the last step, going on from the newest checkpoint of the output folder.
+
+    Args:
+      current: setup.Run.
+      splits: {name: data.Split} with "train", and the dev split where it is evaluated on the way.
 
     Returns:
       The run with the checkpoint to evaluate in `trained`.
     """
-    settings = current.settings
-    examples, task = data.training_examples(settings, current.task)
-    current = dataclasses.replace(current, task=task)
+    settings, split = current.settings, splits["train"]
     start = checkpoints.find_start(settings.init_checkpoint, current.bert_config.to_dict(),
                                    current.base_checkpoint)
-    split = data.write_split(current, "train", examples)
-    schedule = make_schedule(settings, split.count)
+    schedule = make_schedule(settings, split.examples)
     identity = setup.identity(current, split.fingerprint, start)
     latest, step = checkpoints.latest_step(settings.output_dir)
     if latest:
         setup.refuse_contradiction(settings.output_dir, identity)
-        checkpoints.check_base(latest, start.fingerprint, start.base)
-    files.write_json(os.path.join(settings.output_dir, setup.RUN_FILE), identity)
-    fit(current, start, split, schedule, step)
+    files.write_json(os.path.join(settings.output_dir, base.RUN_FILE), identity)
+    fit(current, start, splits, schedule, step)
     trained = checkpoints.best_or_latest(settings.output_dir, settings.keep_best)
     logging.info("trained: %s", trained)
     return dataclasses.replace(current, trained=trained)
@@ -86,12 +89,12 @@ def make_schedule(settings, count):
                     settings.seed)
 
 
-def fit(current, start, split, schedule, step):
+def fit(current, start, splits, schedule, step):
     """Trains from `step` to the end of the schedule, evaluating in between where that is asked."""
-    settings, total = current.settings, schedule.num_train_steps
+    split, settings, total = splits["train"], current.settings, schedule.num_train_steps
     history = History(settings.output_dir, f"eval_{current.task.metrics[0]}",
                       settings.early_stopping_patience)
-    every = evaluation_interval(settings, split.count)
+    every = evaluation_interval(settings, split.examples)
     if step >= total or history.is_over():
         logging.info("training is complete (%d of %d steps); to go on, raise --num_train_epochs",
                      step, total)
@@ -99,8 +102,8 @@ def fit(current, start, split, schedule, step):
     if step:
         logging.info("going on from step %d of %d", step, total)
     progress, began = Progress(total, settings.train_batch_size), time.monotonic()
+    dev = splits.get(tasks.splits(current.task, "dev")[0][0])
     counts = {}
-    dev = data.write_split(current, tasks.splits(current.task, "dev")[0][0]) if every else None
     while True:
         if every and step and (step % every == 0 or step == total) and not history.has(step):
             note_scores(current, dev, history)
@@ -112,15 +115,15 @@ def fit(current, start, split, schedule, step):
     progress.close()
     results.update_results(
         settings.output_dir, flags=dataclasses.asdict(settings),
-        counts={"variables": counts, "train_examples": split.count, "train_steps": step},
+        counts={"variables": counts, "train_examples": split.examples, "train_steps": step},
         train_seconds=time.monotonic() - began, train_examples_per_second=progress.rate())
 
 
 def evaluation_interval(settings, count):
     """Steps between two evaluations while training; 0 for none."""
-    if settings.eval_steps or not (settings.keep_best or settings.early_stopping_patience):
-        return settings.eval_steps
-    return max(1, count // settings.train_batch_size)
+    if not settings.evaluates_in_training:
+        return 0
+    return settings.eval_steps or max(1, count // settings.train_batch_size)
 
 
 def train_until(current, start, split, schedule, step, stop, progress, counts):
@@ -135,7 +138,7 @@ def train_until(current, start, split, schedule, step, stop, progress, counts):
 
     def input_fn(params):
         return batches.training_batches(
-            split.path, split.spec, split.count, params["batch_size"], settings.max_seq_length,
+            split.path, split.spec, split.examples, params["batch_size"], settings.max_seq_length,
             settings.seed, skip=step, fixed=settings.use_tpu)
 
     estimator = build_estimator(current, start, settings.output_dir, schedule=schedule,

@@ -65,6 +65,12 @@ class Settings:
     header: bool = setting(True, "Task custom: the first line names the columns.")
     label_type: str = setting("classes", "Task custom: classes or number.")
 
+    @property
+    def evaluates_in_training(self):
+        """Whether dev scores are wanted while the training goes on."""
+        return bool(self.do_train and (
+            self.eval_steps or self.keep_best or self.early_stopping_patience))
+
 
 AT_LEAST_1 = ("max_seq_length", "train_batch_size", "eval_batch_size", "predict_batch_size",
               "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores")

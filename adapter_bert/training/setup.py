@@ -1,4 +1,4 @@
-"""From settings to a checked run: the base, the tokenizer, the task, and what an earlier run fixed."""
+"""From settings to a checked run: base, tokenizer, task, and what an earlier run fixed."""
 import dataclasses
 import json
 import os
@@ -12,7 +12,6 @@ from adapter_bert.training import checkpoints
 from adapter_bert.training.model_fn import Model
 from adapter_bert.training.settings import Settings, adapter_config, check
 
-RUN_FILE = "run.json"
 # What a checkpoint fixes for evaluation and prediction.
 MODEL_FLAGS = ("tuning", "adapter_fn", "adapter_size", "adapter_placement", "adapter_layers",
                "adapter_activation", "do_lower_case")
@@ -61,7 +60,7 @@ def open_run(settings, given, task):
     located = base.locate(settings.bert_dir) if settings.bert_dir else None
     trained = None if settings.do_train else trained_checkpoint(settings, given)
     if trained:
-        settings, task = with_recorded(settings, given, task, checkpoints.recorded_run(trained))
+        settings, task = with_recorded(settings, given, task, base.recorded_run(trained))
     if located:
         settings = fill(settings, given, dataclasses.asdict(located))
     for name in BASE_FILES:
@@ -105,6 +104,11 @@ def with_recorded(settings, given, task, recorded):
         raise InputError("the checkpoint was trained with other flags: " + "; ".join(
             f"--{name}={value}, not {getattr(settings, name)}"
             for name, value in differing.items()))
+    for name in BASE_FILES[:2]:
+        path = recorded["base"][name]
+        if name not in given and not settings.bert_dir and not os.path.exists(path):
+            raise InputError(f"the base of this run was at {path} and is there no more; "
+                             "name its folder with --bert_dir")
     flags["max_seq_length"] = recorded["flags"]["max_seq_length"]
     settings = fill(settings, given, {**flags, **recorded["base"]})
     if task.labels is None:
@@ -183,7 +187,7 @@ def refuse_contradiction(output_dir, now):
 
     More epochs go on with a run; a base that has moved is still the same base.
     """
-    before = checkpoints.recorded_run(os.path.join(output_dir, "model.ckpt"))
+    before = base.recorded_run(os.path.join(output_dir, "model.ckpt"))
     if not before:
         raise InputError(f"{output_dir}: holds checkpoints but no run.json; "
                          "name an empty folder with --output_dir")
@@ -194,5 +198,5 @@ def refuse_contradiction(output_dir, now):
     differing = [f"{name}: {json.dumps(old)} then, {json.dumps(new)} now"
                  for name, old, new in pairs if old != new]
     if differing:
-        raise InputError(f"{output_dir}: holds a run made with other settings ({'; '.join(differing)}"
-                         "); give those, or another --output_dir")
+        raise InputError(f"{output_dir}: holds a run made with other settings: "
+                         f"{'; '.join(differing)}; give those, or another --output_dir")

@@ -1,0 +1,70 @@
+# Two commands for newcomers: `make demo` and `make test`. Each makes .venv and installs what it needs.
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.10 python3))
+VENV := .venv
+BIN := $(VENV)/bin
+WORK := demo/work
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test check quality quality-peer acceptance clean
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else \
+	  "error: Python 3.10 or 3.11 is needed, $(PYTHON) is %d.%d; run make PYTHON=/path/to/python3.11" % v)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/pyvenv.cfg requirements.txt pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# A real BERT learns whether a film review is positive, in minutes.
+demo: $(VENV)/.installed
+	$(BIN)/python demo/prepare.py
+	$(BIN)/python run_classifier.py --task_name=custom --data_dir=$(WORK)/movie_reviews \
+	  --text_column=sentence --label_column=label --max_seq_length=64 \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" \
+	  --do_train --do_eval --learning_rate=1e-3 --num_train_epochs=2 --eval_batch_size=32 \
+	  --output_dir=$(WORK)/movie_sentiment
+	$(BIN)/python demo/classify.py --run=$(WORK)/movie_sentiment \
+	  "A warm, funny film that I would watch again." \
+	  "Two hours of my life that nobody gives back." \
+	  "The plot is thin, but the actors carry it."
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+# Style, types, the direction of imports, and the tests that need no whole run.
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not slow"
+
+# Dev scores of GLUE tasks into docs/results; hours. GLUE is a folder with CoLA, MRPC, SST-2, STS-B.
+GLUE ?= ../shared/data/glue
+quality: $(VENV)/.installed
+	$(BIN)/python benchmarks/quality.py --glue_dir=$(GLUE) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
+
+$(VENV)-bench/.installed: requirements-bench.txt
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@touch $@
+
+# The same on the library `adapters`: MRPC, five seeds.
+quality-peer: $(VENV)/.installed $(VENV)-bench/.installed
+	$(BIN)/python -m adapter_bert convert --to=huggingface \
+	  "$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(WORK)/minilm-huggingface
+	HF_HUB_OFFLINE=1 $(VENV)-bench/bin/python benchmarks/peer_quality.py \
+	  --base=$(WORK)/minilm-huggingface --data=$(GLUE)/MRPC --output=docs/results/peer-MRPC
+
+# Every claim with its command; `make acceptance ROWS=parity,xla` runs some.
+acceptance: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/acceptance.py $(if $(ROWS),--only=$(ROWS))
+
+clean:
+	rm -rf $(VENV) $(VENV)-bench $(WORK) build *.egg-info

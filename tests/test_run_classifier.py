@@ -1,0 +1,189 @@
+"""The command: every kind of task from files to submission, and one line for every mistake."""
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import TINY, TINY_VOCAB
+from runs import go, write, write_sst2
+
+import modeling
+from adapter_bert.errors import InputError
+
+GLUE = os.path.join(os.path.dirname(__file__), "fixtures", "glue")
+
+
+def lines_of(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read().splitlines()
+
+
+@pytest.mark.parametrize("task,metrics,submissions", [
+    ("CoLA", {"eval_matthews"}, ["CoLA.tsv"]), ("MRPC", {"eval_f1"}, ["MRPC.tsv"]),
+    ("STS-B", {"eval_pearson", "eval_spearman"}, ["STS-B.tsv"]),
+    ("MNLI", {"eval_accuracy_mm", "eval_loss_mm", "loss_mm"}, ["MNLI-m.tsv", "MNLI-mm.tsv"])])
+def test_a_glue_task_from_files_to_submission(tmp_path, tiny_dir, task, metrics, submissions):
+    out = str(tmp_path / "out")
+    found = go(task_name=task, data_dir=os.path.join(GLUE, task), bert_dir=tiny_dir,
+               output_dir=out, do_train=True, do_eval=True, do_predict=True, train_batch_size=2,
+               num_train_epochs=2.0)
+    plain = {"eval_loss", "global_step", "loss"} | (
+        set() if task == "STS-B" else {"eval_accuracy"})
+    assert set(found) == plain | metrics
+    for name in submissions:
+        rows = lines_of(os.path.join(out, name))
+        assert rows[0] == "index\tprediction" and rows[1].startswith("0\t")
+
+
+def test_ax_is_predicted_with_an_mnli_model(tmp_path, tiny_dir):
+    go(task_name="MNLI", data_dir=f"{GLUE}/MNLI", bert_dir=tiny_dir, train_batch_size=2,
+       output_dir=str(tmp_path / "mnli"), do_train=True, num_train_epochs=1.0)
+    out = str(tmp_path / "ax")
+    step = lines_of(tmp_path / "mnli" / "checkpoint")[0].split('"')[1]
+    go(task_name="AX", data_dir=f"{GLUE}/AX", output_dir=out, do_predict=True,
+       init_checkpoint=str(tmp_path / "mnli" / step))
+    assert {row.split("\t")[1] for row in lines_of(f"{out}/AX.tsv")[1:]} <= {
+        "contradiction", "entailment", "neutral"}
+
+
+def test_a_custom_csv_with_named_columns(tmp_path, tiny_dir):
+    for name in ("train", "dev", "test"):
+        write(tmp_path / f"{name}.csv", ["id,mood,text"] + [
+            f'{i},{"happy" if i % 2 else "sad"},"a {"good" if i % 2 else "bad"}, ""fine"" film"'
+            for i in range(16)])
+    out = str(tmp_path / "out")
+    found = go(task_name="custom", data_dir=str(tmp_path), bert_dir=tiny_dir, output_dir=out,
+               text_column="text", label_column="mood", do_train=True, do_eval=True,
+               do_predict=True, train_batch_size=4)
+    assert set(found) == {"eval_accuracy", "eval_loss", "global_step", "loss", "eval_macro_f1"}
+    again = str(tmp_path / "again")
+    for name in ("train", "dev"):
+        os.remove(tmp_path / f"{name}.csv")
+    go(task_name="custom", data_dir=str(tmp_path), output_dir=again, text_column="text",
+       label_column="mood", do_predict=True, init_checkpoint=f"{out}/model.ckpt-12")
+    assert lines_of(f"{again}/predictions.tsv") == lines_of(f"{out}/predictions.tsv")
+
+
+def test_an_empty_sentence_and_a_long_text_are_valid(tmp_path, tiny_dir):
+    data = write_sst2(tmp_path / "data", train=8, dev=4)
+    write(f"{data}/test.tsv", ["index\tsentence", "0\t", "1\t" + "good film " * 100_000])
+    out = str(tmp_path / "out")
+    go(data_dir=data, bert_dir=tiny_dir, output_dir=out, do_train=True, do_predict=True)
+    assert len(lines_of(f"{out}/test_results.tsv")) == 2
+
+
+@pytest.fixture(name="place")
+def fixture_place(tmp_path, tiny_dir):
+    """Flags of a run that works, in folders that a test may break."""
+    bert = shutil.copytree(tiny_dir, tmp_path / "uncased_L-2_H-16_A-2")
+    data = write_sst2(tmp_path / "data", train=8, dev=4)
+    return {"data_dir": data, "bert_dir": str(bert), "output_dir": str(tmp_path / "out"),
+            "do_train": True, "do_eval": True}
+
+
+def change(place, name, old, new):
+    path = os.path.join(place["data_dir"], name)
+    with open(path, "rb") as file:
+        content = file.read()
+    assert old in content
+    with open(path, "wb") as file:
+        file.write(content.replace(old, new, 1))
+
+
+def small_vocabulary(place):
+    write(os.path.join(place["bert_dir"], "vocab.txt"), TINY_VOCAB)
+
+
+def truncated_checkpoint(place):
+    os.truncate(os.path.join(place["bert_dir"], "bert_model.ckpt.data-00000-of-00001"), 100)
+
+
+def three_layers(place):
+    config = modeling.BertConfig.from_dict({**TINY.to_dict(), "num_hidden_layers": 3})
+    write(os.path.join(place["bert_dir"], "bert_config.json"), [config.to_json_string()])
+
+
+def other_casing(place):
+    write(os.path.join(place["bert_dir"], "tokenizer_config.json"), ['{"do_lower_case": false}'])
+
+
+@pytest.mark.parametrize("spoil,flags,message", [
+    (lambda p: os.remove(f"{p['data_dir']}/train.tsv"), {}, r"train\.tsv: no such file"),
+    (lambda p: open(f"{p['data_dir']}/dev.tsv", "w").close(), {}, r"dev\.tsv: .*empty"),
+    (lambda p: change(p, "train.tsv", b"\t1\n", b"\n"), {}, r"train\.tsv.*3.*column"),
+    (lambda p: change(p, "dev.tsv", b"\t1\n", b"\t7\n"), {}, r"dev\.tsv, line 3: found label '7', expected '0' or '1'"),
+    (lambda p: change(p, "train.tsv", b"the", b"th\xff"), {}, r"train\.tsv.*2.*UTF-8"),
+    (small_vocabulary, {}, r"vocab\.txt: 21 word pieces.*bert_config\.json says 40"),
+    (truncated_checkpoint, {}, r"bert_model\.ckpt: a damaged"),
+    (three_layers, {}, r"bert/encoder/layer_2/.*missing"),
+    (other_casing, {}, r"--do_lower_case=false"),
+    (None, {"do_lower_case": False}, r"uncased_L-2_H-16_A-2 was trained on lower"),
+    (None, {"task_name": "MRCP"}, r"unknown task 'MRCP'; known: .*MRPC"),
+    (None, {"task_name": "custom"}, r"text_column"),
+    (None, {"max_seq_length": 25}, r"--max_seq_length=25.*24 positions"),
+    (None, {"max_seq_length": 2}, r"--max_seq_length=2"),
+    (None, {"tuning": "top_layers=9"}, r"top_layers=9: the model has 2 layers"),
+    (None, {"tuning": "all"}, r"tuning 'all'"),
+    (None, {"adapter_size": 0}, r"adapter size 0"),
+    (None, {"adapter_layers": "0,2"}, r"layers \[2\].*0 to 1"),
+    (None, {"adapter_layers": "first"}, r"--adapter_layers=first"),
+    (None, {"adapter_placement": "top"}, r"placement 'top'"),
+    (None, {"train_batch_size": 0}, r"--train_batch_size=0"),
+    (None, {"train_batch_size": 64}, r"8 examples make no batch of 64"),
+    (None, {"num_train_epochs": 0.0}, r"--num_train_epochs=0"),
+    (None, {"learning_rate": float("nan")}, r"--learning_rate=nan"),
+    (None, {"warmup_proportion": 1.0}, r"--warmup_proportion"),
+    (None, {"precision": "float8"}, r"--precision=float8.*float32"),
+    (None, {"bert_dir": "/nowhere"}, r"/nowhere: no such folder"),
+    (None, {"init_checkpoint": "/nowhere/x.ckpt"}, r"/nowhere/x\.ckpt: no checkpoint"),
+    (None, {"output_dir": "/proc/out"}, r"/proc/out: cannot be written"),
+    (None, {"data_dir": None}, r"--data_dir is missing"),
+    (None, {"bert_dir": None}, r"--vocab_file is missing.*--bert_dir"),
+    (None, {"do_train": False, "do_eval": False}, r"nothing to do"),
+    (None, {"do_train": False}, r"no checkpoint of a trained task"),
+    (None, {"learning_rate": 1e30, "tuning": "full", "num_train_epochs": 9.0},
+     r"loss is not a number"),
+])
+def test_bad_input_is_one_line(place, spoil, flags, message):
+    if spoil:
+        spoil(place)
+    with pytest.raises(InputError, match=message) as caught:
+        go(**{**place, **flags})
+    assert "\n" not in str(caught.value)
+    left = os.listdir(place["output_dir"]) if os.path.isdir(place["output_dir"]) else []
+    assert "results.json" not in left and "eval_results.txt" not in left
+    assert not [name for name in left if name.startswith(".")]
+
+
+def test_a_score_that_is_no_number(tmp_path, tiny_dir):
+    data = shutil.copytree(f"{GLUE}/STS-B", tmp_path / "data")
+    header, *rows = lines_of(data / "train.tsv")
+    rows[1] = rows[1].rsplit("\t", 1)[0] + "\tmuch"
+    write(data / "train.tsv", [header, *rows])
+    with pytest.raises(InputError, match=r"train\.tsv.*3.*much"):
+        go(task_name="STS-B", data_dir=str(data), bert_dir=tiny_dir, do_train=True,
+           output_dir=str(tmp_path / "out"))
+
+
+def test_the_command_ends_with_one_line_and_code_1(place):
+    done = subprocess.run(
+        [sys.executable, "run_classifier.py", "--task_name=SST-2", "--data_dir=/nowhere",
+         f"--bert_dir={place['bert_dir']}", f"--output_dir={place['output_dir']}", "--do_train",
+         "--max_seq_length=16"],
+        capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: /nowhere/train.tsv: no such file; the train examples of SST-2 are read there"]
+
+
+def test_help_has_every_flag_of_the_reference():
+    done = subprocess.run([sys.executable, "run_classifier.py", "--help"], capture_output=True,
+                          text=True, check=False)
+    for flag in ("data_dir", "bert_config_file", "task_name", "vocab_file", "output_dir",
+                 "init_checkpoint", "do_lower_case", "max_seq_length", "do_train", "do_eval",
+                 "do_predict", "train_batch_size", "eval_batch_size", "predict_batch_size",
+                 "learning_rate", "num_train_epochs", "warmup_proportion",
+                 "save_checkpoints_steps", "iterations_per_loop", "use_tpu", "tpu_name",
+                 "tpu_zone", "gcp_project", "master", "num_tpu_cores"):
+        assert f"--{flag}" in done.stdout or f"--[no]{flag}" in done.stdout, flag

@@ -1,0 +1,110 @@
+"""Graphs at static shapes compile with XLA, which is what a TPU needs."""
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import TINY
+
+import adapter_layers
+import modeling
+import optimization
+from adapter_bert.training.model_fn import Model, counted_dropout, network
+
+BATCH, TOKENS = 4, 24
+
+
+def features(kind):
+    random = np.random.default_rng(0)
+    shape = [BATCH, TOKENS]
+    labels = random.integers(0, 2, BATCH) if kind == "classification" else random.random(BATCH)
+    return [random.integers(0, TINY.vocab_size, shape).astype(np.int32),
+            np.tile(np.arange(TOKENS) < 17, [BATCH, 1]).astype(np.int32),
+            random.integers(0, 2, shape).astype(np.int32),
+            labels.astype(np.int32 if kind == "classification" else np.float32)]
+
+
+def computation(model, is_training, dropout=modeling.keep):
+    """What a TPU runs: a function of tensors to the loss and the predictions, with the step."""
+    def compute(input_ids, input_mask, segment_ids, label_ids):
+        output, _ = network(model, {"input_ids": input_ids, "input_mask": input_mask,
+                                    "segment_ids": segment_ids, "label_ids": label_ids},
+                            is_training, dropout, use_tpu=True)
+        loss = tf.reduce_mean(output.losses)
+        prediction = next(iter(output.predictions.values()))
+        if not is_training:
+            return loss, prediction
+        with tf.control_dependencies([optimization.create_optimizer(loss, 0.01, 10, 1)]):
+            return tf.identity(loss), prediction
+    return compute
+
+
+def fed(model):
+    return [tf.constant(value) for value in features(model.kind)]
+
+
+def losses(model, is_training, compiled):
+    """Loss and predictions of three steps, and the trained values after them."""
+    with tf.Graph().as_default():
+        tf.set_random_seed(3)
+        tf.train.get_or_create_global_step()
+        compute = computation(model, is_training)
+        fetch = (tf.xla.experimental.compile(compute, fed(model)) if compiled
+                 else compute(*fed(model)))
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            random = np.random.default_rng(5)
+            for variable in sorted(tf.trainable_variables(), key=lambda v: v.op.name):
+                variable.load(random.normal(0.3, 0.3, variable.shape), session)
+            for variable in tf.global_variables():
+                if not variable.trainable and "bert/" in variable.op.name and \
+                        "/adam_" not in variable.op.name:
+                    variable.load(random.normal(0, 0.3, variable.shape), session)
+            found = [session.run(list(fetch)) for _ in range(3)]
+            return found, session.run({v.op.name: v for v in tf.trainable_variables()})
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+@pytest.mark.parametrize("kind,tuning", [
+    ("classification", "adapters"), ("classification", "full"), ("regression", "adapters")])
+def test_compiled_equals_plain(kind, tuning, is_training):
+    config = adapter_layers.AdapterConfig(size=4) if tuning == "adapters" else None
+    model = Model(TINY, kind, 2 if kind == "classification" else 1, tuning, config)
+    plain, values = losses(model, is_training, compiled=False)
+    compiled, compiled_values = losses(model, is_training, compiled=True)
+    for (loss, prediction), (other_loss, other_prediction) in zip(plain, compiled, strict=True):
+        assert abs(loss - other_loss) < 1e-4
+        assert np.abs(prediction - other_prediction).max() < 1e-4
+    assert values.keys() == compiled_values.keys()
+    assert max(np.abs(values[name] - compiled_values[name]).max() for name in values) < 1e-3
+    assert (abs(plain[0][0] - plain[2][0]) > 1e-4) == is_training
+
+
+def test_the_dropout_of_training_compiles():
+    """Its masks may differ from the plain path's: XLA orders random bits of large shapes anew."""
+    tf.train.get_or_create_global_step()
+    model = Model(TINY, "classification", 2, "adapters", adapter_layers.AdapterConfig(size=4))
+    compute = computation(model, True, counted_dropout(7))
+    fetch = tf.xla.experimental.compile(compute, fed(model))
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        found = [session.run(list(fetch))[0] for _ in range(3)]
+    assert np.isfinite(found).all() and len(set(found)) == 3
+
+
+def test_counted_dropout_depends_on_step_place_and_seed_alone():
+    step = tf.train.get_or_create_global_step()
+    x = tf.ones([1000])
+
+    def masks(seed):
+        drop = counted_dropout(seed)
+        return [drop(x, 0.1), drop(x, 0.1)]
+    fetch = [*masks(1), *masks(1), *masks(2)]
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        first, second, again, _, other, _ = session.run(fetch)
+        step.load(1, session)
+        later = session.run(fetch[0])
+    assert np.array_equal(first, again)
+    for mask in (first, second, other, later):
+        assert abs((mask == 0).mean() - 0.1) < 0.04
+        assert np.allclose(mask[mask > 0], 1 / 0.9)
+    assert all(not np.array_equal(first, mask) for mask in (second, other, later))
