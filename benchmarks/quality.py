@@ -40,9 +40,9 @@ ROWS = (
     Row("MRPC", "adapters", 1e-3, 5, 5),
     Row("MRPC", "full", 5e-5, 5, 1),
     Row("STS-B", "adapters", 1e-3, 5, 1),
-    Row("STS-B", "full", 5e-5, 5, 1),
+    Row("STS-B", "full", 5e-5, 3, 1),
     Row("CoLA", "adapters", 1e-3, 5, 1),
-    Row("CoLA", "full", 5e-5, 5, 1),
+    Row("CoLA", "full", 5e-5, 3, 1),
     Row("SST-2", "adapters", 1e-3, 1, 1),
     Row("SST-2", "full", 5e-5, 1, 1),
 )
