@@ -89,6 +89,16 @@ def test_a_checkpoint_holds_only_what_trains(finished):
     assert len(names) == 3 * (16 + 10 + 2) + 2
 
 
+def test_the_share_of_the_base_in_a_checkpoint(tmp_path, data, minilm_dir, record_property):
+    out = str(tmp_path / "out")
+    go(data_dir=data, bert_dir=minilm_dir, output_dir=out, do_train=True, adapter_size=64,
+       num_train_epochs=0.1, max_seq_length=8)
+    written = sum(os.path.getsize(path) for path in glob.glob(f"{out}/model.ckpt-1.*"))
+    whole = sum(os.path.getsize(path) for path in glob.glob(f"{minilm_dir}/bert_model.ckpt.*"))
+    record_property("share of the base's bytes", written / whole)
+    assert written / whole < 0.15
+
+
 @pytest.mark.parametrize("tuning", TUNINGS)
 def test_frozen_variables_stay_bit_identical(tmp_path, data, tiny_dir, tuning):
     out = str(tmp_path / "out")

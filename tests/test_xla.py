@@ -65,12 +65,13 @@ def losses(model, is_training, compiled):
 @pytest.mark.parametrize("is_training", [False, True])
 @pytest.mark.parametrize("kind,tuning", [
     ("classification", "adapters"), ("classification", "full"), ("regression", "adapters")])
-def test_compiled_equals_plain(kind, tuning, is_training):
+def test_compiled_equals_plain(kind, tuning, is_training, record_property):
     config = adapter_layers.AdapterConfig(size=4) if tuning == "adapters" else None
     model = Model(TINY, kind, 2 if kind == "classification" else 1, tuning, config)
     plain, values = losses(model, is_training, compiled=False)
     compiled, compiled_values = losses(model, is_training, compiled=True)
     for (loss, prediction), (other_loss, other_prediction) in zip(plain, compiled, strict=True):
+        record_property("largest difference of a loss", abs(loss - other_loss))
         assert abs(loss - other_loss) < 1e-4
         assert np.abs(prediction - other_prediction).max() < 1e-4
     assert values.keys() == compiled_values.keys()

@@ -1,0 +1,131 @@
+"""Runs the command behind every claim and writes docs/acceptance.json and docs/acceptance.md.
+
+A claim is a pytest selection, whose tests record their numbers, or a command of its own, whose last
+line is the number.
+
+    python benchmarks/acceptance.py [--only=parity,xla]
+"""
+import argparse
+import json
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RECORD, TABLE = ROOT / "docs" / "acceptance.json", ROOT / "docs" / "acceptance.md"
+
+
+class Row(NamedTuple):
+    """A claim, and the pytest arguments or the command that shows it."""
+
+    name: str
+    claim: str
+    command: str
+
+
+ROWS = (
+    Row("parity", "hidden states and pooled output of MiniLM equal the recorded ones to 1e-4",
+        "pytest tests/test_modeling.py -k hidden_states"),
+    Row("parity-training", "ten training steps equal the reference's: logits 1e-4, losses 1e-3, "
+        "values 5e-3, 605,954 trained parameters", "pytest tests/test_modeling.py -k ten_training"),
+    Row("checkpoints", "checkpoints of BERT and of the reference load in every tuning mode",
+        "pytest tests/test_training.py -k reference_checkpoint"),
+    Row("rows", "a batch whose rows carry their own weights equals single runs to 1e-5",
+        "pytest tests/test_modeling.py -k rows_with_their_own"),
+    Row("sites", "a method attaches at each named site",
+        "pytest tests/test_modeling.py -k attaches_at_each_site"),
+    Row("xla", "train, evaluation and prediction graphs compile with XLA, same numbers",
+        "pytest tests/test_xla.py"),
+    Row("near-zero", "near-zero adapters equal plain BERT to 1e-5, zero ones exactly",
+        "pytest tests/test_adapter_layers.py -k near_zero"),
+    Row("frozen", "frozen variables are bit-identical to the base after training",
+        "pytest tests/test_training.py -k bit_identical"),
+    Row("size", "a run's checkpoint is below 15 % of the base's bytes",
+        "pytest tests/test_training.py -k share_of_the_base"),
+    Row("repeatable", "one seed gives identical losses and weights; so does an interrupted run",
+        "pytest tests/test_training.py -k 'one_seed or interrupted'"),
+    Row("bad-input", "bad input gives one line and exit code 1, nothing half-written",
+        "pytest tests/test_run_classifier.py tests/test_tasks.py tests/test_pipeline.py"),
+    Row("tokenization", "bulk ids equal the reference's on any Unicode",
+        "pytest tests/test_tokenization.py"),
+    Row("steps", "the reference's MRPC command takes 573 steps",
+        "pytest tests/test_training.py -k mrpc_steps"),
+    Row("quality", "MRPC, median of 5 seeds, against the library adapters; the other tasks",
+        f"{sys.executable} benchmarks/quality.py --report --verdict"),
+    Row("demo", "make demo: 83 % on held-out reviews, in 6 minutes from a filled pip cache",
+        f"{sys.executable} benchmarks/demo_time.py"),
+)
+
+
+def run(row):
+    """{"passed", "number", "commit"} of a row, run now."""
+    print(f"{row.name}: {row.command}", flush=True)
+    words = shlex.split(row.command)
+    if words[0] != "pytest":
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+        number = (done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]])[-1]
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            report = os.path.join(folder, "report.xml")
+            done = subprocess.run(
+                [sys.executable, "-m", *words, "-p", "no:cacheprovider", f"--junitxml={report}"],
+                cwd=ROOT, capture_output=True, text=True, check=False)
+            number = pytest_number(report)
+    print(f"  {'holds' if done.returncode == 0 else 'FAILS'}: {number}", flush=True)
+    return {"passed": done.returncode == 0, "number": number, "commit": commit()}
+
+
+def pytest_number(report):
+    """Counts of tests and the numbers that they recorded, from pytest's XML report."""
+    suite = ElementTree.parse(report).getroot().find("testsuite")
+    counts = {key: int(suite.get(key)) for key in ("tests", "failures", "errors", "skipped")}
+    passed = counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]
+    recorded = {}
+    for entry in suite.iter("property"):
+        recorded.setdefault(entry.get("name"), []).append(float(entry.get("value")))
+    numbers = [f"{name} {max(values):.3g}" for name, values in recorded.items()]
+    return "; ".join([f"{passed} passed, {counts['skipped']} skipped", *numbers])
+
+
+def commit():
+    """The commit, marked where files differ from it."""
+    return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT,
+                          check=True, capture_output=True, text=True).stdout.strip()
+
+
+def table(found):
+    """The text of docs/acceptance.md."""
+    lines = ["# Claims and what shows them", "",
+             "Written by `make acceptance`; edit nothing here.", "",
+             "| claim | command | holds | last number | commit |", "|---|---|---|---|---|"]
+    for row in ROWS:
+        if row.name in found:
+            result = found[row.name]
+            command = row.command.replace(sys.executable, "python")
+            lines.append(f"| {row.claim} | `{command}` | {'yes' if result['passed'] else 'NO'} | "
+                         f"{result['number']} | {result['commit']} |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    """Runs the wanted rows; exits with 1 where one does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", help="comma-separated names of rows")
+    options = parser.parse_args()
+    wanted = options.only.split(",") if options.only else [row.name for row in ROWS]
+    found = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    for row in ROWS:
+        if row.name in wanted:
+            found[row.name] = run(row)
+            RECORD.write_text(json.dumps(found, indent=1) + "\n")
+            TABLE.write_text(table(found))
+    sys.exit(any(not found[name]["passed"] for name in wanted))
+
+
+if __name__ == "__main__":
+    main()
