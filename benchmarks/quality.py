@@ -53,8 +53,8 @@ def command(row, seed, bert_dir, data_dir, output_dir):
     return ["run_classifier.py", f"--task_name={row.task}", f"--data_dir={data_dir}",
             f"--bert_dir={bert_dir}", "--do_train", "--do_eval", f"--tuning={row.tuning}",
             f"--learning_rate={row.learning_rate}", f"--num_train_epochs={row.epochs}",
-            "--train_batch_size=32", "--eval_batch_size=32", "--max_seq_length=128",
-            f"--seed={seed}", f"--output_dir={output_dir}"]
+            "--bias_correction", "--train_batch_size=32", "--eval_batch_size=32",
+            "--max_seq_length=128", f"--seed={seed}", f"--output_dir={output_dir}"]
 
 
 def run_row(row, bert_dir, glue_dir):

@@ -19,11 +19,12 @@ def test_schedule_without_warm_up():
         assert session.run(rate) == 3.0
 
 
-def test_two_steps_by_hand():
+@pytest.mark.parametrize("bias_correction", [False, True])
+def test_two_steps_by_hand(bias_correction):
     kernel = tf.get_variable("kernel", initializer=[1.0, -2.0])
     bias = tf.get_variable("bias", initializer=[1.0])
     loss = 0.1 * tf.reduce_sum(kernel * [1.0, 2.0]) + 0.2 * tf.reduce_sum(bias)
-    train_op = optimization.create_optimizer(loss, 0.1, 10, 0)
+    train_op = optimization.create_optimizer(loss, 0.1, 10, 0, bias_correction=bias_correction)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         for _ in range(2):
@@ -36,7 +37,9 @@ def test_two_steps_by_hand():
         for step in range(2):
             m = 0.9 * m + 0.1 * gradients[index]
             v = 0.999 * v + 0.001 * gradients[index] ** 2
-            update = m / (np.sqrt(v) + 1e-6) + decays[index] * expected[index]
+            m_hat, v_hat = ((m / (1 - 0.9 ** (step + 1)), v / (1 - 0.999 ** (step + 1)))
+                            if bias_correction else (m, v))
+            update = m_hat / (np.sqrt(v_hat) + 1e-6) + decays[index] * expected[index]
             expected[index] = expected[index] - 0.1 * (1 - step / 10) * update
         assert np.abs(values[index] - expected[index]).max() < 1e-5
     assert values[2] == 2

@@ -40,6 +40,7 @@ class Schedule:
     learning_rate: float
     num_train_steps: int
     num_warmup_steps: int
+    bias_correction: bool
     seed: int
 
 
@@ -100,7 +101,7 @@ def build_model_fn(model, start, schedule=None, announce=lambda variables: None,
         checkpoints.fingerprint_variable(start.fingerprint)
         train_op = optimization.create_optimizer(
             loss, schedule.learning_rate, schedule.num_train_steps, schedule.num_warmup_steps,
-            use_tpu)
+            use_tpu, bias_correction=schedule.bias_correction)
         if not use_tpu:   # a TPU's graph holds no summaries
             tf.summary.scalar("learning_rate", optimization.learning_rate_schedule(
                 tf.train.get_global_step(), schedule.learning_rate, schedule.num_train_steps,

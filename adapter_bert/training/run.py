@@ -86,7 +86,7 @@ def make_schedule(settings, count):
         raise InputError(f"{count} examples make no batch of {settings.train_batch_size} in "
                          f"{settings.num_train_epochs} epochs; lower --train_batch_size")
     return Schedule(settings.learning_rate, steps, int(steps * settings.warmup_proportion),
-                    settings.seed)
+                    settings.bias_correction, settings.seed)
 
 
 def fit(current, start, splits, schedule, step):

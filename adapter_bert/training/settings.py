@@ -49,6 +49,8 @@ class Settings:
     adapter_layers: str = setting("all", "Layers with adapters: all, or numbers as in 0,1,5.")
     adapter_activation: str = setting("gelu", "Activation in the adapters; gelu is the tanh form.")
     adapter_init_stddev: float = setting(1e-3, "Standard deviation of the adapters' first weights.")
+    bias_correction: bool = setting(
+        False, "Adam's bias correction, which BERT leaves out; small tasks want it near 1e-3.")
     seed: int = setting(0, "Fixes first weights, dropout and the order of the data.")
     eval_steps: int = setting(
         0, "Evaluate every so many training steps; 0: at the end, or with keep_best or "

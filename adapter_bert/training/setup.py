@@ -17,8 +17,8 @@ MODEL_FLAGS = ("tuning", "adapter_fn", "adapter_size", "adapter_placement", "ada
                "adapter_activation", "do_lower_case")
 # What a run fixes for going on with its training.
 RUN_FLAGS = (*MODEL_FLAGS, "task_name", "max_seq_length", "train_batch_size", "learning_rate",
-             "num_train_epochs", "warmup_proportion", "adapter_init_stddev", "seed", "precision",
-             "max_train_examples")
+             "num_train_epochs", "warmup_proportion", "bias_correction", "adapter_init_stddev",
+             "seed", "precision", "max_train_examples")
 BASE_FILES = ("vocab_file", "bert_config_file", "init_checkpoint")
 
 
