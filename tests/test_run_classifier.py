@@ -11,6 +11,7 @@ from runs import go, write, write_sst2
 import modeling
 from adapter_bert.errors import InputError
 
+pytestmark = pytest.mark.slow
 GLUE = os.path.join(os.path.dirname(__file__), "fixtures", "glue")
 
 

@@ -18,6 +18,7 @@ from adapter_bert.training import checkpoints
 from adapter_bert.training.run import make_schedule, run
 from adapter_bert.training.settings import Settings
 
+pytestmark = pytest.mark.slow
 TUNINGS = ("adapters", "full", "top_layers=1", "layer_norm", "bias", "head")
 
 
