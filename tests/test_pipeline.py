@@ -172,7 +172,18 @@ def test_training_uses_every_example_about_equally(record_file):
     path, _ = record_file
     found = read(batches.training_batches(path, SPEC, 203, 8, 40, seed=0), 254)
     seen = np.bincount(np.concatenate([batch["index"] for batch in found]), minlength=203)
-    assert seen.sum() == 254 * 8 and seen.min() >= 7 and seen.max() <= 13
+    assert seen.sum() == 254 * 8 and seen.min() >= 9 and seen.max() <= 11
+
+
+@pytest.mark.parametrize("count,batch_size", [(203, 8), (20, 8), (5, 8), (1000, 4)])
+def test_an_epoch_holds_every_example_but_the_remainder(tmp_path, count, batch_size):
+    path = str(tmp_path / "x.tf_record")
+    records.write_once(path, make_rows(count, 9), SPEC, "a")
+    found = read(batches.training_batches(path, SPEC, count, batch_size, 9, seed=0),
+                 max(1, count // batch_size))
+    seen = np.concatenate([batch["index"] for batch in found])
+    assert len(set(seen)) >= min(count - count % batch_size, len(seen)) * 0.95
+    assert len(set(seen)) == len(seen) or count < batch_size or count // batch_size > 50
 
 
 def test_order_depends_on_the_seed_alone_and_can_be_skipped_into(record_file):

@@ -8,7 +8,7 @@ from adapter_bert.pipeline.features import parse
 
 # Lengths are rounded up to a multiple of this, so that few shapes of batches exist.
 LENGTH_STEP = 16
-# Examples are sorted by length within windows of so many batches (an epoch where that is less).
+# Examples are sorted by length within windows of at most so many batches.
 BATCHES_A_WINDOW = 50
 SHUFFLE_AT_MOST = 1_000_000
 
@@ -16,8 +16,10 @@ SHUFFLE_AT_MOST = 1_000_000
 def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0, fixed=False):
     """Shuffled batches without end; the same seed gives the same order.
 
-    Each epoch is shuffled anew. Batches hold examples of similar length: windows of the shuffled
-    stream are sorted, cut into batches, and the batches are shuffled again.
+    Each epoch is shuffled anew. Batches hold examples of similar length: the shuffled stream is cut
+    into windows that together make an epoch, a window is sorted and cut into batches, and these
+    are shuffled. An epoch's batches hold every example once, but for the last count % batch_size,
+    which open the next epoch.
 
     Args:
       path: TFRecord file.
@@ -32,45 +34,68 @@ def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0
     Returns:
       tf.data.Dataset of {name: [B, T] or [B]} with input_mask added.
     """
-    rows = tf.data.TFRecordDataset(path).shuffle(
+    window = 1 if fixed else window_size(count, batch_size)            # in batches
+    first = skip // window
+    records = tf.data.TFRecordDataset(path).shuffle(
         min(count, SHUFFLE_AT_MOST), seed=seed, reshuffle_each_iteration=True).repeat()
-    rows = rows.map(lambda record: parse(spec, record), deterministic=True, num_parallel_calls=2)
+    rows = records.skip(first * window * batch_size).map(lambda record: parse(spec, record))
     if fixed:
-        batches = fixed_batches(rows, batch_size, max_seq_length)
-    else:
-        batches = grouped_batches(rows, count, batch_size, max_seq_length).shuffle(
-            BATCHES_A_WINDOW, seed=seed + 1)
-    return batches.skip(skip).prefetch(4)
+        return fixed_batches(rows, batch_size, max_seq_length).prefetch(4)
+
+    def arrange(number, rows_of_window):
+        order = tf.reshape(by_length(rows_of_window), [window, batch_size])
+        order = tf.random.experimental.stateless_shuffle(
+            order, tf.stack([tf.constant(seed, tf.int64), number]))
+        return take(rows_of_window, tf.reshape(order, [-1]))
+
+    rows = rows.ragged_batch(window * batch_size).enumerate(first).map(arrange).unbatch()
+    batches = grouped_batches(rows, batch_size, max_seq_length)
+    return batches.skip(skip - first * window).prefetch(4)
+
+
+def window_size(count, batch_size):
+    """Batches of a window: an epoch is cut into equal windows of at most BATCHES_A_WINDOW."""
+    batches_an_epoch = max(1, count // batch_size)
+    windows = -(-batches_an_epoch // BATCHES_A_WINDOW)
+    return max(1, batches_an_epoch // windows)
 
 
 def evaluation_batches(path, spec, count, batch_size, max_seq_length, fixed=False):
-    """Every example once; `index` tells its place in the file.
+    """Every example once, grouped by length; `index` tells its place in the file.
 
-    With `fixed`, the last batch is filled with rows of index -1.
+    With `fixed`, rows are in the order of the file and the last batch is filled with rows of
+    index -1.
 
     Args and Returns as for `training_batches`.
     """
     rows = tf.data.TFRecordDataset(path).map(lambda record: parse(spec, record))
     if not fixed:
-        return grouped_batches(rows, count, batch_size, max_seq_length).prefetch(4)
+        windows = rows.ragged_batch(BATCHES_A_WINDOW * batch_size)
+        rows = windows.map(lambda window: take(window, by_length(window))).unbatch()
+        return grouped_batches(rows, batch_size, max_seq_length).prefetch(4)
     filler = rows.take(1).map(lambda row: {**row, "index": tf.constant(-1, tf.int64)})
     rows = rows.concatenate(filler.repeat(-count % batch_size))
     return fixed_batches(rows, batch_size, max_seq_length).prefetch(4)
 
 
-def grouped_batches(rows, count, batch_size, max_seq_length):
-    """Batches of similar length; T is the longest row's, rounded up to LENGTH_STEP."""
-    def by_length(window):
-        order = tf.argsort(window["input_ids"].row_lengths(), stable=True)
-        return {name: tf.gather(column, order) for name, column in window.items()}
+def by_length(rows):
+    """The order of ragged rows from the shortest to the longest: int32 [count]."""
+    return tf.argsort(rows["input_ids"].row_lengths(), stable=True)
 
+
+def take(rows, order):
+    """The rows in another order."""
+    return {name: tf.gather(column, order) for name, column in rows.items()}
+
+
+def grouped_batches(rows, batch_size, max_seq_length):
+    """Rows in their order as batches; T is the longest row's, rounded up to LENGTH_STEP."""
     def pad(batch):
         longest = tf.reduce_max(batch["input_ids"].row_lengths())
         tokens = -(-longest // LENGTH_STEP) * LENGTH_STEP
         return padded(batch, tf.stack([-1, tf.minimum(tokens, max_seq_length)]))
 
-    windows = rows.ragged_batch(min(count, batch_size * BATCHES_A_WINDOW)).map(by_length)
-    return windows.unbatch().ragged_batch(batch_size).map(pad)
+    return rows.ragged_batch(batch_size).map(pad)
 
 
 def fixed_batches(rows, batch_size, max_seq_length):

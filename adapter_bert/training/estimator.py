@@ -4,13 +4,14 @@ import tensorflow.compat.v1 as tf
 from adapter_bert.training.model_fn import build_model_fn
 
 
-def build_estimator(run, start, model_dir, **options):
+def build_estimator(run, start, model_dir, predict_batch_size=None, **options):
     """A TPUEstimator for a run's model.
 
     Args:
       run: setup.Run.
       start: checkpoints.Start, where first values come from.
       model_dir: folder of the checkpoints it writes and goes on from.
+      predict_batch_size: examples a batch of prediction; None where nothing is predicted.
       **options: more arguments of model_fn.build_model_fn.
     """
     settings = run.settings
@@ -18,7 +19,7 @@ def build_estimator(run, start, model_dir, **options):
     return tf.estimator.tpu.TPUEstimator(
         model_fn, model_dir=model_dir, config=run_config(settings), use_tpu=settings.use_tpu,
         train_batch_size=settings.train_batch_size, eval_batch_size=settings.eval_batch_size,
-        predict_batch_size=settings.predict_batch_size, export_to_tpu=False)
+        predict_batch_size=predict_batch_size or settings.predict_batch_size, export_to_tpu=False)
 
 
 def run_config(settings):

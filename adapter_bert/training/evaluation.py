@@ -25,7 +25,8 @@ def predict_split(run, start, split, batch_size):
       {name: array [count, ...]}, and the mean over batches of the batch's mean loss (None without
       labels).
     """
-    estimator = build_estimator(run, start, os.path.join(run.settings.output_dir, "eval"))
+    folder = os.path.join(run.settings.output_dir, "predict")   # no checkpoint is ever put there
+    estimator = build_estimator(run, start, folder, predict_batch_size=batch_size)
 
     def input_fn(params):
         return batches.evaluation_batches(split.path, split.spec, split.examples,
