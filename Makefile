@@ -1,10 +1,11 @@
 # Two commands for newcomers: `make demo` and `make test`. Each makes .venv and installs what it needs.
-PYTHON ?= $(firstword $(shell command -v python3.11 python3.10 python3))
+PYTHON ?= $(or $(firstword $(foreach p,python3.11 python3.10 python3,$(shell command -v $(p)))),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 WORK := demo/work
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
+.DELETE_ON_ERROR:
 .PHONY: demo test check quality quality-peer acceptance clean
 
 $(VENV)/pyvenv.cfg:

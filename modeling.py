@@ -257,13 +257,19 @@ def self_attention(layer, x, bias):
     """softmax(Q K^T / sqrt(H) + bias) V for each head.  [B, T, D] -> [B, T, D]."""
     config = layer.config
     head_width = config.hidden_size // config.num_attention_heads
-    query, key, value = (
-        split_heads(layer.at(site, x, dense(x, config.hidden_size, config, name=site)), config)
-        for site in ("query", "key", "value"))                         # [B, N, T, H]
+    query, key, value = (split_heads(project(layer, x, site), config)
+                         for site in ("query", "key", "value"))        # [B, N, T, H]
     scores = tf.matmul(query, key, transpose_b=True) / math.sqrt(head_width)
     weights = tf.nn.softmax(scores + bias)                             # [B, N, T, T]
     weights = layer.dropout(weights, config.attention_probs_dropout_prob)
     return merge_heads(tf.matmul(weights, value))
+
+
+def project(layer, x, site):
+    """The query, key or value of each token.  [B, T, D] -> [B, T, D]."""
+    projection = dense(x, layer.config.hidden_size, layer.config, name=site)
+    with tf.variable_scope(site):
+        return layer.at(site, x, projection)
 
 
 def split_heads(x, config):

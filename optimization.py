@@ -51,7 +51,8 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu=F
     if use_tpu:
         optimizer = tf.tpu.CrossShardOptimizer(optimizer)
     variables = tf.trainable_variables() if variables is None else variables
-    gradients = [tf.convert_to_tensor(g) for g in tf.gradients(loss, variables)]
+    gradients = [g if g is None else tf.convert_to_tensor(g)
+                 for g in tf.gradients(loss, variables)]
     clipped, _ = tf.clip_by_global_norm(gradients, clip_norm=1.0)
     return optimizer.apply_gradients(zip(clipped, variables, strict=True), global_step=global_step)
 

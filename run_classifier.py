@@ -32,16 +32,18 @@ def task_of(settings):
 
 
 def speak_plainly():
-    """Our lines without prefix on stderr; TensorFlow's only where something is wrong."""
+    """Our lines without prefix on stderr; what TensorFlow has to say comes as exceptions."""
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(message)s"))
-    tf.logging.set_verbosity(tf.logging.ERROR)
+    tf.logging.set_verbosity(tf.logging.FATAL)
 
 
 @exit_on_input_error
-def main(_):
+def main(arguments):
     """Reads the flags and runs."""
     speak_plainly()
+    if arguments[1:]:
+        raise InputError(f"{arguments[1]!r} belongs to no flag; write --flag=value")
     settings, given = flags.read(Settings)
     run(settings, given, task_of(settings))
 

@@ -243,11 +243,10 @@ def recorded_run(checkpoint):
       checkpoint: prefix of the run's checkpoint; its best one has a folder of its own.
     """
     folder = os.path.dirname(os.path.abspath(checkpoint))
-    for place in (folder, os.path.dirname(folder)):
-        path = os.path.join(place, RUN_FILE)
-        if os.path.exists(path):
-            return files.read_json(path)
-    return {}
+    if os.path.basename(folder) == "best":
+        folder = os.path.dirname(folder)
+    path = os.path.join(folder, RUN_FILE)
+    return files.read_json(path) if os.path.exists(path) else {}
 
 
 def base_of_run(checkpoint, given=None):

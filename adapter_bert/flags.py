@@ -10,11 +10,6 @@ _DEFINE = {str: flags.DEFINE_string, bool: flags.DEFINE_bool, int: flags.DEFINE_
            float: flags.DEFINE_float}
 
 
-def setting(default, text):
-    """A dataclass field with its default and the help text of its flag."""
-    return dataclasses.field(default=default, metadata={"help": text})
-
-
 def define(settings_class):
     """Defines a flag of the command for every field; `X | None` has no value at first."""
     hints = typing.get_type_hints(settings_class)

@@ -77,7 +77,8 @@ def test_results_files(finished):
 
 def test_it_learns(tmp_path, data, tiny_dir):
     metrics = go(data_dir=data, bert_dir=tiny_dir, output_dir=str(tmp_path), do_train=True,
-                 do_eval=True, num_train_epochs=20, tuning="full", learning_rate=0.003)
+                 do_eval=True, num_train_epochs=20, tuning="full", learning_rate=0.002,
+                 bias_correction=True)
     assert metrics["eval_accuracy"] >= 0.9
 
 

@@ -13,7 +13,8 @@ BATCHES_A_WINDOW = 50
 SHUFFLE_AT_MOST = 1_000_000
 
 
-def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0, fixed=False):
+def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0, fixed=False,
+                     shard=(0, 1)):
     """Shuffled batches without end; the same seed gives the same order.
 
     Each epoch is shuffled anew. Batches hold examples of similar length: the shuffled stream is cut
@@ -30,13 +31,15 @@ def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0
       seed: int.
       skip: batches to leave out at the start, those that an interrupted run has seen.
       fixed: batches of T = max_seq_length, not grouped by length.
+      shard: this reader's number and the count of readers, who share the file's examples.
 
     Returns:
       tf.data.Dataset of {name: [B, T] or [B]} with input_mask added.
     """
     window = 1 if fixed else window_size(count, batch_size)            # in batches
     first = skip // window
-    records = tf.data.TFRecordDataset(path).shuffle(
+    reader, readers = shard
+    records = tf.data.TFRecordDataset(path).shard(readers, reader).shuffle(
         min(count, SHUFFLE_AT_MOST), seed=seed, reshuffle_each_iteration=True).repeat()
     rows = records.skip(first * window * batch_size).map(lambda record: parse(spec, record))
     if fixed:

@@ -1,9 +1,11 @@
 """Where the first values of variables come from, strictly."""
+import glob
 import os
 import re
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
+from absl import logging
 
 import adapter_layers
 from adapter_bert import base
@@ -106,11 +108,26 @@ def match(variables, start, fresh_allowed):
             wrong.append(f"{name} {list(shape)}: {list(shapes[prefix][name])}")
         else:
             matched[prefix][name] = variable
+    refuse_lost(variables, start, shapes[start.prefixes[0]], fresh_allowed)
     refuse_partial(start.prefixes[0], missing, [v.op.name for v in variables], fresh_allowed)
     if wrong:
         raise InputError(f"{start.prefixes[0]}: variables of another shape: {base.some_of(wrong)}; "
                          "give the flags that it was trained with")
     return {prefix: names for prefix, names in matched.items() if names}
+
+
+def refuse_lost(variables, start, found, fresh_allowed):
+    """InputError where a checkpoint holds trained values that this model would drop or lose.
+
+    Training may start from a whole model and leave its adapters and head out; it says so.
+    """
+    kept = {v.op.name for v in variables if v.trainable or not fresh_allowed or not start.task}
+    extra = sorted(name for name in found if name not in kept and not UNREAD.search(name))
+    if extra and fresh_allowed and not start.task:
+        logging.info("%s: not used in this tuning mode: %s", start.base, base.some_of(extra))
+    elif extra:
+        raise InputError(f"{start.prefixes[0]}: holds {base.some_of(extra)}, which this model "
+                         "lacks or would freeze and lose; give the flags of its training")
 
 
 def refuse_partial(prefix, missing, names, fresh_allowed):
@@ -135,10 +152,16 @@ def latest_step(folder):
     return prefix, global_step(prefix) if prefix else 0
 
 
-def best_or_latest(output_dir, keep_best):
-    """Prefix of a run's kept best checkpoint where `keep_best`, else of its newest; or None."""
-    best = keep_best and tf.train.latest_checkpoint(os.path.join(output_dir, "best"))
-    return best or tf.train.latest_checkpoint(output_dir)
+def remove_untrained(folder):
+    """Removes the checkpoint of step 0, with which nothing was trained yet."""
+    for path in glob.glob(os.path.join(glob.escape(folder), "model.ckpt-0.*")):
+        os.remove(path)
+
+
+def best_or_latest(output_dir):
+    """Prefix of a run's best checkpoint where that is kept, else of its newest; or None."""
+    return (tf.train.latest_checkpoint(os.path.join(output_dir, "best"))
+            or tf.train.latest_checkpoint(output_dir))
 
 
 def global_step(prefix):
@@ -149,8 +172,7 @@ def global_step(prefix):
 
 def has_head(prefix):
     """Whether a checkpoint holds a trained head."""
-    return any(not name.startswith("bert/") and not UNREAD.search(name)
-               for name in base.Checkpoint(prefix).shapes)
+    return "output_weights" in base.Checkpoint(prefix).shapes
 
 
 def counts(variables, rules):

@@ -42,8 +42,11 @@ def prepare(run):
                          "train with --do_train, or name a checkpoint in its run's folder")
     kinds = {"dev": settings.do_eval or settings.evaluates_in_training, "test": settings.do_predict}
     for kind in filter(kinds.get, kinds):
-        for name, _ in tasks.splits(run.task, kind):
-            splits[name] = write_split(run, name)
+        names = [name for name, _ in tasks.splits(run.task, kind)]
+        if not names:
+            raise InputError(f"{run.task.name} has no {kind} examples; "
+                             f"it has {', '.join(run.task.files)}")
+        splits |= {name: write_split(run, name) for name in names}
     return run, splits
 
 

@@ -22,6 +22,15 @@ def build_estimator(run, start, model_dir, predict_batch_size=None, **options):
         predict_batch_size=predict_batch_size or settings.predict_batch_size, export_to_tpu=False)
 
 
+def deployment(params):
+    """This host's number, the count of hosts, and how many cores each feeds; 0, 1, 1 off TPU."""
+    context = params.get("context")
+    if context is None:
+        return 0, 1, 1
+    _, host, hosts, replicas = context.current_input_fn_deployment()
+    return host, hosts, replicas
+
+
 def run_config(settings):
     """The RunConfig of settings: seed, checkpoints, and where a TPU is found."""
     cluster = None

@@ -1,6 +1,7 @@
 """Scores and predictions of whole splits with a trained checkpoint."""
 import collections
 import os
+import tempfile
 
 import numpy as np
 from absl import logging
@@ -25,8 +26,6 @@ def predict_split(run, start, split, batch_size):
       {name: array [count, ...]}, and the mean over batches of the batch's mean loss (None without
       labels).
     """
-    folder = os.path.join(run.settings.output_dir, "predict")   # no checkpoint is ever put there
-    estimator = build_estimator(run, start, folder, predict_batch_size=batch_size)
 
     def input_fn(params):
         return batches.evaluation_batches(split.path, split.spec, split.examples,
@@ -34,12 +33,14 @@ def predict_split(run, start, split, batch_size):
                                           fixed=run.settings.use_tpu)
 
     columns, batch_losses = collections.defaultdict(list), []
-    for batch in estimator.predict(input_fn, yield_single_examples=False):
-        real = batch["index"] >= 0
-        for name, values in batch.items():
-            columns[name].append(values[real])
-        if "losses" in batch:
-            batch_losses.append(batch["losses"][real].mean())
+    with tempfile.TemporaryDirectory() as empty:   # Estimator restores what it finds in its folder
+        estimator = build_estimator(run, start, empty, predict_batch_size=batch_size)
+        for batch in estimator.predict(input_fn, yield_single_examples=False):
+            real = batch["index"] >= 0
+            for name, values in batch.items():
+                columns[name].append(values[real])
+            if "losses" in batch:
+                batch_losses.append(batch["losses"][real].mean())
     whole = {name: np.concatenate(values) for name, values in columns.items()}
     order = np.argsort(whole["index"])
     whole = {name: values[order] for name, values in whole.items()}

@@ -5,6 +5,9 @@ import shutil
 
 from adapter_bert import files
 
+HISTORY_FILE = "eval_history.json"
+BEST = "best"
+
 
 class History:
     """Evaluations of a run in the order of steps, kept in eval_history.json.
@@ -13,20 +16,22 @@ class History:
       output_dir: folder of the run.
       metric: the key that tells the best; higher is better.
       patience: evaluations without a better score after which training stops; 0 for never.
+      keep_best: whether the best checkpoint is copied to best/.
     """
 
-    def __init__(self, output_dir, metric, patience):
-        self._output_dir, self._metric, self._patience = output_dir, metric, patience
-        path = self._path("eval_history.json")
-        self._rows = files.read_json(path) if os.path.exists(path) else []
+    def __init__(self, output_dir, metric, patience, keep_best):
+        self._path = os.path.join(output_dir, HISTORY_FILE)
+        self._best_dir = os.path.join(output_dir, BEST)
+        self._metric, self._patience, self._keep_best = metric, patience, keep_best
+        self._rows = files.read_json(self._path) if os.path.exists(self._path) else []
 
-    def add(self, metrics, checkpoint, keep):
-        """Notes an evaluation; with `keep`, a best checkpoint is copied to best/."""
+    def add(self, metrics, checkpoint):
+        """Notes an evaluation of a checkpoint, and keeps the checkpoint where it is the best."""
         step = metrics["global_step"]
         self._rows = [row for row in self._rows if row["global_step"] < step] + [metrics]
-        if keep and self.best() is metrics:
-            self._copy(checkpoint)
-        files.write_json(self._path("eval_history.json"), self._rows)
+        if self._keep_best and (self.best() is metrics or not os.path.exists(self._best_dir)):
+            keep_checkpoint(checkpoint, self._best_dir)
+        files.write_json(self._path, self._rows)
 
     def best(self):
         """The metrics of the best evaluation, the first of equals; None before there is one."""
@@ -42,17 +47,27 @@ class History:
             return False
         return len(self._rows) - 1 - self._rows.index(self.best()) >= self._patience
 
-    def _copy(self, checkpoint):
-        """Puts a copy of a checkpoint in the place of best/, whole or not at all."""
-        new, place = self._path("best.new"), self._path("best")
-        shutil.rmtree(new, ignore_errors=True)
-        os.makedirs(new)
-        for path in glob.glob(glob.escape(checkpoint) + ".*"):
-            shutil.copy(path, new)
-        files.write_text(os.path.join(new, "checkpoint"),
-                         f'model_checkpoint_path: "{os.path.basename(checkpoint)}"\n')
-        shutil.rmtree(place, ignore_errors=True)
-        os.rename(new, place)
 
-    def _path(self, name):
-        return os.path.join(self._output_dir, name)
+def forget(output_dir):
+    """Removes the scores and the best checkpoint of an earlier run, where there are any."""
+    if not os.path.exists(os.path.join(output_dir, HISTORY_FILE)):
+        return
+    shutil.rmtree(os.path.join(output_dir, BEST), ignore_errors=True)
+    for name in (HISTORY_FILE, "results.json", "eval_results.txt"):
+        if os.path.exists(os.path.join(output_dir, name)):
+            os.remove(os.path.join(output_dir, name))
+
+
+def keep_checkpoint(checkpoint, folder):
+    """Copies a checkpoint into `folder`, names it there as the newest, and removes the one before.
+
+    Killed at any moment, `folder` names a whole checkpoint, or none yet.
+    """
+    name = os.path.basename(checkpoint)
+    for path in glob.glob(glob.escape(checkpoint) + ".*"):
+        with files.replacing(os.path.join(folder, os.path.basename(path))) as temporary:
+            shutil.copyfile(path, temporary)
+    files.write_text(os.path.join(folder, "checkpoint"), f'model_checkpoint_path: "{name}"\n')
+    for other in os.listdir(folder):
+        if other != "checkpoint" and not other.startswith(name + "."):
+            os.remove(os.path.join(folder, other))

@@ -24,11 +24,12 @@ class Progress:
         self._bar = None
         self._seconds = 0.0
         self._steps = 0
+        self._began = time.monotonic()
         self._line_time = self._previous = None
 
     def begin(self, step):
         """Training goes on from `step`."""
-        self._line_time = self._previous = time.monotonic()
+        self._line_time = self._previous = self._began = time.monotonic()
         if self._bar is None and sys.stderr.isatty():
             self._bar = tqdm(total=self._total, initial=step, unit="step", desc="train")
 
@@ -46,6 +47,11 @@ class Progress:
             self._line_time = now
             logging.info("step %d of %d, loss %.4f, %.1f examples/s, %s left", step, self._total,
                          loss, self.rate(), duration(self.seconds_left(step)))
+
+    def take_seconds(self):
+        """Seconds since training began, or since the last call."""
+        began, self._began = self._began, time.monotonic()
+        return self._began - began
 
     def close(self):
         """Ends the bar."""

@@ -58,6 +58,13 @@ def update_results(output_dir, **parts):
     files.write_json(path, {**earlier, **parts, "versions": versions()})
 
 
+def add_training_time(output_dir, progress):
+    """Adds the seconds of a stretch of training to those before, with the speed so far."""
+    earlier = files.read_json(os.path.join(output_dir, RESULTS_FILE)).get("train_seconds", 0.0)
+    update_results(output_dir, train_seconds=earlier + progress.take_seconds(),
+                   train_examples_per_second=progress.rate())
+
+
 def versions():
     """{package: version} of what the numbers depend on."""
     packages = ("tensorflow", "tokenizers", "numpy", "scikit-learn")

@@ -1,7 +1,6 @@
 """A run of the classifier, from settings to results, in the order in which it happens."""
 import dataclasses
 import os
-import time
 
 import tensorflow.compat.v1 as tf
 from absl import logging
@@ -9,9 +8,8 @@ from absl import logging
 from adapter_bert import base, files, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline import batches
-from adapter_bert.training import checkpoints, data, evaluation, results, setup
-from adapter_bert.training.estimator import build_estimator
-from adapter_bert.training.history import History
+from adapter_bert.training import checkpoints, data, evaluation, history, results, setup
+from adapter_bert.training.estimator import build_estimator, deployment
 from adapter_bert.training.hooks import Progress
 from adapter_bert.training.model_fn import Schedule
 
@@ -31,22 +29,25 @@ def run(settings, given, task):
       InputError: flags, files or an output folder that do not fit.
     """
     current, splits = data.prepare(setup.open_run(settings, given, task))
-    settings = current.settings
-    if settings.do_train:
+    if current.settings.do_train:
         current = train(current, splits)
-    if not (settings.do_eval or settings.do_predict):
+    if not (current.settings.do_eval or current.settings.do_predict):
         return {}
-    step = checkpoints.global_step(current.trained)
     start = checkpoints.find_start(
         current.trained, current.bert_config.to_dict(), current.base_checkpoint)
-    metrics = {}
-    if settings.do_eval:
-        metrics = evaluation.evaluate_all(current, start, step, splits)
-        results.write_block(settings.output_dir, metrics)
-        results.write_events(settings.output_dir, metrics, step)
-        results.update_results(settings.output_dir, metrics=metrics, checkpoint=current.trained)
-    if settings.do_predict:
+    metrics = report_scores(current, start, splits) if current.settings.do_eval else {}
+    if current.settings.do_predict:
         evaluation.predict_all(current, start, splits)
+    return metrics
+
+
+def report_scores(current, start, splits):
+    """Evaluates on every dev split and leaves the scores in the log and in the output folder."""
+    step, output_dir = checkpoints.global_step(current.trained), current.settings.output_dir
+    metrics = evaluation.evaluate_all(current, start, step, splits)
+    results.write_block(output_dir, metrics)
+    results.write_events(output_dir, metrics, step)
+    results.update_results(output_dir, metrics=metrics, checkpoint=current.trained)
     return metrics
 
 
@@ -65,14 +66,18 @@ def train(current, splits):
                                    current.base_checkpoint)
     schedule = make_schedule(settings, split.examples)
     identity = setup.identity(current, split.fingerprint, start)
-    latest, step = checkpoints.latest_step(settings.output_dir)
-    if latest:
+    _, step = checkpoints.latest_step(settings.output_dir)
+    if step:
         setup.refuse_contradiction(settings.output_dir, identity)
+    else:
+        history.forget(settings.output_dir)
+        checkpoints.remove_untrained(settings.output_dir)
     files.write_json(os.path.join(settings.output_dir, base.RUN_FILE), identity)
+    results.update_results(settings.output_dir, flags=dataclasses.asdict(settings))
     fit(current, start, splits, schedule, step)
-    trained = checkpoints.best_or_latest(settings.output_dir, settings.keep_best)
+    trained = checkpoints.best_or_latest(settings.output_dir)
     logging.info("trained: %s", trained)
-    return dataclasses.replace(current, trained=trained)
+    return dataclasses.replace(current, trained=trained, base_checkpoint=start.base)
 
 
 def make_schedule(settings, count):
@@ -91,32 +96,38 @@ def make_schedule(settings, count):
 
 def fit(current, start, splits, schedule, step):
     """Trains from `step` to the end of the schedule, evaluating in between where that is asked."""
-    split, settings, total = splits["train"], current.settings, schedule.num_train_steps
-    history = History(settings.output_dir, f"eval_{current.task.metrics[0]}",
-                      settings.early_stopping_patience)
-    every = evaluation_interval(settings, split.examples)
-    if step >= total or history.is_over():
-        logging.info("training is complete (%d of %d steps); to go on, raise --num_train_epochs",
-                     step, total)
-        return
-    if step:
-        logging.info("going on from step %d of %d", step, total)
-    progress, began = Progress(total, settings.train_batch_size), time.monotonic()
-    dev = splits.get(tasks.splits(current.task, "dev")[0][0])
-    counts = {}
-    while True:
-        if every and step and (step % every == 0 or step == total) and not history.has(step):
-            note_scores(current, dev, history)
-        if step >= total or history.is_over():
-            break
-        stop = min(total, step + every - step % every) if every else total
-        train_until(current, start, split, schedule, step, stop, progress, counts)
-        step = stop
-    progress.close()
-    results.update_results(
-        settings.output_dir, flags=dataclasses.asdict(settings),
-        counts={"variables": counts, "train_examples": split.examples, "train_steps": step},
-        train_seconds=time.monotonic() - began, train_examples_per_second=progress.rate())
+    settings, total = current.settings, schedule.num_train_steps
+    scores = history.History(settings.output_dir, f"eval_{current.task.metrics[0]}",
+                             settings.early_stopping_patience, settings.keep_best)
+    every = evaluation_interval(settings, splits["train"].examples)
+    logging.info(where_it_stands(step, total, scores))
+    progress = Progress(total, settings.train_batch_size)
+    estimator = build_estimator(current, start, settings.output_dir, schedule=schedule,
+                                progress=progress, announce=announcer(current, splits["train"]))
+    try:
+        while True:
+            is_due = every and step and (step % every == 0 or step == total)
+            if is_due and not scores.has(step):
+                note_scores(current, start, splits, scores)
+            if step >= total or scores.is_over():
+                return
+            stop = min(total, step + every - step % every) if every else total
+            train_stretch(estimator, current, splits["train"], step, stop)
+            results.add_training_time(settings.output_dir, progress)
+            step = stop
+    finally:
+        progress.close()
+
+
+def where_it_stands(step, total, scores):
+    """One line on what training has to do."""
+    if step >= total:
+        return (f"training is complete ({step} of {total} steps); "
+                "to go on, raise --num_train_epochs")
+    if scores.is_over():
+        return (f"training stopped early at step {step} of {total}, the best score being that of "
+                f"step {scores.best()['global_step']}; to go on, raise --early_stopping_patience")
+    return f"going on from step {step} of {total}" if step else f"{total} steps"
 
 
 def evaluation_interval(settings, count):
@@ -126,23 +137,36 @@ def evaluation_interval(settings, count):
     return settings.eval_steps or max(1, count // settings.train_batch_size)
 
 
-def train_until(current, start, split, schedule, step, stop, progress, counts):
-    """Trains from `step` until `stop`; the first graph's variables are counted into `counts`."""
-    settings = current.settings
+def announcer(current, split):
+    """A function that prints and writes down what trains, at the first graph that is built."""
+    said = []
 
     def announce(variables):
-        if not counts:
-            counts.update(checkpoints.counts(variables, current.model.rules))
-            for line in results.variable_table(counts):
-                logging.info(line)
+        if said:
+            return
+        said.append(True)
+        counts = checkpoints.counts(variables, current.model.rules)
+        for line in results.variable_table(counts):
+            logging.info(line)
+        results.update_results(current.settings.output_dir, counts={
+            "variables": counts, "train_examples": split.examples})
+    return announce
+
+
+def train_stretch(estimator, current, split, step, stop):
+    """Trains from `step` until `stop`.
+
+    Raises:
+      InputError: the loss is not a number any more.
+    """
+    settings = current.settings
 
     def input_fn(params):
+        host, hosts, replicas = deployment(params)
         return batches.training_batches(
             split.path, split.spec, split.examples, params["batch_size"], settings.max_seq_length,
-            settings.seed, skip=step, fixed=settings.use_tpu)
+            settings.seed, skip=step * replicas, fixed=settings.use_tpu, shard=(host, hosts))
 
-    estimator = build_estimator(current, start, settings.output_dir, schedule=schedule,
-                                announce=announce, progress=progress)
     try:
         estimator.train(input_fn, max_steps=stop)
     except tf.train.NanLossDuringTrainingError as error:
@@ -150,12 +174,13 @@ def train_until(current, start, split, schedule, step, stop, progress, counts):
                          f"{settings.learning_rate} is too high for this task") from error
 
 
-def note_scores(current, dev, history):
-    """Evaluates the newest checkpoint of the run and notes the scores."""
+def note_scores(current, start, splits, scores):
+    """Evaluates the newest checkpoint of the run on the first dev split and notes the scores."""
     latest, step = checkpoints.latest_step(current.settings.output_dir)
-    start = checkpoints.find_start(latest, current.bert_config.to_dict(), current.base_checkpoint)
-    metrics = evaluation.evaluate(current, start, step, dev)
-    history.add(metrics, latest, current.settings.keep_best)
+    trained = checkpoints.Start(latest, start.base, start.fingerprint)
+    dev = splits[tasks.splits(current.task, "dev")[0][0]]
+    metrics = evaluation.evaluate(current, trained, step, dev)
+    scores.add(metrics, latest)
     results.write_events(current.settings.output_dir, metrics, step)
     logging.info("step %d: %s", step, ", ".join(
         f"{key} = {value:.4f}" for key, value in metrics.items() if key.startswith("eval_")))

@@ -1,11 +1,16 @@
 """What a run of the classifier is told, each with its default and its flag's help text."""
 import dataclasses
+import math
 
 import adapter_layers
 from adapter_bert.errors import InputError
-from adapter_bert.flags import setting
 
 PRECISIONS = ("float32",)
+
+
+def setting(default, text):
+    """A dataclass field with its default and the help text of its flag."""
+    return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,16 +96,29 @@ def check(settings):
             raise InputError(f"--{name} is missing")
     if not (settings.do_train or settings.do_eval or settings.do_predict):
         raise InputError("nothing to do: give --do_train, --do_eval or --do_predict")
-    for names, least in ((AT_LEAST_1, 1), (AT_LEAST_0, 0)):
-        for name in names:
-            if not getattr(settings, name) >= least:
-                raise InputError(f"--{name}={getattr(settings, name)}: must be at least {least}")
+    for field in dataclasses.fields(settings):
+        check_value(field.name, getattr(settings, field.name))
     if not settings.num_train_epochs > 0:
         raise InputError(f"--num_train_epochs={settings.num_train_epochs}: must be above 0")
     if not 0 <= settings.warmup_proportion < 1:
         raise InputError(f"--warmup_proportion={settings.warmup_proportion}: must be in [0, 1)")
     if settings.precision not in PRECISIONS:
         raise InputError(f"--precision={settings.precision}: not one of {', '.join(PRECISIONS)}")
+    if settings.use_tpu and any(getattr(settings, name) % settings.num_tpu_cores for name in (
+            "train_batch_size", "eval_batch_size", "predict_batch_size")):
+        raise InputError("--use_tpu: batch sizes must be multiples of --num_tpu_cores="
+                         f"{settings.num_tpu_cores}")
+
+
+def check_value(name, value):
+    """InputError where a flag's value alone is wrong."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"--{name}={value}: must be a finite number")
+    if isinstance(value, str) and "://" in value and name not in ("tpu_name", "master"):
+        raise InputError(f"--{name}={value}: only local paths are read and written yet")
+    least = 1 if name in AT_LEAST_1 else 0 if name in AT_LEAST_0 else -math.inf
+    if least > -math.inf and value < least:
+        raise InputError(f"--{name}={value}: must be at least {least}")
 
 
 def adapter_config(settings):

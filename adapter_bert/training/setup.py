@@ -18,7 +18,7 @@ MODEL_FLAGS = ("tuning", "adapter_fn", "adapter_size", "adapter_placement", "ada
 # What a run fixes for going on with its training.
 RUN_FLAGS = (*MODEL_FLAGS, "task_name", "max_seq_length", "train_batch_size", "learning_rate",
              "num_train_epochs", "warmup_proportion", "bias_correction", "adapter_init_stddev",
-             "seed", "precision", "max_train_examples")
+             "seed", "precision", "max_train_examples", "use_tpu")
 BASE_FILES = ("vocab_file", "bert_config_file", "init_checkpoint")
 
 
@@ -70,8 +70,18 @@ def open_run(settings, given, task):
     check_model(settings, bert_config)
     tokenizer = open_tokenizer(settings, bert_config)
     files.make_folder(settings.output_dir)
+    if settings.do_train and checkpoints.latest_step(settings.output_dir)[1]:
+        refuse_contradiction(settings.output_dir, {"flags": run_flags(settings)})
     return Run(settings, task, bert_config, tokenizer, trained,
-               located.init_checkpoint if located else None)
+               given_base(settings, given, located, trained))
+
+
+def given_base(settings, given, located, trained):
+    """Prefix of the base that a person named by --bert_dir or --init_checkpoint; None for none."""
+    if located:
+        return located.init_checkpoint
+    named = "init_checkpoint" in given and settings.init_checkpoint != trained
+    return settings.init_checkpoint if named and not settings.do_train else None
 
 
 def trained_checkpoint(settings, given):
@@ -82,7 +92,7 @@ def trained_checkpoint(settings, given):
     init = settings.init_checkpoint
     if "init_checkpoint" in given and checkpoints.has_head(init):
         return init
-    found = checkpoints.best_or_latest(settings.output_dir, settings.keep_best)
+    found = checkpoints.best_or_latest(settings.output_dir)
     if not found:
         raise InputError(f"{settings.output_dir}: no checkpoint of a trained task; train with "
                          "--do_train, or name one with --init_checkpoint")
@@ -97,7 +107,7 @@ def with_recorded(settings, given, task, recorded):
     """
     if not recorded:
         return settings, task
-    flags = {name: recorded["flags"][name] for name in MODEL_FLAGS}
+    flags = {name: recorded["flags"][name] for name in MODEL_FLAGS if name in recorded["flags"]}
     differing = {name: value for name, value in flags.items()
                  if name in given and getattr(settings, name) != value}
     if differing:
@@ -111,9 +121,20 @@ def with_recorded(settings, given, task, recorded):
                              "name its folder with --bert_dir")
     flags["max_seq_length"] = recorded["flags"]["max_seq_length"]
     settings = fill(settings, given, {**flags, **recorded["base"]})
-    if task.labels is None:
-        task = dataclasses.replace(task, labels=tuple(recorded["labels"]))
-    return settings, task
+    return settings, with_recorded_labels(task, tuple(recorded["labels"]))
+
+
+def with_recorded_labels(task, labels):
+    """The task with the labels that a checkpoint was trained for.
+
+    Raises:
+      InputError: the task has others; () are those of a regression.
+    """
+    if (task.labels is None and labels) or task.labels == labels:
+        return dataclasses.replace(task, labels=labels)
+    raise InputError(f"the checkpoint was trained for {', '.join(labels) or 'scores'}, and "
+                     f"{task.name} has {', '.join(task.labels or ()) or 'scores or classes'}; "
+                     "give the task that it was trained for")
 
 
 def fill(settings, given, values):
@@ -171,10 +192,15 @@ def check_casing(settings):
                          f"give --do_lower_case={str(says).lower()}")
 
 
+def run_flags(settings):
+    """The flags that a run fixes."""
+    return {name: getattr(settings, name) for name in RUN_FLAGS}
+
+
 def identity(run, train_fingerprint, start):
     """What makes a training run this one and no other, as JSON values."""
     return {
-        "flags": {name: getattr(run.settings, name) for name in RUN_FLAGS},
+        "flags": run_flags(run.settings),
         "labels": list(run.task.labels),
         "train_data": train_fingerprint,
         "base": {**{name: os.path.abspath(getattr(run.settings, name)) for name in BASE_FILES},
@@ -186,15 +212,20 @@ def refuse_contradiction(output_dir, now):
     """InputError where an unfinished or finished run in `output_dir` is not this one.
 
     More epochs go on with a run; a base that has moved is still the same base.
+
+    Args:
+      output_dir: a folder with checkpoints.
+      now: what `identity` returns, or the part of it that is known yet.
     """
     before = base.recorded_run(os.path.join(output_dir, "model.ckpt"))
     if not before:
         raise InputError(f"{output_dir}: holds checkpoints but no run.json; "
                          "name an empty folder with --output_dir")
-    pairs = [(f"--{name}", before["flags"].get(name), value)
-             for name, value in now["flags"].items() if name != "num_train_epochs"]
-    pairs += [(key, before[key], now[key]) for key in ("labels", "train_data")]
-    pairs.append(("base", before["base"]["fingerprint"], now["base"]["fingerprint"]))
+    pairs = [(f"--{name}", before["flags"].get(name), value) for name, value in now["flags"].items()
+             if not (name == "num_train_epochs" and value >= before["flags"][name])]
+    pairs += [(key, before[key], now[key]) for key in ("labels", "train_data") if key in now]
+    if "base" in now:
+        pairs.append(("base", before["base"]["fingerprint"], now["base"]["fingerprint"]))
     differing = [f"{name}: {json.dumps(old)} then, {json.dumps(new)} now"
                  for name, old, new in pairs if old != new]
     if differing:
