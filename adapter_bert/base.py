@@ -105,6 +105,11 @@ def _layer_norm(scope, width):
     return {f"{scope}/LayerNorm/beta": (width,), f"{scope}/LayerNorm/gamma": (width,)}
 
 
+def is_training_state(name):
+    """Whether `name` is of the training, not of the model: a slot, the step, the fingerprint."""
+    return name.endswith(("/adam_m", "/adam_v")) or name in ("global_step", FINGERPRINT_VARIABLE)
+
+
 _ONE_LAYER = frozenset(variable_shapes({
     "num_hidden_layers": 1, "hidden_size": 1, "intermediate_size": 1, "vocab_size": 1,
     "type_vocab_size": 1, "max_position_embeddings": 1}))

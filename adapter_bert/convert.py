@@ -165,7 +165,6 @@ def _patterns_of(prefix):
 def _merged(original, trained):
     """Every variable of the base, the trained ones in their place and added, and the step."""
     names = [*forms.without_training_state(trained), *{"global_step"}.intersection(trained)]
-    names.remove(base.FINGERPRINT_VARIABLE)
     return ({name: original[name] for name in forms.without_training_state(original)}
             | {name: trained[name] for name in names})
 

@@ -41,7 +41,6 @@ _LEAF_TO_HUGGING_FACE = {"kernel": "weight", "gamma": "weight", "beta": "bias",
 # Copies in a Hugging Face file -> the tensor that they must equal.
 _TIED = {"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
          "cls.predictions.decoder.bias": "cls.predictions.bias"}
-_OF_TRAINING = re.compile(r".*/adam_[mv]|global_step")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,8 +145,8 @@ def hugging_face_name(name):
 
 
 def without_training_state(variables):
-    """The names of `variables` without optimizer slots and the step."""
-    return [name for name in variables if not _OF_TRAINING.fullmatch(name)]
+    """The names of `variables` without those of the training."""
+    return [name for name in variables if not base.is_training_state(name)]
 
 
 def read_object(path):

@@ -1,7 +1,6 @@
 """Where the first values of variables come from, strictly."""
 import glob
 import os
-import re
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -10,9 +9,6 @@ from absl import logging
 import adapter_layers
 from adapter_bert import base
 from adapter_bert.errors import InputError
-
-# What checkpoints hold that no model here reads.
-UNREAD = re.compile(rf"/adam_[mv]$|^global_step$|^{base.FINGERPRINT_VARIABLE}$|^cls/")
 
 
 class Start(NamedTuple):
@@ -116,13 +112,18 @@ def match(variables, start, fresh_allowed):
     return {prefix: names for prefix, names in matched.items() if names}
 
 
+def is_unread(name):
+    """Whether no model here reads a variable: of the training, or of BERT's pre-training heads."""
+    return base.is_training_state(name) or name.startswith("cls/")
+
+
 def refuse_lost(variables, start, found, fresh_allowed):
     """InputError where a checkpoint holds trained values that this model would drop or lose.
 
     Training may start from a whole model and leave its adapters and head out; it says so.
     """
     kept = {v.op.name for v in variables if v.trainable or not fresh_allowed or not start.task}
-    extra = sorted(name for name in found if name not in kept and not UNREAD.search(name))
+    extra = sorted(name for name in found if name not in kept and not is_unread(name))
     if extra and fresh_allowed and not start.task:
         logging.info("%s: not used in this tuning mode: %s", start.base, base.some_of(extra))
     elif extra:
