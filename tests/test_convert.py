@@ -400,10 +400,10 @@ def test_another_base_is_refused_with_both_fingerprints(tmp_path, google):
 def test_a_base_that_cannot_be_found_is_asked_for(tmp_path, google):
     run = _run(tmp_path / "run", base.locate(google).init_checkpoint)
     (tmp_path / "google").rename(tmp_path / "moved")
-    with pytest.raises(InputError, match=r"run\.json names is not there; say where.*--base"):
+    with pytest.raises(InputError, match=r"its base is not at .*google.*; name.*--base"):
         convert(run, str(tmp_path / "full.ckpt"))
     (tmp_path / "run" / "run.json").unlink()
-    with pytest.raises(InputError, match=r"no run\.json beside or above it.*--base"):
+    with pytest.raises(InputError, match=r"is named by no run\.json beside it.*--base"):
         convert(run, str(tmp_path / "full.ckpt"))
     convert(run, str(tmp_path / "full.ckpt"), base_path=str(tmp_path / "moved"))
 
