@@ -9,8 +9,11 @@ import subprocess
 import sys
 import tempfile
 
-from adapter_bert.errors import InputError, exit_on_input_error
-from adapter_bert.files import read_json
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")   # before TensorFlow is imported
+
+from adapter_bert.errors import InputError, exit_on_input_error  # noqa: E402
+from adapter_bert.files import read_json  # noqa: E402
+from adapter_bert.training.checkpoints import best_or_latest  # noqa: E402
 
 
 def predict(run, sentences):
@@ -31,19 +34,13 @@ def predict(run, sentences):
         done = subprocess.run(
             [sys.executable, command, "--task_name=custom", f"--data_dir={folder}", "--do_predict",
              "--text_column=sentence", "--label_column=label", f"--output_dir={folder}",
-             f"--init_checkpoint={newest_checkpoint(run)}"],
+             f"--init_checkpoint={best_or_latest(run)}"],
             capture_output=True, text=True, check=False)
         if done.returncode:
             raise InputError((done.stderr.strip().splitlines() or ["no message"])[-1])
         with open(os.path.join(folder, "test_results.tsv"), encoding="utf-8") as file:
             rows = [[float(value) for value in line.split("\t")] for line in file]
     return [(labels[row.index(max(row))], max(row)) for row in rows]
-
-
-def newest_checkpoint(run):
-    """Prefix of a run's newest checkpoint."""
-    with open(os.path.join(run, "checkpoint"), encoding="utf-8") as file:
-        return os.path.join(run, file.readline().split('"')[1])
 
 
 @exit_on_input_error

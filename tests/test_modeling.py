@@ -191,6 +191,16 @@ def test_a_method_attaches_at_each_site(site):
         assert np.abs(np.subtract(*session.run([plain, changed]))).max() < 1e-5
 
 
+def test_one_method_at_several_sites_has_weights_at_each():
+    def scaled(site):
+        return site.output * tf.get_variable("scale", [site.output.shape[-1]],
+                                             initializer=tf.ones_initializer())
+    tiny_bert(random_ids(np.random.default_rng(0), 1, 3),
+              {"key": scaled, "value": scaled, "intermediate": scaled})
+    names = {v.op.name for v in tf.global_variables() if v.op.name.endswith("/scale")}
+    assert len(names) == 6 and "bert/encoder/layer_0/attention/self/key/scale" in names
+
+
 def test_an_unknown_site_is_refused():
     with pytest.raises(ValueError, match="no such site.*kye"):
         tiny_bert(random_ids(np.random.default_rng(0), 1, 3), {"kye": lambda site: site.output})

@@ -182,6 +182,13 @@ def test_the_command_ends_with_one_line_and_code_1(place):
         "error: /nowhere/train.tsv: no such file; the train examples of SST-2 are read there"]
 
 
+def test_a_word_that_belongs_to_no_flag_is_refused():
+    done = subprocess.run([sys.executable, "run_classifier.py", "--do_train", "false"],
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1, "error: 'false' belongs to no flag; write --flag=value\n")
+
+
 def test_help_has_every_flag_of_the_reference():
     done = subprocess.run([sys.executable, "run_classifier.py", "--help"], capture_output=True,
                           text=True, check=False)

@@ -335,3 +335,11 @@ def check_refusal(task, folder, split, *parts):
     message = str(refusal.value)
     assert all(part in message for part in parts), message
     assert "\n" not in message and len(message) < 400 + len(str(folder))
+
+
+def test_qqp_was_published_with_broken_rows(tmp_path):
+    rows = ["id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate", "0\t1\t2\ta\tb\t1",
+            "1\t3\t4\tc", "2\t5\t6\td\te\t0"]
+    (tmp_path / "train.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    examples = tasks.read_examples(tasks.get_task("QQP"), str(tmp_path), "train")
+    assert [example.label for example in examples] == ["1", "0"]

@@ -284,3 +284,70 @@ def test_tensorboard_sees_loss_rate_and_metrics(finished):
         for event in tf.train.summary_iterator(path):
             tags |= {value.tag for value in event.summary.value}
     assert {"loss", "learning_rate", "eval_accuracy", "eval_loss"} <= tags
+
+
+def test_a_whole_checkpoint_beside_bert_dir_is_the_base(tmp_path, data, tiny_dir):
+    folder = str(tmp_path / "ref_uncased")
+    reference_checkpoint(folder, tiny_dir, adapters=False)
+    out = str(tmp_path / "out")
+    metrics = go(data_dir=data, bert_dir=tiny_dir, output_dir=out, do_train=True, do_eval=True,
+                 init_checkpoint=f"{folder}/bert_model.ckpt", num_train_epochs=1.0)
+    assert metrics["global_step"] == 12
+
+
+def test_a_mode_that_would_lose_trained_values_is_refused(tmp_path, data, tiny_dir, finished):
+    with pytest.raises(InputError, match="would freeze and lose"):
+        go(data_dir=data, bert_dir=tiny_dir, output_dir=str(tmp_path / "out"), do_train=True,
+           tuning="head", init_checkpoint=f"{finished[0]}/model.ckpt-36")
+
+
+def test_training_goes_on_from_another_tasks_checkpoint(tmp_path, data, tiny_dir, finished):
+    out = str(tmp_path / "out")
+    metrics = go(data_dir=data, bert_dir=tiny_dir, output_dir=out, do_train=True, do_eval=True,
+                 init_checkpoint=f"{finished[0]}/model.ckpt-36", num_train_epochs=1.0)
+    assert metrics["global_step"] == 12
+    start, before = values(f"{out}/model.ckpt-0"), values(f"{finished[0]}/model.ckpt-36")
+    trained = [name for name in start if not base.is_training_state(name)]
+    assert trained and all(np.array_equal(start[name], before[name]) for name in trained)
+
+
+def test_an_abandoned_runs_scores_are_forgotten(copied, data, tiny_dir):
+    flags = dict(data_dir=data, bert_dir=tiny_dir, output_dir=copied, do_train=True, eval_steps=12,
+                 keep_best=True, num_train_epochs=1.0)
+    write(f"{copied}/eval_history.json", ['[{"global_step": 12, "eval_accuracy": 2.0}]'])
+    for path in glob.glob(f"{copied}/model.ckpt*"):
+        os.remove(path)
+    go(**flags, seed=4)
+    assert [row["eval_accuracy"] <= 1 for row in read_json(f"{copied}/eval_history.json")] == [True]
+
+
+def test_killed_between_a_checkpoint_and_its_score(copied, data, tiny_dir):
+    """The finished run has no score of its last step, as if it was killed before it."""
+    go(data_dir=data, bert_dir=tiny_dir, output_dir=copied, do_train=True, eval_steps=36,
+       keep_best=True)
+    assert [row["global_step"] for row in read_json(f"{copied}/eval_history.json")] == [36]
+    assert os.path.exists(f"{copied}/best/model.ckpt-36.index")
+    results = read_json(f"{copied}/results.json")
+    assert results["counts"]["variables"] and results["train_examples_per_second"] > 0
+
+
+def test_another_tasks_labels_are_refused(tmp_path, data, finished):
+    flags = dict(data_dir=data, output_dir=str(tmp_path / "out"), do_predict=True,
+                 init_checkpoint=f"{finished[0]}/model.ckpt-36")
+    with pytest.raises(InputError, match="trained for 0, 1, and RTE has entailment"):
+        go(**flags, task_name="RTE")
+    with pytest.raises(InputError, match="trained for 0, 1, and custom has scores"):
+        go(**flags, task_name="custom", text_column="sentence", label_column="label",
+           label_type="number")
+
+
+def test_lower_epochs_are_refused_and_a_step_0_checkpoint_binds_nobody(copied, tmp_path, data,
+                                                                       tiny_dir):
+    flags = dict(data_dir=data, bert_dir=tiny_dir, do_train=True)
+    with pytest.raises(InputError, match="num_train_epochs: 3.0 then, 2.0 now"):
+        go(**flags, output_dir=copied, num_train_epochs=2.0)
+    out = str(tmp_path / "diverged")
+    with pytest.raises(InputError, match="loss is not a number"):
+        go(**flags, output_dir=out, learning_rate=1e30, tuning="full")
+    go(**flags, output_dir=out, num_train_epochs=1.0)
+    assert os.path.exists(f"{out}/model.ckpt-12.index")

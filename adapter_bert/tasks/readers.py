@@ -13,6 +13,8 @@ import os
 import textwrap
 from typing import NamedTuple
 
+from absl import logging
+
 from adapter_bert.errors import InputError
 from adapter_bert.tasks.table import Columns
 
@@ -53,7 +55,8 @@ def read_examples(task, data_dir, split):
     columns = _column_numbers(path, columns, header, width=len(first[1]))
     if header is None:
         rows = itertools.chain([first], rows)
-    rows = _checked_width(path, rows, columns, exact=len(first[1]) if labelled else None)
+    rows = _checked_width(path, rows, columns, exact=len(first[1]) if labelled else None,
+                          skips=task.skips_broken_rows)
     examples = list(_examples(path, rows, columns, _label_parser(task)))
     if not examples:
         raise InputError(f"{path}: no rows below the header; {task.name} needs {split} examples")
@@ -150,16 +153,25 @@ def _column_number(path, column, header, width):
     return number % width
 
 
-def _checked_width(path, rows, columns, exact):
-    """`rows`, each of `exact` columns or, where that is None, of those that are read."""
+def _checked_width(path, rows, columns, exact, skips):
+    """`rows`, each of `exact` columns or, where that is None, of those that are read.
+
+    A row of another width is an error, or left out where `skips`.
+    """
+    skipped = 0
     least = exact or 1 + max(number for number in columns if number is not None)
     most = exact or math.inf
     for line, cells in rows:
-        if not least <= len(cells) <= most:
+        if least <= len(cells) <= most:
+            yield line, cells
+        elif skips:
+            skipped += 1
+        else:
             raise InputError(f"{path}, line {line}: column count {len(cells)}, expected "
                              f"{least} {'as in line 1' if exact else 'or more'}; a TAB or line "
                              "break inside a text breaks its row, mend or delete it")
-        yield line, cells
+    if skipped:
+        logging.info("%s: %d broken rows left out", path, skipped)
 
 
 def _rows(path):

@@ -28,6 +28,8 @@ class Task:
       metrics: names in metrics.METRICS; the best checkpoint is kept by the first.
       headerless: splits whose file begins with a row, not with the names of the columns.
       score_range: lowest and highest score of a regression, None where there is no bound.
+      skips_broken_rows: leave rows with another number of columns out, counted and said, instead of
+        refusing the file: for data sets that were published with such rows.
       files: file name of each split; one without extension stands for .tsv or .csv.
       submissions: name of the file of predictions of each test split, `name`.tsv unless given.
     """
@@ -38,6 +40,7 @@ class Task:
     metrics: tuple[str, ...]
     headerless: tuple[str, ...] = ()
     score_range: tuple[float, float] | None = None
+    skips_broken_rows: bool = False
     files: Mapping[str, str] = dataclasses.field(default_factory=lambda: {
         "train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"})
     submissions: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -59,7 +62,8 @@ _ROWS = (
     Task("MRPC", Columns(3, 4, 0), Columns(3, 4), _NO_YES, ("accuracy", "f1")),
     Task("STS-B", Columns(7, 8, 9), Columns(7, 8), (), ("pearson", "spearman"),
          score_range=(0.0, 5.0)),
-    Task("QQP", Columns(3, 4, 5), Columns(1, 2), _NO_YES, ("accuracy", "f1")),
+    Task("QQP", Columns(3, 4, 5), Columns(1, 2), _NO_YES, ("accuracy", "f1"),
+         skips_broken_rows=True),
     Task("MNLI", Columns(8, 9, -1), Columns(8, 9), _NLI, ("accuracy",),
          files={"train": "train.tsv",
                 "dev": "dev_matched.tsv", "dev_mm": "dev_mismatched.tsv",

@@ -1,6 +1,6 @@
 """Where the first values of variables come from, strictly."""
-import glob
 import os
+import re
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -147,22 +147,43 @@ def refuse_partial(prefix, missing, names, fresh_allowed):
                          "give a checkpoint that was trained with these flags")
 
 
+def latest(folder):
+    """Prefix of the newest checkpoint whose files are in a folder; None where there is none.
+
+    TensorFlow's own look-up believes the file `checkpoint`, which may name files that are gone.
+    """
+    found = {int(match[1]): match[0] for match in map(
+        re.compile(r"model\.ckpt-(\d+)(?=\.index$)").match, list_files(folder)) if match}
+    return os.path.join(folder, found[max(found)]) if found else None
+
+
+def list_files(folder):
+    """The names in a folder; none where there is no such folder."""
+    return os.listdir(folder) if os.path.isdir(folder) else []
+
+
 def latest_step(folder):
     """Prefix and global step of the newest checkpoint of a run; (None, 0) where there is none."""
-    prefix = tf.train.latest_checkpoint(folder)
+    prefix = latest(folder)
     return prefix, global_step(prefix) if prefix else 0
 
 
-def remove_untrained(folder):
-    """Removes the checkpoint of step 0, with which nothing was trained yet."""
-    for path in glob.glob(os.path.join(glob.escape(folder), "model.ckpt-0.*")):
-        os.remove(path)
+def point_to(folder, prefix):
+    """Makes TensorFlow go on from `prefix`, or start anew where that is None.
+
+    A checkpoint of step 0, with which nothing was trained yet, is removed then.
+    """
+    if prefix:
+        tf.train.update_checkpoint_state(folder, prefix)
+        return
+    for name in list_files(folder):
+        if name == "checkpoint" or name.startswith("model.ckpt-0."):
+            os.remove(os.path.join(folder, name))
 
 
 def best_or_latest(output_dir):
     """Prefix of a run's best checkpoint where that is kept, else of its newest; or None."""
-    return (tf.train.latest_checkpoint(os.path.join(output_dir, "best"))
-            or tf.train.latest_checkpoint(output_dir))
+    return latest(os.path.join(output_dir, "best")) or latest(output_dir)
 
 
 def global_step(prefix):

@@ -59,15 +59,15 @@ def forget(output_dir):
 
 
 def keep_checkpoint(checkpoint, folder):
-    """Copies a checkpoint into `folder`, names it there as the newest, and removes the one before.
+    """Copies a checkpoint into `folder`, the index last, and then removes the one before.
 
-    Killed at any moment, `folder` names a whole checkpoint, or none yet.
+    A checkpoint without its index is none: killed at any moment, `folder` holds whole ones only.
     """
     name = os.path.basename(checkpoint)
-    for path in glob.glob(glob.escape(checkpoint) + ".*"):
+    paths = glob.glob(glob.escape(checkpoint) + ".*")
+    for path in sorted(paths, key=lambda path: path.endswith(".index")):
         with files.replacing(os.path.join(folder, os.path.basename(path))) as temporary:
             shutil.copyfile(path, temporary)
-    files.write_text(os.path.join(folder, "checkpoint"), f'model_checkpoint_path: "{name}"\n')
     for other in os.listdir(folder):
-        if other != "checkpoint" and not other.startswith(name + "."):
+        if not other.startswith(name + "."):
             os.remove(os.path.join(folder, other))

@@ -66,12 +66,12 @@ def train(current, splits):
                                    current.base_checkpoint)
     schedule = make_schedule(settings, split.examples)
     identity = setup.identity(current, split.fingerprint, start)
-    _, step = checkpoints.latest_step(settings.output_dir)
+    latest, step = checkpoints.latest_step(settings.output_dir)
     if step:
         setup.refuse_contradiction(settings.output_dir, identity)
     else:
         history.forget(settings.output_dir)
-        checkpoints.remove_untrained(settings.output_dir)
+    checkpoints.point_to(settings.output_dir, latest if step else None)
     files.write_json(os.path.join(settings.output_dir, base.RUN_FILE), identity)
     results.update_results(settings.output_dir, flags=dataclasses.asdict(settings))
     fit(current, start, splits, schedule, step)

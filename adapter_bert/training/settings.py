@@ -116,6 +116,9 @@ def check_value(name, value):
         raise InputError(f"--{name}={value}: must be a finite number")
     if isinstance(value, str) and "://" in value and name not in ("tpu_name", "master"):
         raise InputError(f"--{name}={value}: only local paths are read and written yet")
+    if name in ("output_dir", "bert_dir", "init_checkpoint") and set("*?[") & set(value or ""):
+        raise InputError(f"--{name}={value}: TensorFlow reads * ? [ in paths of checkpoints as "
+                         "patterns; name a folder without them")
     least = 1 if name in AT_LEAST_1 else 0 if name in AT_LEAST_0 else -math.inf
     if least > -math.inf and value < least:
         raise InputError(f"--{name}={value}: must be at least {least}")
