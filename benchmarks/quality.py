@@ -155,7 +155,14 @@ def peer_lines():
               f"{statistics.stdev(values) / len(values) ** 0.5:.4f} |"
               for name, values in (("this project", ours), ("`adapters`", peer))], "",
             f"Floor (median of `adapters` less one standard error): {floor_of(peer):.4f}; "
-            f"{'met' if statistics.median(ours) >= floor_of(peer) else 'MISSED'}."]
+            f"{standing(ours, peer)}."]
+
+
+def standing(ours, peer):
+    """Whether the floor is met, or how many seeds are measured yet."""
+    if len(ours) < ROWS[0].seeds:
+        return f"{len(ours)} of {ROWS[0].seeds} seeds measured yet"
+    return "met" if statistics.median(ours) >= floor_of(peer) else "MISSED"
 
 
 def verdict():
