@@ -131,6 +131,9 @@ class Checkpoint(Mapping):
 
     def __init__(self, prefix):
         self.prefix = prefix
+        if re.search(r"\.(index|meta|data-\d+-of-\d+)$", prefix):
+            raise InputError(f"{prefix}: one file of a checkpoint; name the checkpoint, "
+                             f"{re.sub(r'[.](index|meta|data-[^.]*)$', '', prefix)}")
         if not tf.io.gfile.glob([f"{prefix}.index", prefix]) or tf.io.gfile.isdir(prefix):
             raise InputError(f"{prefix}: no checkpoint there; name its path without "
                              "`.index` and `.data-*`")

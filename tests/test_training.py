@@ -351,3 +351,23 @@ def test_lower_epochs_are_refused_and_a_step_0_checkpoint_binds_nobody(copied, t
         go(**flags, output_dir=out, learning_rate=1e30, tuning="full")
     go(**flags, output_dir=out, num_train_epochs=1.0)
     assert os.path.exists(f"{out}/model.ckpt-12.index")
+
+
+def test_a_best_checkpoint_that_this_run_does_not_keep_is_not_used(copied, data, tiny_dir):
+    flags = dict(data_dir=data, bert_dir=tiny_dir, output_dir=copied, do_train=True, do_eval=True)
+    go(**flags, eval_steps=36, keep_best=True)
+    assert os.listdir(f"{copied}/best")
+    assert go(**flags, num_train_epochs=4.0)["global_step"] == 48
+
+
+def test_one_file_of_a_checkpoint_is_no_checkpoint(tmp_path, data, finished):
+    with pytest.raises(InputError, match="one file of a checkpoint; name .*model.ckpt-36$"):
+        go(data_dir=data, output_dir=str(tmp_path), do_eval=True,
+           init_checkpoint=f"{finished[0]}/model.ckpt-36.index")
+
+
+def test_weights_that_are_no_numbers_are_not_scored(tmp_path, data, tiny_dir):
+    with pytest.raises(InputError, match="diverged"):
+        go(data_dir=data, bert_dir=tiny_dir, output_dir=str(tmp_path), do_train=True, do_eval=True,
+           do_predict=True, learning_rate=1e30, num_train_epochs=0.1, warmup_proportion=0.0)
+    assert not os.path.exists(f"{tmp_path}/test_results.tsv")

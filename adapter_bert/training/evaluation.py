@@ -7,6 +7,7 @@ import numpy as np
 from absl import logging
 
 from adapter_bert import files, tasks
+from adapter_bert.errors import InputError
 from adapter_bert.pipeline import batches
 from adapter_bert.tasks.metrics import compute_metrics
 from adapter_bert.training import results
@@ -42,6 +43,9 @@ def predict_split(run, start, split, batch_size):
             if "losses" in batch:
                 batch_losses.append(batch["losses"][real].mean())
     whole = {name: np.concatenate(values) for name, values in columns.items()}
+    if not all(np.isfinite(values).all() for values in whole.values()):
+        raise InputError(f"{start.prefixes[0]}: predicts what is no number for {split.name}; its "
+                         "training diverged, train again with a lower --learning_rate")
     order = np.argsort(whole["index"])
     whole = {name: values[order] for name, values in whole.items()}
     return whole, float(np.mean(batch_losses)) if batch_losses else None

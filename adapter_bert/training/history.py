@@ -29,7 +29,7 @@ class History:
         """Notes an evaluation of a checkpoint, and keeps the checkpoint where it is the best."""
         step = metrics["global_step"]
         self._rows = [row for row in self._rows if row["global_step"] < step] + [metrics]
-        if self._keep_best and (self.best() is metrics or not os.path.exists(self._best_dir)):
+        if self._keep_best and (self.best() is metrics or not has_checkpoint(self._best_dir)):
             keep_checkpoint(checkpoint, self._best_dir)
         files.write_json(self._path, self._rows)
 
@@ -48,14 +48,25 @@ class History:
         return len(self._rows) - 1 - self._rows.index(self.best()) >= self._patience
 
 
+def has_checkpoint(folder):
+    """Whether a folder holds a checkpoint."""
+    return bool(glob.glob(os.path.join(glob.escape(folder), "model.ckpt-*.index")))
+
+
 def forget(output_dir):
     """Removes the scores and the best checkpoint of an earlier run, where there are any."""
+    forget_best(output_dir)
     if not os.path.exists(os.path.join(output_dir, HISTORY_FILE)):
         return
-    shutil.rmtree(os.path.join(output_dir, BEST), ignore_errors=True)
     for name in (HISTORY_FILE, "results.json", "eval_results.txt"):
         if os.path.exists(os.path.join(output_dir, name)):
             os.remove(os.path.join(output_dir, name))
+
+
+def forget_best(output_dir):
+    """Removes the best checkpoint that an earlier run kept, and nothing else of best/."""
+    for path in glob.glob(os.path.join(glob.escape(output_dir), BEST, "model.ckpt-*")):
+        os.remove(path)
 
 
 def keep_checkpoint(checkpoint, folder):

@@ -71,6 +71,8 @@ def train(current, splits):
         setup.refuse_contradiction(settings.output_dir, identity)
     else:
         history.forget(settings.output_dir)
+    if not settings.keep_best:
+        history.forget_best(settings.output_dir)
     checkpoints.point_to(settings.output_dir, latest if step else None)
     files.write_json(os.path.join(settings.output_dir, base.RUN_FILE), identity)
     results.update_results(settings.output_dir, flags=dataclasses.asdict(settings))
@@ -171,7 +173,7 @@ def train_stretch(estimator, current, split, step, stop):
         estimator.train(input_fn, max_steps=stop)
     except tf.train.NanLossDuringTrainingError as error:
         raise InputError(f"the loss is not a number any more; --learning_rate="
-                         f"{settings.learning_rate} is too high for this task") from error
+                         f"{settings.learning_rate} is too high for this task, lower it") from error
 
 
 def note_scores(current, start, splits, scores):
