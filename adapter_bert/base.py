@@ -21,7 +21,8 @@ CONFIG_FILE = "bert_config.json"
 CHECKPOINT = "bert_model.ckpt"
 # The variable in a run's checkpoint that says which base it stands on: `fingerprint_as_int64`.
 FINGERPRINT_VARIABLE = "base_fingerprint"
-RUN_FILE = "run.json"
+# What a run's folder holds: what it says of itself, and the folder of its best checkpoint.
+RUN_FILE, BEST_FOLDER = "run.json", "best"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +252,7 @@ def recorded_run(checkpoint):
       checkpoint: prefix of the run's checkpoint; its best one has a folder of its own.
     """
     folder = os.path.dirname(os.path.abspath(checkpoint))
-    if os.path.basename(folder) == "best":
+    if os.path.basename(folder) == BEST_FOLDER:
         folder = os.path.dirname(folder)
     path = os.path.join(folder, RUN_FILE)
     return files.read_json(path) if os.path.exists(path) else {}

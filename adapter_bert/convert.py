@@ -32,7 +32,7 @@ def convert(source, destination, to=None, base_path=None):
       destination: folder to make, or for "full" the prefix of the checkpoint to make.
       to: "google", "huggingface" or "full"; found from what `source` is when None.
       base_path: for "full", the base's folder or checkpoint prefix; when None, the one that
-        run.json beside `source`, or one folder up, names.
+        the run of `source` wrote down, see base.recorded_run.
 
     Returns:
       One line that says what was made, or that `destination` is already this conversion's result.

@@ -16,6 +16,8 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from typing import NamedTuple
 
+from quality import commit
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RECORD, TABLE = ROOT / "docs" / "acceptance.json", ROOT / "docs" / "acceptance.md"
 
@@ -95,12 +97,6 @@ def pytest_number(report):
     numbers = [f"{name} {max(values):.3g}" for name, values in recorded.items()]
     skipped = [f"{counts['skipped']} not run"] if counts["skipped"] or not passed else []
     return "; ".join([f"{passed} passed", *skipped, *numbers])
-
-
-def commit():
-    """The commit, marked where files differ from it."""
-    return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT,
-                          check=True, capture_output=True, text=True).stdout.strip()
 
 
 def table(found):

@@ -16,6 +16,8 @@ import sys
 import tempfile
 from typing import NamedTuple
 
+from adapter_bert import files
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 REPORT = ROOT / "docs" / "results.md"
@@ -66,10 +68,10 @@ def run_row(row, bert_dir, glue_dir):
         with tempfile.TemporaryDirectory() as output_dir:
             arguments = command(row, seed, bert_dir, os.path.join(glue_dir, row.task), output_dir)
             subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True)
-            result = json.loads(pathlib.Path(output_dir, "results.json").read_text())
+            result = files.read_json(os.path.join(output_dir, "results.json"))
         shown = command(row, seed, "$BERT_DIR", f"$GLUE_DIR/{row.task}", "$OUTPUT_DIR")
-        write(path, {"command": shlex.join(["python", *shown]).replace("'", ""),
-                     "commit": commit(), **without_paths(result)})
+        files.write_json(path, {"command": shlex.join(["python", *shown]).replace("'", ""),
+                                "commit": commit(), **without_paths(result)})
 
 
 def without_paths(result):
@@ -82,13 +84,6 @@ def commit():
     """The commit that the run was made with, marked where files differ from it."""
     return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT,
                           check=True, capture_output=True, text=True).stdout.strip()
-
-
-def write(path, value):
-    """Writes JSON, whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=1) + "\n")
-    part.replace(path)
 
 
 def report():

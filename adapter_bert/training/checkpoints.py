@@ -183,7 +183,7 @@ def point_to(folder, prefix):
 
 def best_or_latest(output_dir):
     """Prefix of a run's best checkpoint where that is kept, else of its newest; or None."""
-    return latest(os.path.join(output_dir, "best")) or latest(output_dir)
+    return latest(os.path.join(output_dir, base.BEST_FOLDER)) or latest(output_dir)
 
 
 def global_step(prefix):

@@ -3,10 +3,10 @@ import glob
 import os
 import shutil
 
-from adapter_bert import files
+from adapter_bert import base, files
+from adapter_bert.training import checkpoints
 
 HISTORY_FILE = "eval_history.json"
-BEST = "best"
 
 
 class History:
@@ -21,7 +21,7 @@ class History:
 
     def __init__(self, output_dir, metric, patience, keep_best):
         self._path = os.path.join(output_dir, HISTORY_FILE)
-        self._best_dir = os.path.join(output_dir, BEST)
+        self._best_dir = os.path.join(output_dir, base.BEST_FOLDER)
         self._metric, self._patience, self._keep_best = metric, patience, keep_best
         self._rows = files.read_json(self._path) if os.path.exists(self._path) else []
 
@@ -29,7 +29,8 @@ class History:
         """Notes an evaluation of a checkpoint, and keeps the checkpoint where it is the best."""
         step = metrics["global_step"]
         self._rows = [row for row in self._rows if row["global_step"] < step] + [metrics]
-        if self._keep_best and (self.best() is metrics or not has_checkpoint(self._best_dir)):
+        if self._keep_best and (
+                self.best() is metrics or not checkpoints.latest(self._best_dir)):
             keep_checkpoint(checkpoint, self._best_dir)
         files.write_json(self._path, self._rows)
 
@@ -48,11 +49,6 @@ class History:
         return len(self._rows) - 1 - self._rows.index(self.best()) >= self._patience
 
 
-def has_checkpoint(folder):
-    """Whether a folder holds a checkpoint."""
-    return bool(glob.glob(os.path.join(glob.escape(folder), "model.ckpt-*.index")))
-
-
 def forget(output_dir):
     """Removes the scores and the best checkpoint of an earlier run, where there are any."""
     forget_best(output_dir)
@@ -65,7 +61,7 @@ def forget(output_dir):
 
 def forget_best(output_dir):
     """Removes the best checkpoint that an earlier run kept, and nothing else of best/."""
-    for path in glob.glob(os.path.join(glob.escape(output_dir), BEST, "model.ckpt-*")):
+    for path in glob.glob(os.path.join(glob.escape(output_dir), base.BEST_FOLDER, "model.ckpt-*")):
         os.remove(path)
 
 

@@ -30,11 +30,10 @@ def run(settings, given, task):
     """
     current, splits = data.prepare(setup.open_run(settings, given, task))
     if current.settings.do_train:
-        current = train(current, splits)
-    if not (current.settings.do_eval or current.settings.do_predict):
-        return {}
-    start = checkpoints.find_start(
-        current.trained, current.bert_config.to_dict(), current.base_checkpoint)
+        current, start = train(current, splits)
+    else:
+        start = checkpoints.find_start(
+            current.trained, current.bert_config.to_dict(), current.base_checkpoint)
     metrics = report_scores(current, start, splits) if current.settings.do_eval else {}
     if current.settings.do_predict:
         evaluation.predict_all(current, start, splits)
@@ -59,7 +58,7 @@ def train(current, splits):
       splits: {name: data.Split} with "train", and the dev split where it is evaluated on the way.
 
     Returns:
-      The run with the checkpoint to evaluate in `trained`.
+      The run with the checkpoint to evaluate in `trained`, and its checkpoints.Start.
     """
     settings, split = current.settings, splits["train"]
     start = checkpoints.find_start(settings.init_checkpoint, current.bert_config.to_dict(),
@@ -79,7 +78,7 @@ def train(current, splits):
     fit(current, start, splits, schedule, step)
     trained = checkpoints.best_or_latest(settings.output_dir)
     logging.info("trained: %s", trained)
-    return dataclasses.replace(current, trained=trained, base_checkpoint=start.base)
+    return dataclasses.replace(current, trained=trained), start._replace(task=trained)
 
 
 def make_schedule(settings, count):
@@ -179,9 +178,8 @@ def train_stretch(estimator, current, split, step, stop):
 def note_scores(current, start, splits, scores):
     """Evaluates the newest checkpoint of the run on the first dev split and notes the scores."""
     latest, step = checkpoints.latest_step(current.settings.output_dir)
-    trained = checkpoints.Start(latest, start.base, start.fingerprint)
     dev = splits[tasks.splits(current.task, "dev")[0][0]]
-    metrics = evaluation.evaluate(current, trained, step, dev)
+    metrics = evaluation.evaluate(current, start._replace(task=latest), step, dev)
     scores.add(metrics, latest)
     results.write_events(current.settings.output_dir, metrics, step)
     logging.info("step %d: %s", step, ", ".join(

@@ -79,10 +79,11 @@ class Settings:
             self.eval_steps or self.keep_best or self.early_stopping_patience))
 
 
-AT_LEAST_1 = ("max_seq_length", "train_batch_size", "eval_batch_size", "predict_batch_size",
-              "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores")
-AT_LEAST_0 = ("seed", "eval_steps", "early_stopping_patience", "max_train_examples",
-              "learning_rate")
+LEAST = {
+    **dict.fromkeys(("max_seq_length", "train_batch_size", "eval_batch_size", "predict_batch_size",
+                     "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores"), 1),
+    **dict.fromkeys(("seed", "eval_steps", "early_stopping_patience", "max_train_examples",
+                     "learning_rate"), 0)}
 
 
 def check(settings):
@@ -119,9 +120,8 @@ def check_value(name, value):
     if name in ("output_dir", "bert_dir", "init_checkpoint") and set("*?[") & set(value or ""):
         raise InputError(f"--{name}={value}: TensorFlow reads * ? [ in paths of checkpoints as "
                          "patterns; name a folder without them")
-    least = 1 if name in AT_LEAST_1 else 0 if name in AT_LEAST_0 else -math.inf
-    if least > -math.inf and value < least:
-        raise InputError(f"--{name}={value}: must be at least {least}")
+    if name in LEAST and value < LEAST[name]:
+        raise InputError(f"--{name}={value}: must be at least {LEAST[name]}")
 
 
 def adapter_config(settings):
