@@ -74,6 +74,8 @@ class BertConfig:
     initializer_range: float = 0.02
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            check_config_value(field.name, field.type, getattr(self, field.name))
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of "
                              f"num_attention_heads {self.num_attention_heads}")
@@ -102,6 +104,16 @@ class BertConfig:
     def to_json_string(self):
         """The config as the text of a `bert_config.json`."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def check_config_value(key, kind, value):
+    """ValueError where a value of a BertConfig is not of its type, or out of its range."""
+    if kind is int and (type(value) is not int or value < 1):
+        raise ValueError(f"{key} is {value!r}, not a positive whole number")
+    if kind is float and (type(value) not in (int, float) or not 0 <= value < 1):
+        raise ValueError(f"{key} is {value!r}, not a number from 0 to below 1")
+    if kind is str and not isinstance(value, str):
+        raise ValueError(f"{key} is {value!r}, not a name")
 
 
 class Site(NamedTuple):

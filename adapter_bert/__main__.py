@@ -2,13 +2,21 @@
 import argparse
 import os
 
-from adapter_bert.errors import exit_on_input_error
+from adapter_bert.errors import InputError, exit_on_input_error
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, as everything here does."""
+
+    def error(self, message):
+        """Raises InputError where argparse would print its usage."""
+        raise InputError(f"{message}; see {self.prog} --help")
 
 
 @exit_on_input_error
 def main(arguments=None):
     """Runs the subcommand that `arguments` (the command line when None) names."""
-    parser = argparse.ArgumentParser(prog="adapter-bert", description="Adapters for BERT.")
+    parser = Parser(prog="adapter-bert", description="Adapters for BERT.")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_convert(commands)
     options = vars(parser.parse_args(arguments))

@@ -23,6 +23,7 @@ CHECKPOINT = "bert_model.ckpt"
 FINGERPRINT_VARIABLE = "base_fingerprint"
 # What a run's folder holds: what it says of itself, and the folder of its best checkpoint.
 RUN_FILE, BEST_FOLDER = "run.json", "best"
+RUN_KEYS = ("flags", "labels", "train_data", "base")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +126,7 @@ class Checkpoint(Mapping):
     Attributes:
       prefix: the argument.
       shapes: {name: shape tuple}.
+      dtypes: {name: tf.DType}.
 
     Raises:
       InputError: there is no such checkpoint, or it is damaged (while opening or reading).
@@ -142,6 +144,7 @@ class Checkpoint(Mapping):
             self._reader = tf.train.NewCheckpointReader(prefix)
         self.shapes = {name: tuple(shape) for name, shape
                        in self._reader.get_variable_to_shape_map().items()}
+        self.dtypes = self._reader.get_variable_to_dtype_map()
 
     def __getitem__(self, name):
         if name not in self.shapes:
@@ -185,7 +188,7 @@ def write_checkpoint(prefix, variables):
         try:
             session.run(save, feed)
         except tf.errors.OpError as error:
-            raise InputError(f"{prefix}: cannot be written ({error.message}); "
+            raise InputError(f"{prefix}: cannot be written ({error.message.splitlines()[0]}); "
                              "make room or name another place") from error
 
 
@@ -250,12 +253,15 @@ def recorded_run(checkpoint):
 
     Args:
       checkpoint: prefix of the run's checkpoint; its best one has a folder of its own.
+
+    Raises:
+      InputError: run.json is there and is not what a run writes.
     """
     folder = os.path.dirname(os.path.abspath(checkpoint))
     if os.path.basename(folder) == BEST_FOLDER:
         folder = os.path.dirname(folder)
     path = os.path.join(folder, RUN_FILE)
-    return files.read_json(path) if os.path.exists(path) else {}
+    return files.read_object(path, *RUN_KEYS) if os.path.exists(path) else {}
 
 
 def base_of_run(checkpoint, given=None):

@@ -40,6 +40,10 @@ def convert(source, destination, to=None, base_path=None):
     Raises:
       InputError: `source` is no BERT, or `destination` holds something else.
     """
+    if not os.path.basename(destination):
+        destination = os.path.dirname(destination)  # without the slash at its end
+    if not destination:
+        raise InputError("DST is empty; name what is to be made")
     to = to or _target_form(source)
     if base_path and to != "full":
         raise InputError(f"--base belongs to --to=full, and this is --to={to}; leave it out")
@@ -96,7 +100,7 @@ def _is_done(record_path, record):
     """Whether the record at `record_path` is of this conversion and its files are as written."""
     if not os.path.exists(record_path):
         return False
-    found = forms.read_object(record_path)
+    found = files.read_object(record_path, "files")
     if any(found.get(key) != value for key, value in record.items()):
         return False
     now = _digests(os.path.dirname(record_path), map(glob.escape, found["files"]))

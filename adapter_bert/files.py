@@ -1,5 +1,7 @@
 """Whole files or none: what is written goes beside its place first and is then renamed."""
 import contextlib
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -44,6 +46,32 @@ def make_folder(folder):
                          "name a folder that can") from error
 
 
+@contextlib.contextmanager
+def locked(folder):
+    """Keeps every other process that locks `folder` out while the block runs.
+
+    The folder is made where it is missing. What a killed process left half-written goes. The lock
+    ends with its process, however that ends.
+
+    Raises:
+      InputError: another process holds the lock, or the folder cannot be written.
+    """
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in glob.glob(os.path.join(glob.escape(folder), ".*.part")):
+            os.remove(left)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise InputError(f"{folder}: another run is at work there; wait for it, "
+                         "or name another folder") from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
 def sha256(path):
     """The sha256 of a file's bytes, 64 hexadecimal digits."""
     digest = hashlib.sha256()
@@ -77,6 +105,21 @@ def read_json(path):
         raise InputError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
+
+
+def read_object(path, *keys):
+    """The dict in a JSON file that has these keys.
+
+    Raises:
+      InputError: the file is missing, is not JSON, or holds something else.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: holds no JSON object, as files of that name do")
+    missing = [key for key in keys if key not in value]
+    if missing:
+        raise InputError(f"{path}: lacks {', '.join(missing)}; it is damaged or another's file")
+    return value
 
 
 def _umask():

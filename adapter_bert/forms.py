@@ -21,13 +21,11 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
+import modeling
 from adapter_bert import base, files
 from adapter_bert.errors import InputError
 
-_SIZES = ("hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads",
-          "num_hidden_layers", "type_vocab_size", "vocab_size")
-_KEYS = ("attention_probs_dropout_prob", "hidden_act", "hidden_dropout_prob", "initializer_range",
-         *_SIZES)
+_KEYS = tuple(sorted(field.name for field in dataclasses.fields(modeling.BertConfig)))
 # What Google's BERT always is, and a Hugging Face config may say otherwise.
 _FIXED = {"model_type": "bert", "position_embedding_type": "absolute", "layer_norm_eps": 1e-12,
           "is_decoder": False, "add_cross_attention": False}
@@ -75,7 +73,7 @@ def read_hugging_face(folder):
     """
     held = base.list_folder(folder)
     path = os.path.join(folder, "config.json")
-    config = _config_from_hugging_face(read_object(path), path)
+    config = _config_from_hugging_face(files.read_object(path), path)
     weights = _read_safetensors(_weights_path(folder, held), config)
     vocabulary = _read_vocabulary(folder, held)
     _check_vocabulary(folder, vocabulary, config)
@@ -106,7 +104,7 @@ def read_google(folder):
         not fit bert_config.json.
     """
     paths = base.locate(folder)
-    config = read_object(paths.bert_config_file)
+    config = files.read_object(paths.bert_config_file)
     _check_config(config, paths.bert_config_file, _ACTIVATION_TO_HUGGING_FACE)
     checkpoint = base.Checkpoint(paths.init_checkpoint)
     shapes = {name: checkpoint.shapes[name] for name in without_training_state(checkpoint)}
@@ -149,14 +147,6 @@ def without_training_state(variables):
     return [name for name in variables if not base.is_training_state(name)]
 
 
-def read_object(path):
-    """The dict in a JSON file; InputError where the file is missing or holds something else."""
-    value = files.read_json(path)
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: holds no JSON object, as files of that name do")
-    return value
-
-
 def _config_from_hugging_face(config, path):
     for key, fixed in _FIXED.items():
         if config.get(key, fixed) != fixed:
@@ -168,19 +158,17 @@ def _config_from_hugging_face(config, path):
 
 
 def _check_config(config, path, activations):
-    """Raises where a key is missing, a size is no size, or the activation is not known."""
+    """InputError where a key is missing, a value cannot be, or the activation is not known."""
     missing = [key for key in _KEYS if key not in config]
     if missing:
         raise InputError(f"{path}: lacks {', '.join(missing)}; give the config of a BERT")
-    for key in _SIZES:
-        if type(config[key]) is not int or config[key] < 1:
-            raise InputError(f"{path}: {key} is {config[key]!r}, not a positive whole number")
-    if config["hidden_size"] % config["num_attention_heads"]:
-        raise InputError(f"{path}: hidden_size {config['hidden_size']} is no multiple of "
-                         f"num_attention_heads {config['num_attention_heads']}")
-    if config["hidden_act"] not in activations:
+    if config["hidden_act"] not in list(activations):
         raise InputError(f"{path}: hidden_act is {config['hidden_act']!r}; "
                          f"known here: {', '.join(activations)}")
+    try:
+        modeling.BertConfig(**{key: config[key] for key in _KEYS if key != "hidden_act"})
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _shapes_with_heads(config, is_there):
@@ -312,13 +300,16 @@ def _read_bytes(path):
 
 def _vocabulary_of_tokenizer(path):
     """The bytes of a vocab.txt with the tokens of a WordPiece tokenizer.json, by their ids."""
-    tokenizer = read_object(path)
-    model = tokenizer.get("model", {})
-    if model.get("type") != "WordPiece" or model.get("continuing_subword_prefix") != "##":
-        raise InputError(f"{path}: a {model.get('type')} tokenizer; BERT's is WordPiece with ##")
-    added = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", ())}
-    ids = model["vocab"] | added
-    tokens = sorted(ids, key=ids.get)
+    tokenizer = files.read_object(path, "model")
+    model, added = tokenizer["model"], tokenizer.get("added_tokens") or []
+    try:
+        if model["type"] != "WordPiece" or model["continuing_subword_prefix"] != "##":
+            raise InputError(f"{path}: a {model['type']} tokenizer; BERT's is WordPiece with ##")
+        ids = model["vocab"] | {token["content"]: token["id"] for token in added}
+        tokens = sorted(ids, key=ids.get)
+    except (TypeError, KeyError) as error:
+        raise InputError(f"{path}: not what a WordPiece tokenizer's file holds; "
+                         "give the model's own") from error
     if [ids[token] for token in tokens] != list(range(len(tokens))):
         raise InputError(f"{path}: its ids are not 0 to {len(tokens) - 1}, one a token")
     return "".join(f"{token}\n" for token in tokens).encode()
@@ -335,10 +326,13 @@ def _do_lower_case(folder, held, vocabulary):
     """What the tokenizer's settings say or, without them, whether the vocabulary has capitals."""
     settings = {}
     for name, read in (("tokenizer.json", _normalizer_settings),
-                       ("tokenizer_config.json", read_object)):
+                       ("tokenizer_config.json", files.read_object)):
         if name in held:
             settings |= read(os.path.join(folder, name))
     lower = settings.get("do_lower_case")
+    if lower not in (None, False, True):
+        raise InputError(f"{folder}: its tokenizer's do_lower_case is {lower!r}, "
+                         "not true or false")
     if lower is None:
         lower = not re.search(rb"^(?!\[).*[A-Z]", vocabulary, re.MULTILINE)
     if settings.get("strip_accents") not in (None, lower):
@@ -352,7 +346,9 @@ def _do_lower_case(folder, held, vocabulary):
 
 def _normalizer_settings(path):
     """A BertNormalizer's settings in tokenizer.json, under the names of tokenizer_config.json."""
-    normalizer = read_object(path).get("normalizer") or {}
+    normalizer = files.read_object(path).get("normalizer") or {}
+    if not isinstance(normalizer, dict):
+        raise InputError(f"{path}: its normalizer is no JSON object")
     names = {"lowercase": "do_lower_case", "strip_accents": "strip_accents",
              "handle_chinese_chars": "tokenize_chinese_chars"}
     return {name: normalizer[key] for key, name in names.items() if key in normalizer}

@@ -37,7 +37,8 @@ def predict(run, sentences):
              f"--init_checkpoint={best_or_latest(run)}"],
             capture_output=True, text=True, check=False)
         if done.returncode:
-            raise InputError((done.stderr.strip().splitlines() or ["no message"])[-1])
+            raise InputError((done.stderr.strip().splitlines() or ["no message"])[-1]
+                             .removeprefix("error: "))
         with open(os.path.join(folder, "test_results.tsv"), encoding="utf-8") as file:
             rows = [[float(value) for value in line.split("\t")] for line in file]
     return [(labels[row.index(max(row))], max(row)) for row in rows]

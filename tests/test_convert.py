@@ -190,7 +190,7 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, tensors, said):
     ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
     ({"is_decoder": True}, "is_decoder is True"),
     ({"hidden_act": "silu"}, "hidden_act is 'silu'; known here: gelu, gelu_new"),
-    ({"num_attention_heads": 3}, "hidden_size 4 is no multiple of num_attention_heads 3"),
+    ({"num_attention_heads": 3}, "hidden_size 4 is not a multiple of num_attention_heads 3"),
     ({"num_hidden_layers": 0}, "num_hidden_layers is 0, not a positive whole number"),
     ({"vocab_size": 8}, "word_embeddings.weight has shape"),
 ])
@@ -344,7 +344,8 @@ def _run(folder, base_prefix, **changed):
     folder.mkdir()
     digits = base.fingerprint(base_prefix)
     (folder / "run.json").write_text(json.dumps(
-        {"base": {"init_checkpoint": base_prefix, "fingerprint": digits}}))
+        {"flags": {}, "labels": [], "train_data": "",
+         "base": {"init_checkpoint": base_prefix, "fingerprint": digits}}))
     variables = {GAMMA: np.full(4, 2, np.float32), ADAPTER: np.full((1, 2), 3, np.float32),
                  "output_bias": np.full(2, 4, np.float32), "global_step": np.int64(573)}
     slots = {f"{name}/{slot}": np.zeros_like(value) for name, value in variables.items()

@@ -50,7 +50,7 @@ class Words:
 
 
 def test_featurize_keeps_order_over_chunks(monkeypatch):
-    monkeypatch.setattr(features, "TOKENIZE_AT_ONCE", 2)
+    monkeypatch.setattr(features, "TEXTS_AT_ONCE", 2)
     examples = [Example("a bb", None, "x"), Example("ccc", "d", "y"), Example("", "", None)]
     rows = list(features.featurize(examples, Words(), 16, {"x": 0, "y": 1}))
     assert [row["input_ids"] for row in rows] == [
@@ -105,7 +105,7 @@ def test_interrupted_writing_is_never_trusted(tmp_path):
     records.write_once(path, rows, SPEC, "a")
     with pytest.raises(KeyboardInterrupt):
         records.write_once(path, failing(rows), SPEC, "b")
-    assert records.read_metadata(path) is None
+    assert records.read_metadata(path, "a") is None
     assert os.listdir(tmp_path) == ["train.tf_record"]
     assert not records.write_once(path, rows, SPEC, "a")["reused"]
 

@@ -1,4 +1,5 @@
 """The command: every kind of task from files to submission, and one line for every mistake."""
+import json
 import os
 import shutil
 import subprocess
@@ -9,7 +10,8 @@ from conftest import TINY, TINY_VOCAB
 from runs import go, write, write_sst2
 
 import modeling
-from adapter_bert.errors import InputError
+from adapter_bert import base, files
+from adapter_bert.errors import InputError, exit_on_input_error
 from adapter_bert.files import read_json
 
 pytestmark = pytest.mark.slow
@@ -199,3 +201,117 @@ def test_help_has_every_flag_of_the_reference():
                  "save_checkpoints_steps", "iterations_per_loop", "use_tpu", "tpu_name",
                  "tpu_zone", "gcp_project", "master", "num_tpu_cores"):
         assert f"--{flag}" in done.stdout or f"--[no]{flag}" in done.stdout, flag
+
+
+def run_of(place, **flags):
+    go(**{**place, "do_eval": False, **flags})
+    return f"{place['output_dir']}/model.ckpt-3"
+
+
+def half_precision(place):
+    path = os.path.join(place["bert_dir"], "bert_model.ckpt")
+    checkpoint = base.Checkpoint(path)
+    base.write_checkpoint(path, {name: checkpoint[name].astype("float16") for name in checkpoint})
+
+
+def edit_vocabulary(place):
+    write(os.path.join(place["bert_dir"], "vocab.txt"), [
+        *TINY_VOCAB[::-1][:-5], *TINY_VOCAB[:5], *(f"word{i}" for i in range(19))])
+
+
+def edit_config(place):
+    config = modeling.BertConfig.from_dict({**TINY.to_dict(), "hidden_act": "relu"})
+    write(os.path.join(place["bert_dir"], "bert_config.json"), [config.to_json_string()])
+
+
+def config_with(value):
+    def spoil(place):
+        write(os.path.join(place["bert_dir"], "bert_config.json"),
+              [json.dumps({**TINY.to_dict(), **value})])
+    return spoil
+
+
+@pytest.mark.parametrize("spoil,flags,message", [
+    (half_precision, {}, r"variables of another shape or type: .*float32: .*float16"),
+    (config_with({"hidden_size": "16"}), {}, r"hidden_size is '16', not a positive whole number"),
+    (config_with({"hidden_dropout_prob": 2}), {}, r"hidden_dropout_prob is 2, not a number from 0"),
+    (config_with({"hidden_act": ["gelu"]}), {}, r"hidden_act is \['gelu'\], not a name"),
+    (lambda p: write(f"{p['bert_dir']}/tokenizer_config.json", ["[]"]), {}, r"no JSON object"),
+    (None, {"seed": 2**63}, r"--seed=.*at most"),
+    (None, {"adapter_size": 10**9}, r"--adapter_size=.*at most"),
+    (None, {"use_tpu": True}, r"--use_tpu: say where"),
+    (None, {"output_dir": "~/out"}, r"--output_dir=~/out: the shell left"),
+    (None, {"output_dir": "a\\b"}, r"in paths of checkpoints as patterns"),
+    (None, {"data_dir": "gs://bucket/x"}, r"only local paths"),
+])
+def test_more_bad_input_is_one_line(place, spoil, flags, message):
+    if spoil:
+        spoil(place)
+    with pytest.raises(InputError, match=message) as caught:
+        go(**{**place, **flags})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spoil,message", [
+    (edit_vocabulary, "another vocabulary"), (edit_config, r"another bert_config\.json")])
+def test_a_base_changed_in_place_is_refused(place, tmp_path, spoil, message):
+    trained = run_of(place)
+    spoil(place)
+    with pytest.raises(InputError, match=message):
+        go(**place, num_train_epochs=4.0)
+    with pytest.raises(InputError, match=f"trained with {message} than now"):
+        go(data_dir=place["data_dir"], output_dir=str(tmp_path / "new"), do_eval=True,
+           init_checkpoint=trained)
+
+
+def test_another_start_is_refused(place, tmp_path):
+    first = run_of(place)
+    second = {**place, "output_dir": str(tmp_path / "second"), "init_checkpoint": first}
+    run_of(second)
+    with pytest.raises(InputError, match="another --init_checkpoint"):
+        go(**{**second, "num_train_epochs": 4.0,
+              "init_checkpoint": f"{place['bert_dir']}/bert_model.ckpt"})
+
+
+def test_a_second_run_in_a_folder_at_work_is_refused(place):
+    with files.locked(place["output_dir"]), pytest.raises(InputError, match="another run is at"):
+        go(**place)
+    go(**place)
+
+
+@pytest.mark.parametrize("name", ["run.json", "results.json", "eval_history.json"])
+def test_a_file_of_another_shape_is_named(place, name):
+    run_of(place, eval_steps=1)
+    write(os.path.join(place["output_dir"], name), ["[7]"])
+    with pytest.raises(InputError, match=name):
+        go(**place, num_train_epochs=4.0)
+
+
+def test_a_flipped_bit_of_a_record_is_noticed_and_of_a_checkpoint_named(place):
+    trained = run_of(place)
+    for path in (f"{place['output_dir']}/train.tf_record", f"{trained}.data-00000-of-00001"):
+        with open(path, "r+b") as file:
+            file.seek(os.path.getsize(path) // 2)
+            byte = file.read(1)[0]
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte ^ 16]))
+    with pytest.raises(InputError, match=r"damaged; remove it|a damaged or incomplete checkpoint"):
+        go(**place, num_train_epochs=4.0)
+
+
+def test_old_checkpoints_go(place):
+    go(**place, eval_steps=1, num_train_epochs=8.0)
+    assert len([name for name in os.listdir(place["output_dir"]) if name.endswith(".index")]) == 5
+
+
+@pytest.mark.parametrize("error,code,message", [
+    (OSError(28, "No space left on device", "/out/x"), 1,
+     "error: /out/x: No space left on device\n"),
+    (KeyboardInterrupt(), 130, "interrupted\n"),
+    (InputError("/caf\udce9: no such file"), 1, "error: /caf\\udce9: no such file\n")])
+def test_every_end_is_one_line(error, code, message, capsys):
+    def main():
+        raise error
+    with pytest.raises(SystemExit) as ended:
+        exit_on_input_error(main)()
+    assert (ended.value.code, capsys.readouterr().err) == (code, message)

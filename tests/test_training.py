@@ -157,8 +157,10 @@ def test_contradicting_flags_are_refused_with_the_difference(copied, data, tiny_
 
 def test_other_data_is_refused(copied, tmp_path, tiny_dir):
     other = write_sst2(str(tmp_path / "other"), seed=5)
-    with pytest.raises(InputError, match="train_data"):
+    stamp = os.path.getmtime(f"{copied}/train.tf_record")
+    with pytest.raises(InputError, match="other training data; give those"):
         go(data_dir=other, bert_dir=tiny_dir, output_dir=copied, do_train=True)
+    assert os.path.getmtime(f"{copied}/train.tf_record") == stamp
 
 
 def test_evaluation_alone_needs_no_adapter_flags(copied, data, tiny_dir, finished):
@@ -202,7 +204,7 @@ def test_another_base_is_refused(copied, tmp_path, data, tiny_dir):
     with pytest.raises(InputError, match="another base"):
         go(data_dir=data, output_dir=str(tmp_path / "out"), do_predict=True, bert_dir=other,
            init_checkpoint=f"{copied}/model.ckpt-36")
-    with pytest.raises(InputError, match="base: .* then, .* now"):
+    with pytest.raises(InputError, match="another base; give those"):
         go(data_dir=data, bert_dir=other, output_dir=copied, do_train=True)
 
 

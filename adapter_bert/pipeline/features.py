@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-TOKENIZE_AT_ONCE = 4096
+# Texts are tokenized together, up to so many, or fewer where they are long: memory stays bounded.
+TEXTS_AT_ONCE, CHARACTERS_AT_ONCE = 4096, 4_000_000
 
 
 class Feature(NamedTuple):
@@ -64,8 +65,7 @@ def featurize(examples, tokenizer, max_seq_length, label_index):
     """
     cls, sep = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
     index = itertools.count()
-    examples = iter(examples)
-    while chunk := list(itertools.islice(examples, TOKENIZE_AT_ONCE)):
+    for chunk in chunks(examples):
         firsts = tokenizer.encode_batch([example.text_a for example in chunk])
         seconds = tokenizer.encode_batch([example.text_b or "" for example in chunk])
         for example, first, second in zip(chunk, firsts, seconds, strict=True):
@@ -74,6 +74,19 @@ def featurize(examples, tokenizer, max_seq_length, label_index):
             if example.label is not None:
                 row["label_ids"] = label_index[example.label] if label_index else example.label
             yield {**row, "index": next(index)}
+
+
+def chunks(examples):
+    """Examples in lists of at most TEXTS_AT_ONCE and about CHARACTERS_AT_ONCE."""
+    chunk, characters = [], 0
+    for example in examples:
+        chunk.append(example)
+        characters += len(example.text_a) + len(example.text_b or "")
+        if len(chunk) == TEXTS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 def join(first, second, cls, sep, max_seq_length):

@@ -25,10 +25,10 @@ def write_once(path, rows, spec, fingerprint):
       fingerprint: hex digest of everything that the rows are made of.
 
     Returns:
-      The metadata: {"count", "bytes", "fingerprint", "tokens", "reused"}.
+      The metadata: {"count", "sha256", "fingerprint", "tokens", "reused"}.
     """
-    known = read_metadata(path)
-    if known and known["fingerprint"] == fingerprint:
+    known = read_metadata(path, fingerprint)
+    if known:
         return {**known, "reused": True}
     if os.path.exists(metadata_path(path)):
         os.remove(metadata_path(path))
@@ -38,7 +38,7 @@ def write_once(path, rows, spec, fingerprint):
             writer.write(serialize(spec, row))
             count += 1
             tokens += len(row["input_ids"])
-    metadata = {"count": count, "bytes": os.path.getsize(path), "fingerprint": fingerprint,
+    metadata = {"count": count, "sha256": files.sha256(path), "fingerprint": fingerprint,
                 "tokens": tokens}
     files.write_json(metadata_path(path), metadata)
     return {**metadata, "reused": False}
@@ -49,12 +49,15 @@ def metadata_path(path):
     return path + ".json"
 
 
-def read_metadata(path):
-    """The metadata of a TFRecord file; None where the two are not there or do not fit."""
+def read_metadata(path, fingerprint):
+    """The metadata of a TFRecord file of these inputs; None where there is no sound one."""
     try:
-        metadata = files.read_json(metadata_path(path))
-        return metadata if os.path.getsize(path) == metadata["bytes"] else None
-    except (InputError, OSError, KeyError, TypeError):
+        metadata = files.read_object(metadata_path(path), "count", "sha256", "fingerprint",
+                                     "tokens")
+        is_sound = (metadata["fingerprint"], metadata["sha256"]) == (
+            fingerprint, files.sha256(path))
+        return metadata if is_sound else None
+    except (InputError, OSError):
         return None
 
 

@@ -27,7 +27,7 @@ def generic_task(text_column, text_b_column, label_column, header=True, kind="cl
       InputError: the kind is unknown, or a column is given by name while there is no header.
     """
     if kind not in _METRICS:
-        raise InputError(f"unknown kind of task {kind!r}; known: {', '.join(_METRICS)}")
+        raise InputError(f"a custom task is classes or a number, not {kind!r}")
     if text_b_column == "":
         text_b_column = None
     columns = Columns(text_column, text_b_column, label_column)

@@ -18,6 +18,8 @@ from absl import logging
 from adapter_bert.errors import InputError
 from adapter_bert.tasks.table import Columns
 
+_LARGEST_FLOAT32 = 3.4028234e38
+
 
 class Example(NamedTuple):
     """One text or a pair, and its label: the name of a class, a score, or None in test splits."""
@@ -116,8 +118,8 @@ def _score(cell, bounds):
         score = float(cell)
     except ValueError:
         score = math.nan
-    # float() also reads the underscores of Python's literals.
-    if not math.isfinite(score) or not low <= score <= high or "_" in cell:
+    # float() also reads the underscores of Python's literals, and what float32 cannot hold.
+    if not abs(score) <= _LARGEST_FLOAT32 or not low <= score <= high or "_" in cell:
         expected = f"a number from {low:g} to {high:g}" if bounds else "a finite number"
         raise ValueError(f"found score {_shown(cell)}, expected {expected}")
     return score

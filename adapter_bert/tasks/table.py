@@ -89,7 +89,7 @@ def get_task(name):
     for task in TASKS.values():
         if _plain(task.name) == _plain(name):
             return task
-    raise InputError(f"unknown task {name!r}; known: {', '.join(TASKS)}")
+    raise InputError(f"unknown task {name!r}; known: {', '.join(TASKS)}, and custom")
 
 
 def splits(task, kind):

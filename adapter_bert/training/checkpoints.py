@@ -1,4 +1,5 @@
 """Where the first values of variables come from, strictly."""
+import glob
 import os
 import re
 from typing import NamedTuple
@@ -93,23 +94,29 @@ def match(variables, start, fresh_allowed):
     Arguments and errors as for `scaffold`.
     """
     matched = {prefix: {} for prefix in start.prefixes}
-    shapes = {prefix: base.Checkpoint(prefix).shapes for prefix in start.prefixes}
+    opened = {prefix: base.Checkpoint(prefix) for prefix in start.prefixes}
     missing, wrong = [], []
     for variable in variables:
-        name, shape = variable.op.name, tuple(variable.shape.as_list())
-        prefix = next((p for p in start.prefixes if name in shapes[p]), None)
+        name, wanted = variable.op.name, describe(variable.shape.as_list(), variable.dtype)
+        prefix = next((p for p in start.prefixes if name in opened[p].shapes), None)
+        found = prefix and describe(opened[prefix].shapes[name], opened[prefix].dtypes[name])
         if prefix is None:
             missing.append(name)
-        elif shapes[prefix][name] != shape:
-            wrong.append(f"{name} {list(shape)}: {list(shapes[prefix][name])}")
+        elif found != wanted:
+            wrong.append(f"{name} {wanted}: {found}")
         else:
             matched[prefix][name] = variable
-    refuse_lost(variables, start, shapes[start.prefixes[0]], fresh_allowed)
+    refuse_lost(variables, start, opened[start.prefixes[0]].shapes, fresh_allowed)
     refuse_partial(start.prefixes[0], missing, [v.op.name for v in variables], fresh_allowed)
     if wrong:
-        raise InputError(f"{start.prefixes[0]}: variables of another shape: {base.some_of(wrong)}; "
-                         "give the flags that it was trained with")
+        raise InputError(f"{start.prefixes[0]}: variables of another shape or type: "
+                         f"{base.some_of(wrong)}; give the flags that it was trained with")
     return {prefix: names for prefix, names in matched.items() if names}
+
+
+def describe(shape, dtype):
+    """A shape and a type for a message: `[2, 384] float32`."""
+    return f"{list(shape)} {dtype.base_dtype.name}"
 
 
 def is_unread(name):
@@ -147,14 +154,30 @@ def refuse_partial(prefix, missing, names, fresh_allowed):
                          "give a checkpoint that was trained with these flags")
 
 
-def latest(folder):
-    """Prefix of the newest checkpoint whose files are in a folder; None where there is none.
+def all_of(folder):
+    """Prefixes of the checkpoints whose files are in a folder, the oldest first.
 
     TensorFlow's own look-up believes the file `checkpoint`, which may name files that are gone.
     """
     found = {int(match[1]): match[0] for match in map(
         re.compile(r"model\.ckpt-(\d+)(?=\.index$)").match, list_files(folder)) if match}
-    return os.path.join(folder, found[max(found)]) if found else None
+    return [os.path.join(folder, found[step]) for step in sorted(found)]
+
+
+def latest(folder):
+    """Prefix of the newest checkpoint in a folder; None where there is none."""
+    return (all_of(folder) or [None])[-1]
+
+
+def prune(folder, keep=5):
+    """Removes all but the newest `keep` checkpoints; TensorFlow forgets those of earlier stretches.
+
+    The index goes first: without it the rest is no checkpoint.
+    """
+    for prefix in all_of(folder)[:-keep]:
+        paths = glob.glob(glob.escape(prefix) + ".*")
+        for path in sorted(paths, key=lambda path: not path.endswith(".index")):
+            os.remove(path)
 
 
 def list_files(folder):

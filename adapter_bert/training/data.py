@@ -10,6 +10,7 @@ from absl import logging
 from adapter_bert import files, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline import features, records
+from adapter_bert.training import setup
 
 
 class Split(NamedTuple):
@@ -80,6 +81,8 @@ def write_split(run, name, examples=None):
     fingerprint = records.fingerprint_of(
         examples, vocab=files.sha256(settings.vocab_file), labels=task.labels,
         max_seq_length=settings.max_seq_length, do_lower_case=settings.do_lower_case)
+    if name == "train":
+        setup.refuse_contradiction(settings.output_dir, {"train_data": fingerprint})
     path = os.path.join(settings.output_dir, f"{name}.tf_record")
     rows = features.featurize(examples, run.tokenizer, settings.max_seq_length, label_index)
     metadata = records.write_once(path, rows, spec, fingerprint)

@@ -1,6 +1,7 @@
 """The TPUEstimator of a run, on whatever device there is."""
 import tensorflow.compat.v1 as tf
 
+from adapter_bert.errors import InputError
 from adapter_bert.training.model_fn import build_model_fn
 
 
@@ -35,8 +36,13 @@ def run_config(settings):
     """The RunConfig of settings: seed, checkpoints, and where a TPU is found."""
     cluster = None
     if settings.use_tpu and settings.tpu_name:
-        cluster = tf.distribute.cluster_resolver.TPUClusterResolver(
-            settings.tpu_name, zone=settings.tpu_zone, project=settings.gcp_project)
+        try:
+            cluster = tf.distribute.cluster_resolver.TPUClusterResolver(
+                settings.tpu_name, zone=settings.tpu_zone, project=settings.gcp_project)
+        except (ImportError, RuntimeError, ValueError, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"--tpu_name={settings.tpu_name}: not to be reached ({reason})"
+                             ) from error
     return tf.estimator.tpu.RunConfig(
         cluster=cluster, master=settings.master, tf_random_seed=settings.seed,
         save_checkpoints_steps=settings.save_checkpoints_steps,

@@ -4,6 +4,7 @@ import os
 import shutil
 
 from adapter_bert import base, files
+from adapter_bert.errors import InputError
 from adapter_bert.training import checkpoints
 
 HISTORY_FILE = "eval_history.json"
@@ -23,7 +24,7 @@ class History:
         self._path = os.path.join(output_dir, HISTORY_FILE)
         self._best_dir = os.path.join(output_dir, base.BEST_FOLDER)
         self._metric, self._patience, self._keep_best = metric, patience, keep_best
-        self._rows = files.read_json(self._path) if os.path.exists(self._path) else []
+        self._rows = read_rows(self._path, metric) if os.path.exists(self._path) else []
 
     def add(self, metrics, checkpoint):
         """Notes an evaluation of a checkpoint, and keeps the checkpoint where it is the best."""
@@ -47,6 +48,16 @@ class History:
         if not self._patience or not self._rows:
             return False
         return len(self._rows) - 1 - self._rows.index(self.best()) >= self._patience
+
+
+def read_rows(path, metric):
+    """The evaluations in eval_history.json; InputError where it holds something else."""
+    rows = files.read_json(path)
+    if not isinstance(rows, list) or not all(
+            isinstance(row, dict) and {"global_step", metric} <= row.keys() for row in rows):
+        raise InputError(f"{path}: not the scores of this run; remove it, and the scores so far "
+                         "are forgotten")
+    return rows
 
 
 def forget(output_dir):

@@ -92,12 +92,10 @@ def build_model_fn(model, start, schedule=None, announce=lambda variables: None,
         output, variables = network(model, features, is_training, dropout, use_tpu)
         announce(variables)
         scaffold_fn = functools.partial(checkpoints.scaffold, variables, start, is_training)
-        if mode == tf.estimator.ModeKeys.PREDICT:
+        if not is_training:   # evaluation is prediction of examples with labels
             return tf.estimator.tpu.TPUEstimatorSpec(
                 mode, predictions=prediction_columns(output, features), scaffold_fn=scaffold_fn)
         loss = tf.reduce_mean(output.losses)
-        if mode == tf.estimator.ModeKeys.EVAL:
-            return tf.estimator.tpu.TPUEstimatorSpec(mode, loss=loss, scaffold_fn=scaffold_fn)
         checkpoints.fingerprint_variable(start.fingerprint)
         train_op = optimization.create_optimizer(
             loss, schedule.learning_rate, schedule.num_train_steps, schedule.num_warmup_steps,

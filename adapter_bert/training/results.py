@@ -54,15 +54,19 @@ def write_events(output_dir, metrics, step):
 def update_results(output_dir, **parts):
     """Writes `parts` into results.json; what an earlier command on the folder wrote stays."""
     path = os.path.join(output_dir, RESULTS_FILE)
-    earlier = files.read_json(path) if os.path.exists(path) else {}
+    earlier = files.read_object(path) if os.path.exists(path) else {}
     files.write_json(path, {**earlier, **parts, "versions": versions()})
 
 
 def add_training_time(output_dir, progress):
-    """Adds the seconds of a stretch of training to those before, with the speed so far."""
-    earlier = files.read_json(os.path.join(output_dir, RESULTS_FILE)).get("train_seconds", 0.0)
-    update_results(output_dir, train_seconds=earlier + progress.take_seconds(),
-                   train_examples_per_second=progress.rate())
+    """Adds the seconds of a stretch of training to those before, with the speed so far.
+
+    A stretch too short to be measured leaves the speed that was measured before it.
+    """
+    earlier = files.read_object(os.path.join(output_dir, RESULTS_FILE))
+    update_results(
+        output_dir, train_seconds=earlier.get("train_seconds", 0.0) + progress.take_seconds(),
+        train_examples_per_second=progress.rate() or earlier.get("train_examples_per_second"))
 
 
 def versions():

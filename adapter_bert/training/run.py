@@ -1,4 +1,5 @@
 """A run of the classifier, from settings to results, in the order in which it happens."""
+import contextlib
 import dataclasses
 import os
 
@@ -28,16 +29,36 @@ def run(settings, given, task):
     Raises:
       InputError: flags, files or an output folder that do not fit.
     """
-    current, splits = data.prepare(setup.open_run(settings, given, task))
-    if current.settings.do_train:
-        current, start = train(current, splits)
-    else:
-        start = checkpoints.find_start(
-            current.trained, current.bert_config.to_dict(), current.base_checkpoint)
-    metrics = report_scores(current, start, splits) if current.settings.do_eval else {}
-    if current.settings.do_predict:
-        evaluation.predict_all(current, start, splits)
+    current = setup.open_run(settings, given, task)
+    with files.locked(settings.output_dir), plain_errors():
+        current, splits = data.prepare(current)
+        if settings.do_train:
+            current, start = train(current, splits)
+        else:
+            start = checkpoints.find_start(
+                current.trained, current.bert_config.to_dict(), current.base_checkpoint)
+        metrics = report_scores(current, start, splits) if settings.do_eval else {}
+        if settings.do_predict:
+            evaluation.predict_all(current, start, splits)
     return metrics
+
+
+@contextlib.contextmanager
+def plain_errors():
+    """Turns what TensorFlow says of files, memory and devices into InputError."""
+    advice = {
+        tf.errors.DataLossError: "the file is damaged; remove it, and run the same command again",
+        tf.errors.ResourceExhaustedError: "make room on the disk or, for memory, lower the batch "
+                                          "sizes or --max_seq_length",
+        tf.errors.PermissionDeniedError: "look at the permissions",
+        tf.errors.NotFoundError: "was it removed while the run was at work?",
+        tf.errors.FailedPreconditionError: "is it what it should be, a file or a folder?",
+        tf.errors.UnavailableError: "is the machine of --master or --tpu_name there?"}
+    try:
+        yield
+    except tuple(advice) as error:
+        reason = (error.message or "").strip().splitlines() or [type(error).__name__]
+        raise InputError(f"{reason[0]}; {advice[type(error)]}") from error
 
 
 def report_scores(current, start, splits):
@@ -66,9 +87,8 @@ def train(current, splits):
     schedule = make_schedule(settings, split.examples)
     identity = setup.identity(current, split.fingerprint, start)
     latest, step = checkpoints.latest_step(settings.output_dir)
-    if step:
-        setup.refuse_contradiction(settings.output_dir, identity)
-    else:
+    setup.refuse_contradiction(settings.output_dir, identity)
+    if not step:
         history.forget(settings.output_dir)
     if not settings.keep_best:
         history.forget_best(settings.output_dir)
@@ -115,6 +135,7 @@ def fit(current, start, splits, schedule, step):
             stop = min(total, step + every - step % every) if every else total
             train_stretch(estimator, current, splits["train"], step, stop)
             results.add_training_time(settings.output_dir, progress)
+            checkpoints.prune(settings.output_dir)
             step = stop
     finally:
         progress.close()

@@ -1,6 +1,7 @@
 """What a run of the classifier is told, each with its default and its flag's help text."""
 import dataclasses
 import math
+import os
 
 import adapter_layers
 from adapter_bert.errors import InputError
@@ -79,11 +80,14 @@ class Settings:
             self.eval_steps or self.keep_best or self.early_stopping_patience))
 
 
+PATHS = ("data_dir", "bert_config_file", "vocab_file", "output_dir", "init_checkpoint", "bert_dir")
 LEAST = {
     **dict.fromkeys(("max_seq_length", "train_batch_size", "eval_batch_size", "predict_batch_size",
                      "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores"), 1),
     **dict.fromkeys(("seed", "eval_steps", "early_stopping_patience", "max_train_examples",
                      "learning_rate"), 0)}
+
+MOST = {"seed": 2**31 - 1, "adapter_size": 2**16}
 
 
 def check(settings):
@@ -105,6 +109,8 @@ def check(settings):
         raise InputError(f"--warmup_proportion={settings.warmup_proportion}: must be in [0, 1)")
     if settings.precision not in PRECISIONS:
         raise InputError(f"--precision={settings.precision}: not one of {', '.join(PRECISIONS)}")
+    if settings.use_tpu and not (settings.tpu_name or settings.master):
+        raise InputError("--use_tpu: say where it is, by --tpu_name or --master")
     if settings.use_tpu and any(getattr(settings, name) % settings.num_tpu_cores for name in (
             "train_batch_size", "eval_batch_size", "predict_batch_size")):
         raise InputError("--use_tpu: batch sizes must be multiples of --num_tpu_cores="
@@ -115,13 +121,27 @@ def check_value(name, value):
     """InputError where a flag's value alone is wrong."""
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"--{name}={value}: must be a finite number")
-    if isinstance(value, str) and "://" in value and name not in ("tpu_name", "master"):
-        raise InputError(f"--{name}={value}: only local paths are read and written yet")
-    if name in ("output_dir", "bert_dir", "init_checkpoint") and set("*?[") & set(value or ""):
-        raise InputError(f"--{name}={value}: TensorFlow reads * ? [ in paths of checkpoints as "
-                         "patterns; name a folder without them")
+    if name in PATHS and value:
+        check_path(name, value)
     if name in LEAST and value < LEAST[name]:
         raise InputError(f"--{name}={value}: must be at least {LEAST[name]}")
+    if name in MOST and value > MOST[name]:
+        raise InputError(f"--{name}={value}: must be at most {MOST[name]}")
+
+
+def check_path(name, value):
+    """InputError where TensorFlow could not use a path."""
+    if "://" in value:
+        raise InputError(f"--{name}={value}: only local paths are read and written yet")
+    if value.startswith("~"):
+        raise InputError(f"--{name}={value}: the shell left the ~ as it is; write $HOME")
+    if not value.isprintable() or "\ufffd" in value.encode("utf-8", "replace").decode():
+        raise InputError(f"--{name}={value!r}: name a path of printable UTF-8 characters")
+    if name in ("output_dir", "bert_dir", "init_checkpoint") and set("*?[\\") & set(
+            os.path.abspath(value)):
+        raise InputError(f"--{name}={value}: TensorFlow reads * ? [ \\ in paths of checkpoints as "
+                         f"patterns, and the whole path is {os.path.abspath(value)}; name a folder "
+                         "without them")
 
 
 def adapter_config(settings):

@@ -3,6 +3,8 @@ import dataclasses
 import json
 import os
 
+from absl import logging
+
 import adapter_layers
 import modeling
 import tokenization
@@ -20,6 +22,11 @@ RUN_FLAGS = (*MODEL_FLAGS, "task_name", "max_seq_length", "train_batch_size", "l
              "num_train_epochs", "warmup_proportion", "bias_correction", "adapter_init_stddev",
              "seed", "precision", "max_train_examples", "use_tpu")
 BASE_FILES = ("vocab_file", "bert_config_file", "init_checkpoint")
+# What else it fixes, and how a message says that it differs.
+FACTS = {"labels": "other labels", "train_data": "other training data",
+         "start": "another --init_checkpoint"}
+BASE_FACTS = {"fingerprint": "another base", "vocab": "another vocabulary",
+              "bert_config": "another bert_config.json"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +64,7 @@ def open_run(settings, given, task):
       InputError: a flag, file or folder that does not fit.
     """
     check(settings)
+    settings = dataclasses.replace(settings, task_name=task.name)
     located = base.locate(settings.bert_dir) if settings.bert_dir else None
     trained = None if settings.do_train else trained_checkpoint(settings, given)
     if trained:
@@ -69,9 +77,11 @@ def open_run(settings, given, task):
     bert_config = read_config(settings.bert_config_file)
     check_model(settings, bert_config)
     tokenizer = open_tokenizer(settings, bert_config)
-    files.make_folder(settings.output_dir)
-    if settings.do_train and checkpoints.latest_step(settings.output_dir)[1]:
-        refuse_contradiction(settings.output_dir, {"flags": run_flags(settings)})
+    if settings.do_train:
+        refuse_contradiction(settings.output_dir, {
+            "flags": run_flags(settings), "base": files_of_base(settings, bert_config)})
+    elif trained:
+        refuse_other_base(settings, bert_config, base.recorded_run(trained))
     return Run(settings, task, bert_config, tokenizer, trained,
                given_base(settings, given, located, trained))
 
@@ -115,10 +125,13 @@ def with_recorded(settings, given, task, recorded):
             f"--{name}={value}, not {getattr(settings, name)}"
             for name, value in differing.items()))
     for name in BASE_FILES[:2]:
-        path = recorded["base"][name]
+        path = recorded["base"].get(name, "")
         if name not in given and not settings.bert_dir and not os.path.exists(path):
             raise InputError(f"the base of this run was at {path} and is there no more; "
                              "name its folder with --bert_dir")
+    if recorded["flags"]["task_name"] != settings.task_name:
+        logging.info("the checkpoint was trained for %s, and is used for %s",
+                     recorded["flags"]["task_name"], settings.task_name)
     flags["max_seq_length"] = recorded["flags"]["max_seq_length"]
     settings = fill(settings, given, {**flags, **recorded["base"]})
     return settings, with_recorded_labels(task, tuple(recorded["labels"]))
@@ -134,7 +147,7 @@ def with_recorded_labels(task, labels):
         return dataclasses.replace(task, labels=labels)
     raise InputError(f"the checkpoint was trained for {', '.join(labels) or 'scores'}, and "
                      f"{task.name} has {', '.join(task.labels or ()) or 'scores or classes'}; "
-                     "give the task that it was trained for")
+                     "give the task, or for custom the --label_type, that it was trained for")
 
 
 def fill(settings, given, values):
@@ -145,10 +158,10 @@ def fill(settings, given, values):
 
 def read_config(path):
     """The BertConfig of a file; InputError where it is not one."""
-    values = files.read_json(path)
+    values = files.read_object(path)
     try:
         return modeling.BertConfig.from_dict(values)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not a BERT's config: {error}") from error
 
 
@@ -186,8 +199,8 @@ def check_casing(settings):
     path = os.path.join(os.path.dirname(settings.vocab_file), "tokenizer_config.json")
     if not os.path.exists(path):
         return
-    says = files.read_json(path).get("do_lower_case")
-    if says is not None and bool(says) != settings.do_lower_case:
+    says = files.read_object(path).get("do_lower_case")
+    if says not in (None, settings.do_lower_case):
         raise InputError(f"--do_lower_case={settings.do_lower_case}, but {path} says {says}; "
                          f"give --do_lower_case={str(says).lower()}")
 
@@ -197,15 +210,28 @@ def run_flags(settings):
     return {name: getattr(settings, name) for name in RUN_FLAGS}
 
 
-def identity(run, train_fingerprint, start):
-    """What makes a training run this one and no other, as JSON values."""
+def identity(run, train_data, start):
+    """What makes a training run this one and no other, as JSON values.
+
+    Args:
+      run: Run.
+      train_data: fingerprint of the training split.
+      start: checkpoints.Start of the first step.
+    """
+    paths = {name: os.path.abspath(getattr(run.settings, name)) for name in BASE_FILES}
     return {
         "flags": run_flags(run.settings),
         "labels": list(run.task.labels),
-        "train_data": train_fingerprint,
-        "base": {**{name: os.path.abspath(getattr(run.settings, name)) for name in BASE_FILES},
-                 "init_checkpoint": os.path.abspath(start.base), "fingerprint": start.fingerprint},
+        "train_data": train_data,
+        "start": files.sha256(f"{start.task}.index") if start.task else None,
+        "base": {**paths, "init_checkpoint": os.path.abspath(start.base),
+                 "fingerprint": start.fingerprint, **files_of_base(run.settings, run.bert_config)},
     }
+
+
+def files_of_base(settings, bert_config):
+    """What a run records of the base's vocabulary and config."""
+    return {"vocab": files.sha256(settings.vocab_file), "bert_config": bert_config.to_dict()}
 
 
 def refuse_contradiction(output_dir, now):
@@ -214,20 +240,37 @@ def refuse_contradiction(output_dir, now):
     More epochs go on with a run; a base that has moved is still the same base.
 
     Args:
-      output_dir: a folder with checkpoints.
+      output_dir: folder of the run; one without trained checkpoints contradicts nothing.
       now: what `identity` returns, or the part of it that is known yet.
     """
+    if not checkpoints.latest_step(output_dir)[1]:
+        return
     before = base.recorded_run(os.path.join(output_dir, "model.ckpt"))
     if not before:
         raise InputError(f"{output_dir}: holds checkpoints but no run.json; "
                          "name an empty folder with --output_dir")
-    pairs = [(f"--{name}", before["flags"].get(name), value) for name, value in now["flags"].items()
-             if not (name == "num_train_epochs" and value >= before["flags"][name])]
-    pairs += [(key, before[key], now[key]) for key in ("labels", "train_data") if key in now]
-    if "base" in now:
-        pairs.append(("base", before["base"]["fingerprint"], now["base"]["fingerprint"]))
-    differing = [f"{name}: {json.dumps(old)} then, {json.dumps(new)} now"
-                 for name, old, new in pairs if old != new]
+    differing = [
+        f"--{name}: {json.dumps(before['flags'].get(name))} then, {json.dumps(value)} now"
+        for name, value in now.get("flags", {}).items() if before["flags"].get(name) != value
+        and not (name == "num_train_epochs" and value >= before["flags"].get(name, 0))]
+    differing += [what for key, what in FACTS.items()
+                  if key in now and before.get(key) != now[key]]
+    differing += other_base(before["base"], now["base"]) if "base" in now else []
     if differing:
         raise InputError(f"{output_dir}: holds a run made with other settings: "
                          f"{'; '.join(differing)}; give those, or another --output_dir")
+
+
+def other_base(before, now):
+    """What differs of two bases as a run records them, in words; where they lie does not count."""
+    return [what for key, what in BASE_FACTS.items() if key in now and before.get(key) != now[key]]
+
+
+def refuse_other_base(settings, bert_config, recorded):
+    """InputError where vocabulary or config are not those that a checkpoint was trained with."""
+    if not recorded:
+        return
+    differing = other_base(recorded["base"], files_of_base(settings, bert_config))
+    if differing:
+        raise InputError(f"the checkpoint was trained with {'; '.join(differing)} than now; "
+                         "give the base of its training with --bert_dir")
