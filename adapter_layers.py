@@ -69,12 +69,13 @@ class AdapterConfig:
         return {**values, "layers": None if self.layers is None else list(self.layers)}
 
 
-def feedforward_adapter(x, config):
+def feedforward_adapter(x, config, formulas):
     """h + W2 f(W1 h + b1) + b2, the bottleneck of the paper's figure 2.
 
     Args:
       x: float [B, T, D], the output of a projection after its dropout.
       config: AdapterConfig.
+      formulas: modeling.Formulas.
 
     Returns:
       Float [B, T, D]. With `init_stddev` 0 it starts as `x` exactly.
@@ -87,9 +88,8 @@ def feedforward_adapter(x, config):
         biases1 = tf.get_variable("biases1", [1, size], initializer=zeros)
         weights2 = tf.get_variable("weights2", [size, width], initializer=initializer)
         biases2 = tf.get_variable("biases2", [1, width], initializer=zeros)
-    hidden = modeling.ACTIVATIONS[config.activation](
-        modeling.affine(x, weights1, biases1))                         # [B, T, A]
-    return x + modeling.affine(hidden, weights2, biases2)
+    hidden = formulas.activate(modeling.product(x, weights1), biases1, config.activation)
+    return x + formulas.add_bias(modeling.product(hidden, weights2), biases2)
 
 
 ADAPTERS: dict[str, Callable] = {"feedforward_adapter": feedforward_adapter}
@@ -121,7 +121,7 @@ def adapt(config, site):
     """The output of a `modeling.Site` after its adapter, or as it is in a layer without one."""
     if config.layers is not None and site.layer not in config.layers:
         return site.output
-    return ADAPTERS[config.adapter_fn](site.output, config)
+    return ADAPTERS[config.adapter_fn](site.output, config, site.formulas)
 
 
 FROZEN = "frozen"
@@ -183,7 +183,11 @@ def group_of(name, rules):
     raise ValueError(f"no tuning rule covers the variable {name}")
 
 
-def tuning_getter(rules, frozen_collection=tf.GraphKeys.LOCAL_VARIABLES, made=None):
+PRODUCT_WEIGHT = re.compile(r"/(kernel|weights[12])$")
+
+
+def tuning_getter(rules, frozen_collection=tf.GraphKeys.LOCAL_VARIABLES, made=None,
+                  dtype=tf.float32):
     """A `custom_getter` for `tf.variable_scope` that makes each variable train or stay.
 
     A frozen variable has no gradient and no optimizer slot. In the LOCAL_VARIABLES collection it
@@ -193,15 +197,24 @@ def tuning_getter(rules, frozen_collection=tf.GraphKeys.LOCAL_VARIABLES, made=No
       rules: what `tuning_rules` returns.
       frozen_collection: the collection of frozen variables; GLOBAL_VARIABLES puts them into
         checkpoints (what TPU needs).
-      made: a list that takes every variable in the order of its making.
+      made: a dict that takes every variable under its name, in the order of their making.
+      dtype: the type of the weights of matrix products. A frozen one is kept in it; one that trains
+        is kept in float32, and what arrives is a cast copy, the same one wherever it is asked for.
     """
+    made, copies = {} if made is None else made, {}
+
     def tune(getter, name, *args, **options):
-        if group_of(name, rules) == FROZEN:
-            options.update(trainable=False, collections=[frozen_collection])
+        is_frozen, is_factor = group_of(name, rules) == FROZEN, PRODUCT_WEIGHT.search(name)
+        if is_frozen:
+            options.update(trainable=False, collections=[frozen_collection],
+                           dtype=dtype if is_factor else tf.float32)
         variable = getter(name, *args, **options)
-        if made is not None:
-            made.append(variable)
-        return variable
+        made.setdefault(name, variable)
+        if is_frozen or not is_factor or dtype == tf.float32:
+            return variable
+        if name not in copies:
+            copies[name] = tf.cast(variable, dtype)
+        return copies[name]
     return tune
 
 

@@ -14,8 +14,12 @@ frozen one, a cast copy, any tensor. Where a weight has the shape W, a tensor [B
 then each row of the batch has its own weight (embedding tables excepted).
 
 Methods (adapters and their kin) attach at named sites, see `Site`. Without one this is plain BERT.
+
+What is computed between the products is a set of `Formulas`, plain ones unless faster ones are
+handed in. Activations have the type that is asked for, float32 or bfloat16.
 """
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -127,7 +131,8 @@ class Site(NamedTuple):
     | output           | intermediate [B, T, F] | projection, dropped [B, T, D]    | [B, T, D] |
 
     The residual is what is added to the result before LayerNorm. The variable scope is that of the
-    site: in `output`, `tf.get_variable("x")` is `bert/encoder/layer_0/output/x`.
+    site: in `output`, `tf.get_variable("x")` is `bert/encoder/layer_0/output/x`. The formulas are
+    those of the model.
     """
 
     name: str
@@ -135,9 +140,31 @@ class Site(NamedTuple):
     input: tf.Tensor
     output: tf.Tensor
     residual: tf.Tensor | None
+    formulas: "Formulas"
 
 
 Method = Callable[[Site], tf.Tensor]
+
+
+class Formulas(NamedTuple):
+    """What is computed between the matrix products; see the plain functions of these names."""
+
+    add_bias: Callable
+    activate: Callable
+    dropout: Callable
+    add_norm: Callable
+    attend: Callable
+
+
+def plain_formulas(dropout=None):
+    """The formulas as they are written in this file.
+
+    Args:
+      dropout: function (x, rate) -> x; `random_dropout` where None.
+    """
+    dropout = dropout or random_dropout
+    return Formulas(add_bias, activate, functools.partial(drop, dropout), add_norm,
+                    functools.partial(attend, dropout))
 
 
 class Layer(NamedTuple):
@@ -146,12 +173,13 @@ class Layer(NamedTuple):
     config: BertConfig
     number: int
     methods: Mapping[str, Method]
-    dropout: Callable
+    formulas: Formulas
 
     def at(self, site, source, output, residual=None):
         """`output`, or what the method at `site` makes of it."""
         method = self.methods.get(site)
-        return method(Site(site, self.number, source, output, residual)) if method else output
+        place = Site(site, self.number, source, output, residual, self.formulas)
+        return method(place) if method else output
 
 
 class BertModel:
@@ -166,27 +194,31 @@ class BertModel:
       use_one_hot_embeddings: look word pieces up as a product with one-hot rows (faster on TPU).
       scope: the name under which the variables lie.
       methods: {site name: Method}, see `Site`.
-      dropout: function (x, rate) -> x that drops in training; `random_dropout` where None.
+      formulas: Formulas; the plain ones where None.
+      dtype: tf.float32 or tf.bfloat16, the type of activations and products.
 
     Raises:
       ValueError: a method is given for a site that does not exist.
     """
 
     def __init__(self, config, is_training, input_ids, input_mask=None, token_type_ids=None,
-                 use_one_hot_embeddings=False, scope="bert", methods=None, dropout=None):
+                 use_one_hot_embeddings=False, scope="bert", methods=None, formulas=None,
+                 dtype=tf.float32):
         methods = methods or {}
         if set(methods) - set(SITES):
             raise ValueError(f"no such site: {sorted(set(methods) - set(SITES))}; sites: {SITES}")
-        drop = (dropout or random_dropout) if is_training else keep
+        config = config if is_training else without_dropout(config)
+        formulas = formulas or plain_formulas()
         if token_type_ids is None:
             token_type_ids = tf.zeros_like(input_ids)
         if input_mask is None:
             input_mask = tf.ones_like(input_ids)
         with tf.variable_scope(scope or "bert"):
             self._embedding_table, self._embedding_output = embeddings(
-                config, input_ids, token_type_ids, use_one_hot_embeddings, drop)
-            self._layers = encoder(config, self._embedding_output, input_mask, methods, drop)
-            self._pooled_output = pooler(config, self._layers[-1])
+                config, input_ids, token_type_ids, use_one_hot_embeddings, formulas, dtype)
+            layers = encoder(config, self._embedding_output, input_mask, methods, formulas)
+            self._pooled_output = pooler(config, layers[-1], formulas)
+        self._layers = [tf.cast(layer, tf.float32) for layer in layers]
 
     def get_pooled_output(self):
         """Float [B, D]: tanh of a projection of the first token."""
@@ -209,7 +241,12 @@ class BertModel:
         return self._embedding_table
 
 
-def embeddings(config, input_ids, token_type_ids, one_hot, dropout):
+def without_dropout(config):
+    """The config with every rate of dropout at 0."""
+    return dataclasses.replace(config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+
+
+def embeddings(config, input_ids, token_type_ids, one_hot, formulas, dtype):
     """LayerNorm(word + token type + position).  int [B, T] -> table [V, D], float [B, T, D]."""
     width, initializer = config.hidden_size, weight_initializer(config)
     with tf.variable_scope("embeddings"):
@@ -219,10 +256,10 @@ def embeddings(config, input_ids, token_type_ids, one_hot, dropout):
                                 initializer=initializer)
         positions = tf.get_variable("position_embeddings", [config.max_position_embeddings, width],
                                     initializer=initializer)
-        x = look_up(words, input_ids, one_hot)                         # [B, T, D]
-        x += look_up(types, token_type_ids, one_hot=True)
-        x += positions[:shape_list(input_ids)[1]]                      # [T, D] for every row
-        return words, dropout(layer_norm(x, *norm_weights(width)), config.hidden_dropout_prob)
+        place = look_up(types, token_type_ids, one_hot=True)           # [B, T, D]
+        place += positions[:shape_list(input_ids)[1]]                  # [T, D] for every row
+        x = formulas.add_norm(look_up(words, input_ids, one_hot), place, *norm_weights(width))
+        return words, formulas.dropout(tf.cast(x, dtype), None, config.hidden_dropout_prob)
 
 
 def look_up(table, ids, one_hot):
@@ -233,21 +270,21 @@ def look_up(table, ids, one_hot):
     return tf.reshape(tf.matmul(rows, table), shape_list(ids) + [table.shape[1]])
 
 
-def encoder(config, x, input_mask, methods, dropout):
+def encoder(config, x, input_mask, methods, formulas):
     """The Transformer stack.  [B, T, D] -> list of [B, T, D], one a layer."""
     bias = attention_bias(input_mask)
     outputs = []
     with tf.variable_scope("encoder"):
         for index in range(config.num_hidden_layers):
             with tf.variable_scope(f"layer_{index}"):
-                x = transformer_layer(Layer(config, index, methods, dropout), x, bias)
+                x = transformer_layer(Layer(config, index, methods, formulas), x, bias)
                 outputs.append(x)
     return outputs
 
 
 def attention_bias(input_mask):
-    """0 where a token may be seen and -10000 where not.  [B, T] -> [B, 1, 1, T]."""
-    return (1.0 - tf.cast(input_mask, tf.float32))[:, None, None, :] * MASKED
+    """0 where a token may be seen and -10000 where not.  int [B, T] -> float32 [B, T]."""
+    return (1.0 - tf.cast(input_mask, tf.float32)) * MASKED
 
 
 def transformer_layer(layer, x, bias):
@@ -258,36 +295,50 @@ def transformer_layer(layer, x, bias):
         with tf.variable_scope("output"):
             x = sublayer_output(layer, "attention_output", context, x)
     with tf.variable_scope("intermediate"):
-        hidden = dense(x, layer.config.intermediate_size, layer.config)
-        hidden = ACTIVATIONS[layer.config.hidden_act](hidden)          # [B, T, F]
+        hidden = dense(layer, x, layer.config.intermediate_size, finish=functools.partial(
+            layer.formulas.activate, name=layer.config.hidden_act))    # [B, T, F]
         hidden = layer.at("intermediate", x, hidden)
     with tf.variable_scope("output"):
         return sublayer_output(layer, "output", hidden, x)
 
 
 def self_attention(layer, x, bias):
-    """softmax(Q K^T / sqrt(H) + bias) V for each head.  [B, T, D] -> [B, T, D]."""
-    config = layer.config
-    head_width = config.hidden_size // config.num_attention_heads
-    query, key, value = (split_heads(project(layer, x, site), config)
-                         for site in ("query", "key", "value"))        # [B, N, T, H]
-    scores = tf.matmul(query, key, transpose_b=True) / math.sqrt(head_width)
-    weights = tf.nn.softmax(scores + bias)                             # [B, N, T, T]
-    weights = layer.dropout(weights, config.attention_probs_dropout_prob)
-    return merge_heads(tf.matmul(weights, value))
+    """Attention of the tokens to each other.  [B, T, D] -> [B, T, D]."""
+    query, key, value = (project(layer, x, site) for site in ("query", "key", "value"))
+    return layer.formulas.attend(query, key, value, bias, layer.config.num_attention_heads,
+                                 layer.config.attention_probs_dropout_prob)
 
 
 def project(layer, x, site):
     """The query, key or value of each token.  [B, T, D] -> [B, T, D]."""
-    projection = dense(x, layer.config.hidden_size, layer.config, name=site)
+    projection = dense(layer, x, layer.config.hidden_size, name=site)
     with tf.variable_scope(site):
         return layer.at(site, x, projection)
 
 
-def split_heads(x, config):
+def attend(dropout, query, key, value, bias, heads, rate):
+    """softmax(Q K^T / sqrt(H) + bias) V for each head, the softmax dropped at `rate`.
+
+    Args:
+      dropout: function (x, rate) -> x.
+      query, key, value: float [B, T, D].
+      bias: float32 [B, T], added to the scores of a row's keys.
+      heads: N.
+      rate: float.
+
+    Returns:
+      Float [B, T, D].
+    """
+    query, key, value = (split_heads(x, heads) for x in (query, key, value))  # [B, N, T, H]
+    scores = tf.matmul(query, key, transpose_b=True) / math.sqrt(query.shape[-1])
+    weights = tf.nn.softmax(tf.cast(scores, tf.float32) + bias[:, None, None, :])  # [B, N, T, T]
+    weights = dropout(tf.cast(weights, value.dtype), rate)
+    return merge_heads(tf.matmul(weights, value))
+
+
+def split_heads(x, heads):
     """[B, T, D] -> [B, N, T, H]."""
     batch, tokens, width = shape_list(x)
-    heads = config.num_attention_heads
     return tf.transpose(tf.reshape(x, [batch, tokens, heads, width // heads]), [0, 2, 1, 3])
 
 
@@ -300,42 +351,59 @@ def merge_heads(x):
 def sublayer_output(layer, site, x, residual):
     """LayerNorm(method(dropout(x W + b)) + residual).  [B, T, any], [B, T, D] -> [B, T, D]."""
     width = layer.config.hidden_size
-    output = layer.dropout(dense(x, width, layer.config), layer.config.hidden_dropout_prob)
+    output = dense(layer, x, width, finish=functools.partial(
+        layer.formulas.dropout, rate=layer.config.hidden_dropout_prob))
     output = layer.at(site, x, output, residual)
-    return layer_norm(output + residual, *norm_weights(width))
+    return layer.formulas.add_norm(output, residual, *norm_weights(width))
 
 
-def pooler(config, x):
-    """tanh of a projection of the first token.  [B, T, D] -> [B, D]."""
+def pooler(config, x, formulas):
+    """tanh of a projection of the first token.  [B, T, D] -> float32 [B, D]."""
     with tf.variable_scope("pooler"):
-        return tf.tanh(dense(x[:, :1], config.hidden_size, config))[:, 0]
+        first = dense(Layer(config, -1, {}, formulas), x[:, :1], config.hidden_size)
+        return tf.tanh(tf.cast(first, tf.float32))[:, 0]
 
 
-def dense(x, width, config, name="dense"):
-    """x W + b with the weights `name/kernel` and `name/bias`.  [B, T, I] -> [B, T, width]."""
+def dense(layer, x, width, name="dense", finish=None):
+    """finish(x W, b), or x W + b, of `name/kernel` and `name/bias`.  [B, T, I] -> [B, T, width]."""
     with tf.variable_scope(name):
         kernel = tf.get_variable("kernel", [x.shape[-1], width],
-                                 initializer=weight_initializer(config))
+                                 initializer=weight_initializer(layer.config))
         bias = tf.get_variable("bias", [width], initializer=tf.zeros_initializer())
-    return affine(x, kernel, bias)
+    return (finish or layer.formulas.add_bias)(product(x, kernel), bias)
 
 
-def affine(x, kernel, bias):
-    """x W + b.
+def product(x, kernel):
+    """x W, in the type of x.
 
     Args:
       x: float [B, T, I].
       kernel: float [I, O], or [B, I, O] with one a row.
-      bias: float [O], or [B, O] with one a row.
 
     Returns:
       Float [B, T, O].
     """
+    kernel = tf.cast(kernel, x.dtype)
     if kernel.shape.rank == 3:
-        return tf.matmul(x, kernel) + over_tokens(bias)
+        return tf.matmul(x, kernel)
     batch, tokens, width = shape_list(x)
-    product = tf.matmul(tf.reshape(x, [batch * tokens, width]), kernel)
-    return tf.reshape(product, [batch, tokens, kernel.shape[1]]) + over_tokens(bias)
+    rows = tf.matmul(tf.reshape(x, [batch * tokens, width]), kernel)
+    return tf.reshape(rows, [batch, tokens, kernel.shape[1]])
+
+
+def add_bias(x, bias):
+    """x + b.  Float [B, T, O] and [O], or [B, O] with one a row -> [B, T, O]."""
+    return x + tf.cast(over_tokens(bias), x.dtype)
+
+
+def activate(x, bias, name):
+    """f(x + b) with the activation f of that name, in float32.  Shapes as for `add_bias`."""
+    return tf.cast(ACTIVATIONS[name](add_bias(tf.cast(x, tf.float32), bias)), x.dtype)
+
+
+def drop(dropout, x, bias, rate):
+    """dropout(x + b, rate).  Shapes as for `add_bias`; `bias` may be None."""
+    return dropout(x if bias is None else add_bias(x, bias), rate)
 
 
 def norm_weights(width):
@@ -346,19 +414,22 @@ def norm_weights(width):
     return gamma, beta
 
 
-def layer_norm(x, gamma, beta):
-    """gamma (x - mean) / sqrt(variance + 1e-12) + beta over the last axis (Ba et al., 2016).
+def add_norm(x, residual, gamma, beta):
+    """LayerNorm of s = x + residual: gamma (s - mean) / sqrt(variance + 1e-12) + beta.
+
+    Mean and variance are those of the last axis (Ba et al., 2016), computed in float32.
 
     Args:
-      x: float [B, T, D].
+      x, residual: float [B, T, D].
       gamma, beta: float [D], or [B, D] with one a row.
 
     Returns:
       Float [B, T, D].
     """
-    mean, variance = tf.nn.moments(x, axes=[-1], keepdims=True)
+    total = tf.cast(x, tf.float32) + tf.cast(residual, tf.float32)
+    mean, variance = tf.nn.moments(total, axes=[-1], keepdims=True)
     scale = tf.math.rsqrt(variance + LAYER_NORM_EPSILON) * over_tokens(gamma)
-    return (x - mean) * scale + over_tokens(beta)
+    return tf.cast((total - mean) * scale + over_tokens(beta), x.dtype)
 
 
 def over_tokens(vector):
@@ -374,12 +445,6 @@ def weight_initializer(config):
 def random_dropout(x, rate):
     """Zero with probability `rate`, else x / (1 - rate)."""
     return tf.nn.dropout(x, rate=rate) if rate else x
-
-
-def keep(x, rate):
-    """The dropout of prediction: none."""
-    del rate
-    return x
 
 
 def shape_list(x):

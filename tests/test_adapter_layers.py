@@ -6,13 +6,15 @@ from conftest import TINY
 from test_modeling import random_ids, tiny_bert
 
 import adapter_layers
+import modeling
 from adapter_bert import heads
 from adapter_layers import AdapterConfig
 
 
 def test_adapter_by_hand():
     x = tf.constant([[[1.0, 2.0]]])
-    y = adapter_layers.feedforward_adapter(x, AdapterConfig(size=1, activation="relu"))
+    y = adapter_layers.feedforward_adapter(
+        x, AdapterConfig(size=1, activation="relu"), modeling.plain_formulas())
     values = {"weights1": [[1.0], [1.0]], "biases1": [[0.5]], "weights2": [[2.0, -1.0]],
               "biases2": [[0.0, 1.0]]}
     with tf.Session() as session:

@@ -7,10 +7,23 @@ from conftest import TINY
 import adapter_layers
 import modeling
 import optimization
-from adapter_bert import base, heads
+from adapter_bert import base, heads, kernels
 from adapter_bert.files import read_json
+from adapter_bert.training.engine import Places
 
 GOLDEN = "tests/fixtures/golden/"
+
+
+@pytest.fixture(name="formulas", params=["plain", "fused"])
+def fixture_formulas(request):
+    """Both sets of formulas; the compiled ones skip where there is no compiler."""
+    if request.param == "plain":
+        return modeling.plain_formulas()
+    try:
+        kernels.load()
+    except kernels.UnavailableError as error:
+        pytest.skip(f"no compiled kernels: {error}")
+    return kernels.fused_formulas(Places(0).next_seed)
 
 
 def minilm_config(folder, hidden_act):
@@ -48,11 +61,12 @@ def run_with(values, fetch):
 
 
 @pytest.mark.parametrize("form,hidden_act", [("erf", "gelu_erf"), ("tanh", "gelu")])
-def test_hidden_states_equal_recorded(minilm_dir, form, hidden_act, record_property):
+def test_hidden_states_equal_recorded(minilm_dir, formulas, form, hidden_act, record_property):
     recorded = np.load(GOLDEN + "minilm_l6.npz")
     model = modeling.BertModel(
         minilm_config(minilm_dir, hidden_act), False, tf.constant(recorded["input_ids"]),
-        tf.constant(recorded["input_mask"]), tf.constant(recorded["segment_ids"]))
+        tf.constant(recorded["input_mask"]), tf.constant(recorded["segment_ids"]),
+        formulas=formulas)
     layers = [model.get_embedding_output(), *model.get_all_encoder_layers()]
     weights = base.Checkpoint(f"{minilm_dir}/bert_model.ckpt")
     states, pooled = run_with(weights, [layers, model.get_pooled_output()])
@@ -65,27 +79,29 @@ def test_hidden_states_equal_recorded(minilm_dir, form, hidden_act, record_prope
     assert np.abs(states - recorded[f"hidden_states_{other}"]).max() > 1e-4
 
 
-def recorded_training_graph(config):
+def recorded_training_graph(config, formulas, dtype=tf.float32):
     """Placeholders, logits, loss and train op of the recorded ten steps."""
     feed = {name: tf.placeholder(tf.int32, [8, 64])
             for name in ("input_ids", "input_mask", "segment_ids")}
     feed["label_ids"] = tf.placeholder(tf.int32, [8])
-    getter = adapter_layers.tuning_getter(adapter_layers.tuning_rules("adapters", 6))
+    getter = adapter_layers.tuning_getter(adapter_layers.tuning_rules("adapters", 6), dtype=dtype)
     with tf.variable_scope(tf.get_variable_scope(), custom_getter=getter):
         model = modeling.BertModel(
             config, True, feed["input_ids"], feed["input_mask"], feed["segment_ids"],
-            methods=adapter_layers.attach(adapter_layers.AdapterConfig(), 6))
+            methods=adapter_layers.attach(adapter_layers.AdapterConfig(), 6), formulas=formulas,
+            dtype=dtype)
         output = heads.classification(model.get_pooled_output(), 2, feed["label_ids"])
     loss = tf.reduce_mean(output.losses)
     train_op = optimization.create_optimizer(loss, 1e-3, 10, 2)
     return feed, output.predictions["logits"], loss, train_op
 
 
-def test_ten_training_steps_equal_recorded(minilm_dir, record_property):
+def test_ten_training_steps_equal_recorded(minilm_dir, formulas, record_property):
     recorded = read_json(GOLDEN + "seed_train_run.json")
     batches, initial, final = ({name.replace("|", "/"): array for name, array in np.load(
         f"{GOLDEN}seed_train_{part}.npz").items()} for part in ("batches", "initial", "final"))
-    feed, logits, loss, train_op = recorded_training_graph(minilm_config(minilm_dir, "gelu"))
+    feed, logits, loss, train_op = recorded_training_graph(
+        minilm_config(minilm_dir, "gelu"), formulas)
     trained = {variable.op.name: variable for variable in tf.trainable_variables()}
     assert set(trained) == set(recorded["trainable_variables"])
     assert sum(v.shape.num_elements() for v in trained.values()) == 605_954
@@ -107,6 +123,31 @@ def test_ten_training_steps_equal_recorded(minilm_dir, record_property):
     assert differences["values"] <= 5e-3
     moved = [np.abs(initial[name] - final[name]).max() for name in initial if name in final]
     assert max(moved) > 5e-3
+
+
+def test_bfloat16_products_stay_near_the_recorded_logits(minilm_dir, formulas, record_property):
+    recorded = read_json(GOLDEN + "seed_train_run.json")
+    batches, final = ({name.replace("|", "/"): array for name, array in np.load(
+        f"{GOLDEN}seed_train_{part}.npz").items()} for part in ("batches", "final"))
+    initial = {name.replace("|", "/"): array
+               for name, array in np.load(f"{GOLDEN}seed_train_initial.npz").items()}
+    found = {}
+    for dtype in (tf.float32, tf.bfloat16):
+        with tf.Graph().as_default():
+            feed, logits, _, _ = recorded_training_graph(
+                minilm_config(minilm_dir, "gelu"), formulas, dtype)
+            first = {feed[name]: batches[name][:8] for name in feed}
+            with tf.Session() as session:
+                session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+                weights = {**base.Checkpoint(f"{minilm_dir}/bert_model.ckpt"), **initial}
+                load(session, weights)
+                start = session.run(logits, first)
+                load(session, {**weights, **final})
+                found[dtype] = start, session.run(logits, first)
+    assert np.abs(found[tf.float32][0] - recorded["first_batch_logits"]).max() <= 1e-4
+    for exact, rounded in zip(found[tf.float32], found[tf.bfloat16], strict=True):
+        record_property("largest difference of logits", np.abs(exact - rounded).max())
+        assert 0 < np.abs(exact - rounded).max() <= 0.05
 
 
 def test_padding_and_mask_change_nothing_for_real_tokens():
@@ -214,11 +255,11 @@ def test_one_hot_embeddings_equal_gathered_ones():
     assert np.abs(a - b).max() < 1e-6
 
 
-def test_layer_norm_by_hand():
+def test_add_norm_by_hand():
     x = np.array([[[1.0, 3.0], [0.0, 4.0]]], np.float32)
     gamma, beta = tf.constant([2.0, 1.0]), tf.constant([0.5, 0.0])
     with tf.Session() as session:
-        y = session.run(modeling.layer_norm(tf.constant(x), gamma, beta))
+        y = session.run(modeling.add_norm(tf.constant(x - 1), tf.ones([1, 2, 2]), gamma, beta))
     assert np.abs(y - [[[-1.5, 1.0], [-1.5, 1.0]]]).max() < 1e-6
 
 

@@ -7,7 +7,8 @@ from conftest import TINY
 import adapter_layers
 import modeling
 import optimization
-from adapter_bert.training.model_fn import Model, counted_dropout, network
+from adapter_bert.training.engine import Places
+from adapter_bert.training.model_fn import Model, towers
 
 BATCH, TOKENS = 4, 24
 
@@ -22,12 +23,18 @@ def features(kind):
             labels.astype(np.int32 if kind == "classification" else np.float32)]
 
 
-def computation(model, is_training, dropout=modeling.keep):
+def keep(x, rate):
+    del rate
+    return x
+
+
+def computation(model, is_training, dropout=keep):
     """What a TPU runs: a function of tensors to the loss and the predictions, with the step."""
     def compute(input_ids, input_mask, segment_ids, label_ids):
-        output, _ = network(model, {"input_ids": input_ids, "input_mask": input_mask,
-                                    "segment_ids": segment_ids, "label_ids": label_ids},
-                            is_training, dropout, use_tpu=True)
+        features = {"input_ids": input_ids, "input_mask": input_mask, "segment_ids": segment_ids,
+                    "label_ids": label_ids}
+        output, _ = towers(model, features, 1, is_training, modeling.plain_formulas(dropout),
+                           use_tpu=True)
         loss = tf.reduce_mean(output.losses)
         prediction = next(iter(output.predictions.values()))
         if not is_training:
@@ -83,7 +90,7 @@ def test_the_dropout_of_training_compiles():
     """Its masks may differ from the plain path's: XLA orders random bits of large shapes anew."""
     tf.train.get_or_create_global_step()
     model = Model(TINY, "classification", 2, "adapters", adapter_layers.AdapterConfig(size=4))
-    compute = computation(model, True, counted_dropout(7))
+    compute = computation(model, True, Places(7).dropout)
     fetch = tf.xla.experimental.compile(compute, fed(model))
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
@@ -91,12 +98,12 @@ def test_the_dropout_of_training_compiles():
     assert np.isfinite(found).all() and len(set(found)) == 3
 
 
-def test_counted_dropout_depends_on_step_place_and_seed_alone():
+def test_dropout_depends_on_step_place_and_seed_alone():
     step = tf.train.get_or_create_global_step()
     x = tf.ones([1000])
 
     def masks(seed):
-        drop = counted_dropout(seed)
+        drop = Places(seed).dropout
         return [drop(x, 0.1), drop(x, 0.1)]
     fetch = [*masks(1), *masks(1), *masks(2)]
     with tf.Session() as session:

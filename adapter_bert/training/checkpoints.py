@@ -84,8 +84,23 @@ def scaffold(variables, start, fresh_allowed):
       InputError: variables that no checkpoint has, or has in another shape.
     """
     for prefix, matched in match(variables, start, fresh_allowed).items():
-        tf.train.init_from_checkpoint(prefix, matched)
+        cast = {name: variable for name, variable in matched.items()
+                if variable.dtype.base_dtype != base.Checkpoint(prefix).dtypes[name]}
+        tf.train.init_from_checkpoint(prefix, {name: variable for name, variable in matched.items()
+                                               if name not in cast})
+        for name, variable in cast.items():
+            init_from_float32(prefix, name, variable)
     return tf.train.Scaffold()
+
+
+def init_from_float32(prefix, name, variable):
+    """Makes a variable of another type start with a checkpoint's float32 values.
+
+    It does what init_from_checkpoint does, which reads the variable's own type only.
+    """
+    value = tf.raw_ops.RestoreV2(prefix=prefix, tensor_names=[name], shape_and_slices=[""],
+                                 dtypes=[tf.float32])[0]
+    variable._initializer_op = variable.assign(tf.cast(value, variable.dtype.base_dtype)).op
 
 
 def match(variables, start, fresh_allowed):
@@ -97,7 +112,7 @@ def match(variables, start, fresh_allowed):
     opened = {prefix: base.Checkpoint(prefix) for prefix in start.prefixes}
     missing, wrong = [], []
     for variable in variables:
-        name, wanted = variable.op.name, describe(variable.shape.as_list(), variable.dtype)
+        name, wanted = variable.op.name, describe(variable.shape.as_list(), tf.float32)
         prefix = next((p for p in start.prefixes if name in opened[p].shapes), None)
         found = prefix and describe(opened[prefix].shapes[name], opened[prefix].dtypes[name])
         if prefix is None:

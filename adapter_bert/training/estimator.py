@@ -16,9 +16,9 @@ def build_estimator(run, start, model_dir, predict_batch_size=None, **options):
       **options: more arguments of model_fn.build_model_fn.
     """
     settings = run.settings
-    model_fn = build_model_fn(run.model, start, use_tpu=settings.use_tpu, **options)
+    model_fn = build_model_fn(run.model, start, run.engine, use_tpu=settings.use_tpu, **options)
     return tf.estimator.tpu.TPUEstimator(
-        model_fn, model_dir=model_dir, config=run_config(settings), use_tpu=settings.use_tpu,
+        model_fn, model_dir=model_dir, config=run_config(run), use_tpu=settings.use_tpu,
         train_batch_size=settings.train_batch_size, eval_batch_size=settings.eval_batch_size,
         predict_batch_size=predict_batch_size or settings.predict_batch_size, export_to_tpu=False)
 
@@ -32,9 +32,9 @@ def deployment(params):
     return host, hosts, replicas
 
 
-def run_config(settings):
-    """The RunConfig of settings: seed, checkpoints, and where a TPU is found."""
-    cluster = None
+def run_config(run):
+    """The RunConfig of a run: seed, checkpoints, threads, and where a TPU is found."""
+    settings, cluster = run.settings, None
     if settings.use_tpu and settings.tpu_name:
         try:
             cluster = tf.distribute.cluster_resolver.TPUClusterResolver(
@@ -46,6 +46,7 @@ def run_config(settings):
     return tf.estimator.tpu.RunConfig(
         cluster=cluster, master=settings.master, tf_random_seed=settings.seed,
         save_checkpoints_steps=settings.save_checkpoints_steps,
+        session_config=run.engine.session_config(),
         tpu_config=tf.estimator.tpu.TPUConfig(
             iterations_per_loop=settings.iterations_per_loop,
             num_shards=settings.num_tpu_cores,

@@ -3,7 +3,6 @@ import dataclasses
 import functools
 import itertools
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
 import adapter_layers
@@ -11,6 +10,7 @@ import modeling
 import optimization
 from adapter_bert import heads
 from adapter_bert.training import checkpoints
+from adapter_bert.training.engine import Places
 from adapter_bert.training.hooks import ProgressHook
 
 
@@ -18,7 +18,8 @@ from adapter_bert.training.hooks import ProgressHook
 class Model:
     """What is built: the base, what is attached, what trains, and the head.
 
-    adapter is None for a model without adapters; kind is a key of heads.HEADS.
+    adapter is None for a model without adapters; kind is a key of heads.HEADS; precision is the
+    type of products and activations.
     """
 
     bert_config: modeling.BertConfig
@@ -26,6 +27,7 @@ class Model:
     num_labels: int
     tuning: str
     adapter: adapter_layers.AdapterConfig | None
+    precision: str = "float32"
 
     @property
     def rules(self):
@@ -44,42 +46,85 @@ class Schedule:
     seed: int
 
 
-def network(model, features, is_training=False, dropout=None, use_tpu=False):
+def network(model, features, is_training=False, formulas=None, use_tpu=False, getter=None):
     """BERT with its adapters and head for one batch.
 
     Args:
       model: Model.
       features: {"input_ids", "input_mask", "segment_ids"} int32 [B, T]; label_ids [B] or none.
       is_training: bool.
-      dropout: see modeling.BertModel.
-      use_tpu: frozen variables go into checkpoints, embeddings are looked up by product.
+      formulas: modeling.Formulas; the plain ones where None.
+      use_tpu: embeddings are looked up by product.
+      getter: custom_getter of the variables; None for variables that all train.
 
     Returns:
-      heads.Output and the list of the model's variables.
+      heads.Output.
     """
-    frozen = tf.GraphKeys.GLOBAL_VARIABLES if use_tpu else tf.GraphKeys.LOCAL_VARIABLES
-    variables = []
-    getter = adapter_layers.tuning_getter(model.rules, frozen, variables)
+    formulas = formulas or modeling.plain_formulas()
     methods = adapter_layers.attach(model.adapter, model.bert_config.num_hidden_layers)
     with tf.variable_scope(tf.get_variable_scope(), custom_getter=getter):
         bert = modeling.BertModel(
             model.bert_config, is_training, features["input_ids"], features["input_mask"],
             features["segment_ids"], use_one_hot_embeddings=use_tpu, methods=methods,
-            dropout=dropout)
+            formulas=formulas, dtype=tf.as_dtype(model.precision))
         pooled = bert.get_pooled_output()
         if is_training:
-            pooled = (dropout or modeling.random_dropout)(pooled, heads.HEAD_DROPOUT)
-        output = heads.HEADS[model.kind](pooled, model.num_labels, features.get("label_ids"))
-    return output, variables
+            pooled = formulas.dropout(pooled, None, heads.HEAD_DROPOUT)
+        return heads.HEADS[model.kind](pooled, model.num_labels, features.get("label_ids"))
 
 
-def build_model_fn(model, start, schedule=None, announce=lambda variables: None, use_tpu=False,
-                   progress=None):
+def towers(model, features, count, is_training, formulas, use_tpu=False):
+    """The network of a batch that is cut into `count` parts, which run side by side.
+
+    A part a core, each on one thread, leaves no core waiting at the end of every operation.
+
+    Args:
+      model, features, is_training, formulas, use_tpu: as for `network`.
+      count: parts; 1 for the whole batch at once.
+
+    Returns:
+      heads.Output of the whole batch, and {name: variable}.
+    """
+    variables = {}
+    frozen = tf.GraphKeys.GLOBAL_VARIABLES if use_tpu else tf.GraphKeys.LOCAL_VARIABLES
+    getter = adapter_layers.tuning_getter(model.rules, frozen, variables,
+                                          tf.as_dtype(model.precision))
+    outputs = []
+    for part in split(features, count):
+        with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+            outputs.append(network(model, part, is_training, formulas, use_tpu, getter))
+    return joined(outputs), variables
+
+
+def split(features, count):
+    """The rows of a batch as `count` batches, the sizes of which differ by 1 at most."""
+    if count == 1:
+        return [features]
+    rows = tf.shape(features["input_ids"])[0]
+    ends = [rows * part // count for part in range(count + 1)]
+    return [{name: column[start:end] for name, column in features.items()}
+            for start, end in itertools.pairwise(ends)]
+
+
+def joined(outputs):
+    """One heads.Output of those of the parts of a batch."""
+    if len(outputs) == 1:
+        return outputs[0]
+    predictions = {name: tf.concat([output.predictions[name] for output in outputs], axis=0)
+                   for name in outputs[0].predictions}
+    if outputs[0].losses is None:
+        return heads.Output(predictions, None)
+    return heads.Output(predictions, tf.concat([output.losses for output in outputs], axis=0))
+
+
+def build_model_fn(model, start, engine, schedule=None, announce=lambda variables: None,
+                   use_tpu=False, progress=None):
     """The model_fn of a task.
 
     Args:
       model: Model.
       start: checkpoints.Start, where first values come from.
+      engine: engine.Engine, the formulas and the number of towers.
       schedule: Schedule; None where nothing is trained.
       announce: called with the list of the model's variables when the graph is built.
       use_tpu: bool.
@@ -88,8 +133,10 @@ def build_model_fn(model, start, schedule=None, announce=lambda variables: None,
     def model_fn(features, labels, mode, params):
         del labels, params
         is_training = mode == tf.estimator.ModeKeys.TRAIN
-        dropout = counted_dropout(schedule.seed) if is_training else None
-        output, variables = network(model, features, is_training, dropout, use_tpu)
+        places = Places(schedule.seed) if is_training else None
+        output, variables = towers(model, features, engine.towers, is_training,
+                                   engine.formulas(places), use_tpu)
+        variables = list(variables.values())
         announce(variables)
         scaffold_fn = functools.partial(checkpoints.scaffold, variables, start, is_training)
         if not is_training:   # evaluation is prediction of examples with labels
@@ -114,21 +161,3 @@ def prediction_columns(output, features):
     """The head's predictions with each example's `index`, and its loss where labels are there."""
     columns = {**output.predictions, "index": features["index"]}
     return columns if output.losses is None else {**columns, "losses": output.losses}
-
-
-def counted_dropout(seed):
-    """A dropout whose masks depend on the seed, the step and the place in the graph alone.
-
-    So a run that goes on from a checkpoint drops what it would have dropped without the break.
-    """
-    step = tf.cast(tf.train.get_or_create_global_step(), tf.int32)
-    places = itertools.count()
-    base = np.random.SeedSequence(seed).generate_state(1)[0] >> 1
-
-    def dropout(x, rate):
-        if not rate:
-            return x
-        place = np.int32((int(base) + next(places)) % 2**31)
-        return tf.nn.experimental.stateless_dropout(
-            x, rate=rate, seed=tf.stack([place, step]), rng_alg="philox")
-    return dropout

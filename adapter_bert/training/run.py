@@ -32,6 +32,7 @@ def run(settings, given, task):
     current = setup.open_run(settings, given, task)
     with files.locked(settings.output_dir), plain_errors():
         current, splits = data.prepare(current)
+        logging.info(current.engine.line(current.settings.precision))
         if settings.do_train:
             current, start = train(current, splits)
         else:

@@ -6,7 +6,7 @@ import os
 import adapter_layers
 from adapter_bert.errors import InputError
 
-PRECISIONS = ("float32",)
+PRECISIONS, KERNELS = ("auto", "float32", "bfloat16"), ("auto", "plain", "fused")
 
 
 def setting(default, text):
@@ -65,7 +65,10 @@ class Settings:
         False, "Keep the checkpoint that is best on dev by the task's first metric, and use it.")
     early_stopping_patience: int = setting(
         0, "Stop after so many evaluations without a better score; 0: never.")
-    precision: str = setting("float32", "Type of the products: float32.")
+    precision: str = setting(
+        "auto", "Type of the products: float32, bfloat16, or auto for what this CPU is faster in.")
+    kernels: str = setting(
+        "auto", "Between the products: plain formulas, fused kernels compiled here, or auto.")
     max_train_examples: int = setting(0, "Train on so many examples drawn at random; 0: all.")
     text_column: str | None = setting(None, "Task custom: column of the text, name or number.")
     text_b_column: str | None = setting(None, "Task custom: column of a second text, if any.")
@@ -107,8 +110,14 @@ def check(settings):
         raise InputError(f"--num_train_epochs={settings.num_train_epochs}: must be above 0")
     if not 0 <= settings.warmup_proportion < 1:
         raise InputError(f"--warmup_proportion={settings.warmup_proportion}: must be in [0, 1)")
-    if settings.precision not in PRECISIONS:
-        raise InputError(f"--precision={settings.precision}: not one of {', '.join(PRECISIONS)}")
+    for name, known in (("precision", PRECISIONS), ("kernels", KERNELS)):
+        if getattr(settings, name) not in known:
+            raise InputError(f"--{name}={getattr(settings, name)}: not one of {', '.join(known)}")
+    check_tpu(settings)
+
+
+def check_tpu(settings):
+    """InputError where --use_tpu lacks a name or has batches that its cores cannot share."""
     if settings.use_tpu and not (settings.tpu_name or settings.master):
         raise InputError("--use_tpu: say where it is, by --tpu_name or --master")
     if settings.use_tpu and any(getattr(settings, name) % settings.num_tpu_cores for name in (

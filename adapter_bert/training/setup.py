@@ -10,7 +10,7 @@ import modeling
 import tokenization
 from adapter_bert import base, files, tasks
 from adapter_bert.errors import InputError
-from adapter_bert.training import checkpoints
+from adapter_bert.training import checkpoints, engine
 from adapter_bert.training.model_fn import Model
 from adapter_bert.training.settings import Settings, adapter_config, check
 
@@ -44,12 +44,13 @@ class Run:
     tokenizer: tokenization.FullTokenizer
     trained: str | None
     base_checkpoint: str | None
+    engine: engine.Engine
 
     @property
     def model(self):
         """The model of the flags and of the task's labels."""
         return Model(self.bert_config, self.task.kind, len(self.task.labels) or 1,
-                     self.settings.tuning, adapter_config(self.settings))
+                     self.settings.tuning, adapter_config(self.settings), self.settings.precision)
 
 
 def open_run(settings, given, task):
@@ -64,7 +65,8 @@ def open_run(settings, given, task):
       InputError: a flag, file or folder that does not fit.
     """
     check(settings)
-    settings = dataclasses.replace(settings, task_name=task.name)
+    settings = dataclasses.replace(settings, task_name=task.name, precision=engine.choose_precision(
+        settings.precision, settings.use_tpu))
     located = base.locate(settings.bert_dir) if settings.bert_dir else None
     trained = None if settings.do_train else trained_checkpoint(settings, given)
     if trained:
@@ -83,7 +85,15 @@ def open_run(settings, given, task):
     elif trained:
         refuse_other_base(settings, bert_config, base.recorded_run(trained))
     return Run(settings, task, bert_config, tokenizer, trained,
-               given_base(settings, given, located, trained))
+               given_base(settings, given, located, trained), open_engine(settings))
+
+
+def open_engine(settings):
+    """The Engine of the settings; one for all that the run does."""
+    rows = settings.train_batch_size if settings.do_train else max(
+        settings.eval_batch_size * settings.do_eval,
+        settings.predict_batch_size * settings.do_predict)
+    return engine.choose_engine(settings.kernels, settings.use_tpu, rows)
 
 
 def given_base(settings, given, located, trained):

@@ -1,0 +1,87 @@
+"""Compiles the kernels for this machine, once, and loads them into TensorFlow."""
+import functools
+import hashlib
+import os
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+
+import tensorflow as tf
+
+from adapter_bert import files
+
+SOURCE = pathlib.Path(__file__).with_name("kernels.c")
+OPTIONS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",
+           "-Wno-psabi", "-fPIC", "-shared")
+COMPILERS = (("cc",), ("gcc",), ("clang",), (sys.executable, "-m", "ziglang", "cc"))
+
+
+class UnavailableError(RuntimeError):
+    """The kernels cannot be had here; the message says why."""
+
+
+@functools.lru_cache(maxsize=1)
+def load():
+    """The module of the kernels' ops, compiled where no earlier run did it.
+
+    Raises:
+      UnavailableError: there is no C compiler, or it failed.
+    """
+    path = cache_folder() / f"kernels-{fingerprint()}.so"
+    if not path.exists():
+        build(path)
+    try:
+        return tf.load_op_library(str(path))
+    except (tf.errors.OpError, OSError) as error:
+        raise UnavailableError(f"{path} cannot be loaded ({error}); remove it") from error
+
+
+def cache_folder():
+    """Where compiled kernels lie: under $XDG_CACHE_HOME, ~/.cache where that is not set."""
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return pathlib.Path(root) / "adapter-bert"
+
+
+def fingerprint():
+    """Names what a compiled file depends on: source, options, TensorFlow, and the CPU."""
+    parts = (SOURCE.read_bytes(), " ".join(OPTIONS).encode(), tf.__version__.encode(), cpu_flags())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def cpu_flags():
+    """The CPU's model and features as Linux tells them; b"" on other systems."""
+    try:
+        with open("/proc/cpuinfo", "rb") as file:
+            lines = file.read().split(b"\n\n")[0].splitlines()
+    except OSError:
+        return b""
+    return b"\n".join(line for line in lines if line.startswith((b"flags", b"model name")))
+
+
+def build(path):
+    """Compiles the kernels to `path`, whole or not at all."""
+    folder, name = os.path.split(tf.sysconfig.get_lib() + "/libtensorflow_framework.so.2")
+    with files.replacing(path) as temporary:
+        command = [*compiler(), *OPTIONS, str(SOURCE), "-o", temporary,
+                   f"-I{tf.sysconfig.get_include()}", f"-L{folder}", f"-l:{name}", "-lm"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[0]
+            raise UnavailableError(f"{shlex.join(command[:1])} cannot compile them ({reason})")
+
+
+def compiler():
+    """The words that start a C compiler: $CC, or the first of COMPILERS that is there."""
+    given = shlex.split(os.environ.get("CC", ""))
+    for words in ((tuple(given),) if given else COMPILERS):
+        if shutil.which(words[0]) and (len(words) == 1 or has_module(words)):
+            return words
+    raise UnavailableError("there is no C compiler (apt install gcc, or pip install ziglang)")
+
+
+def has_module(words):
+    """Whether `python -m <module>` of a compiler's words can be run."""
+    done = subprocess.run([*words, "--version"], capture_output=True, check=False)
+    return done.returncode == 0

@@ -1,0 +1,107 @@
+"""The kernels as differentiable functions, with the signatures of modeling's plain formulas.
+
+Letters: B batch, T tokens, N heads, H head width, D = N * H hidden.
+"""
+import tensorflow.compat.v1 as tf
+
+from adapter_bert.kernels import library
+
+FORMS = {"gelu_erf": 0, "gelu": 1}
+
+
+def activate(x, bias, name):
+    """One of the two forms of GELU, of x + bias.  float [..., F], float32 [F] -> as x."""
+    return shaped(library.load().adapter_bert_activate(x=x, bias=bias, form=FORMS[name]), x)
+
+
+@tf.RegisterGradient("AdapterBertActivate")
+def activate_grad(op, dy):
+    """The gradient of `activate`."""
+    x, bias = op.inputs
+    dx = shaped(library.load().adapter_bert_activate_grad(
+        dy=dy, x=x, bias=bias, form=op.get_attr("form")), x)
+    return dx, column_sum(dx, bias)
+
+
+def dropout(x, bias, rate, seed):
+    """0 with probability `rate`, (x + bias) / (1 - rate) else.
+
+    Args:
+      x: float [..., F].
+      bias: float32 [F]; [0] for none.
+      rate: float.
+      seed: int64 scalar tensor.
+    """
+    return shaped(library.load().adapter_bert_dropout(x=x, bias=bias, seed=seed, rate=rate), x)
+
+
+@tf.RegisterGradient("AdapterBertDropout")
+def dropout_grad(op, dy):
+    """The gradient of `dropout`: the same mask, made again."""
+    _, bias, seed = op.inputs
+    dx = dropout(dy, tf.zeros([0]), op.get_attr("rate"), seed)
+    return dx, None if bias.shape[0] == 0 else column_sum(dx, bias), None
+
+
+def column_sum(x, like):
+    """The sum over all axes but the last, in float32.  float [..., F] -> float32 [F]."""
+    return shaped(library.load().adapter_bert_column_sum(x=x), like)
+
+
+def add_norm(x, residual, gamma, beta):
+    """LayerNorm(x + residual).  float [..., D] twice, float32 [D] twice -> as x."""
+    return shaped(library.load().adapter_bert_add_norm(
+        x=x, residual=residual, gamma=gamma, beta=beta).y, x)
+
+
+@tf.RegisterGradient("AdapterBertAddNorm")
+def add_norm_grad(op, dy, *_):
+    """The gradient of `add_norm`."""
+    x, residual, gamma, beta = op.inputs
+    dx, dgamma, dbeta = library.load().adapter_bert_add_norm_grad(
+        dy=dy, x=x, residual=residual, gamma=gamma, mean=op.outputs[1], inverse=op.outputs[2])
+    dx = shaped(dx, x)
+    return dx, dx, shaped(dgamma, gamma), shaped(dbeta, beta)
+
+
+@tf.custom_gradient
+def add_bias(x, bias):
+    """x + bias, where the bias's gradient is summed in float32.  [..., F], float32 [F] -> as x."""
+    def grad(dy):
+        return dy, column_sum(dy, bias)
+    return tf.nn.bias_add(x, tf.cast(bias, x.dtype)), grad
+
+
+def attend(query, key, value, bias, heads, rate, seed):
+    """softmax(Q K^T / sqrt(H) + bias) V, head by head, with dropout of the softmax.
+
+    Args:
+      query, key, value: float [B, T, D].
+      bias: float32 [B, T], 0 for a token to see and far below for one to pass over.
+      heads: N.
+      rate: float, the share of attention weights to drop.
+      seed: int64 scalar tensor.
+
+    Returns:
+      The context, as query.
+    """
+    return shaped(library.load().adapter_bert_attend(
+        query=query, key=key, value=value, bias=bias, seed=seed, heads=heads,
+        rate=rate).context, query)
+
+
+@tf.RegisterGradient("AdapterBertAttend")
+def attend_grad(op, dcontext, _):
+    """The gradient of `attend`; the attention weights are computed again."""
+    query, key, value, bias, seed = op.inputs
+    gradients = library.load().adapter_bert_attend_grad(
+        dcontext=dcontext, query=query, key=key, value=value, bias=bias, seed=seed,
+        context=op.outputs[0], logs=op.outputs[1], heads=op.get_attr("heads"),
+        rate=op.get_attr("rate"))
+    return *(shaped(gradient, query) for gradient in gradients), None, None
+
+
+def shaped(tensor, like):
+    """`tensor` with the static shape of `like`."""
+    tensor.set_shape(like.shape)
+    return tensor

@@ -1,0 +1,250 @@
+"""Compiled kernels against the plain formulas: values, gradients, odd shapes, extreme inputs."""
+import functools
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import modeling
+from adapter_bert import kernels
+from adapter_bert.kernels import library, ops
+from adapter_bert.training.engine import Places
+
+TYPES = (tf.float32, tf.bfloat16)
+# Largest difference, as a share of the largest value: rounding of the type that goes in and out.
+TOLERANCE = {tf.float32: 3e-6, tf.bfloat16: 1e-2}
+SHAPES = ([1, 1, 1], [2, 3, 16], [1, 5, 17], [3, 1, 40], [2, 7, 100])
+
+
+@pytest.fixture(name="loaded", autouse=True, scope="module")
+def fixture_loaded():
+    try:
+        kernels.load()
+    except kernels.UnavailableError as error:
+        pytest.skip(f"no compiled kernels: {error}")
+
+
+def fused():
+    return kernels.fused_formulas(Places(0).next_seed)
+
+
+def normal(seed, shape, dtype, scale=1.0):
+    """Numbers that both types hold, so that only what a kernel does can differ."""
+    values = np.random.default_rng(seed).normal(0, scale, shape).astype(np.float32)
+    return tf.cast(tf.cast(values, tf.bfloat16), dtype)
+
+
+def values_and_gradients(function, arguments, upstream):
+    result = function(*arguments)
+    gradients = tf.gradients(result, arguments, upstream)
+    return [tf.cast(tensor, tf.float32) for tensor in (result, *gradients)]
+
+
+def assert_equal(function, plain, arguments, upstream, tolerance, record_property):
+    """`plain` is computed in float32, from the same numbers."""
+    exact = [tf.cast(argument, tf.float32) for argument in arguments]
+    pairs = [values_and_gradients(function, arguments, upstream),
+             values_and_gradients(plain, exact, tf.cast(upstream, tf.float32))]
+    with tf.Session() as session:
+        found, wanted = session.run(pairs)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.shape == other.shape and np.isfinite(one).all()
+        if one.size:
+            difference = np.abs(one - other).max() / max(np.abs(other).max(), 1e-30)
+            record_property("largest difference, relative", float(difference))
+            assert difference <= tolerance
+
+
+@pytest.mark.parametrize("dtype,shape,name", itertools.product(TYPES, SHAPES, ops.FORMS))
+def test_activate(dtype, shape, name, record_property):
+    arguments = [normal(0, shape, dtype, 3), normal(1, shape[-1:], tf.float32)]
+    assert_equal(functools.partial(fused().activate, name=name),
+                 functools.partial(modeling.activate, name=name), arguments,
+                 normal(2, shape, dtype), TOLERANCE[dtype], record_property)
+
+
+@pytest.mark.parametrize("dtype,shape", itertools.product(TYPES, SHAPES[1:]))
+def test_add_norm(dtype, shape, record_property):
+    arguments = [normal(0, shape, dtype), normal(1, shape, dtype),
+                 normal(2, shape[-1:], tf.float32), normal(3, shape[-1:], tf.float32)]
+    assert_equal(fused().add_norm, modeling.add_norm, arguments, normal(4, shape, dtype),
+                 TOLERANCE[dtype], record_property)
+
+
+@pytest.mark.parametrize("dtype,shape", itertools.product(TYPES, SHAPES))
+def test_add_bias(dtype, shape, record_property):
+    arguments = [normal(0, shape, dtype), normal(1, shape[-1:], tf.float32)]
+    assert_equal(fused().add_bias, modeling.add_bias, arguments, normal(2, shape, dtype),
+                 TOLERANCE[dtype], record_property)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("batch,tokens,heads,width", [
+    (1, 1, 1, 16), (2, 5, 3, 8), (2, 16, 2, 32), (3, 49, 2, 24), (1, 97, 1, 64), (1, 130, 2, 32)])
+def test_attend(dtype, batch, tokens, heads, width, record_property):
+    shape = [batch, tokens, heads * width]
+    bias = np.zeros([batch, tokens], np.float32)
+    bias[0, tokens // 2 + 1:] = modeling.MASKED
+    arguments = [normal(seed, shape, dtype, 2) for seed in range(3)]
+    settings = {"bias": tf.constant(bias), "heads": heads, "rate": 0.0}
+    assert_equal(functools.partial(fused().attend, **settings),
+                 functools.partial(modeling.plain_formulas().attend, **settings), arguments,
+                 normal(3, shape, dtype), TOLERANCE[dtype], record_property)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_dropout_of_attention_is_that_of_its_gradient(dtype):
+    """The context is linear in the values, so its gradient times them is the context's own sum."""
+    shape = [2, 37, 32]
+    query, key, value, upstream = (normal(seed, shape, dtype) for seed in range(4))
+    context = fused().attend(query, key, value, tf.zeros([2, 37]), 2, 0.3)
+    again = fused().attend(query, key, value, tf.zeros([2, 37]), 2, 0.3)
+    undropped = fused().attend(query, key, value, tf.zeros([2, 37]), 2, 0.0)
+    gradient = tf.gradients(context, value, upstream)[0]
+    tf.train.get_or_create_global_step()
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        found = session.run([context, again, undropped, value, upstream, gradient])
+    context, again, undropped, value, upstream, gradient = (np.float64(x) for x in found)
+    assert np.array_equal(context, again) and np.abs(context - undropped).max() > 0.1
+    assert abs((context * upstream).sum() - (value * gradient).sum()) < (
+        1e-3 if dtype == tf.float32 else 0.3)
+
+
+def test_slopes_of_attention_with_dropout(record_property):
+    """Against differences of values; the seed, and so the mask, is that of both."""
+    shape, step = [1, 6, 16], 1e-2
+    tensors = [normal(seed, shape, tf.float32) for seed in range(3)]
+    upstream, seed = normal(3, shape, tf.float32), tf.constant(5, tf.int64)
+
+    def score(arguments):
+        return tf.reduce_sum(upstream * ops.attend(*arguments, tf.zeros([1, 6]), 1, 0.2, seed))
+    gradients = tf.gradients(score(tensors), tensors)
+    with tf.Session() as session:
+        for position, gradient in enumerate(gradients):
+            direction = normal(7, shape, tf.float32)
+            ends = [score([x + sign * step * direction * (i == position)
+                           for i, x in enumerate(tensors)]) for sign in (1, -1)]
+            up, down, slope = session.run([*ends, tf.reduce_sum(gradient * direction)])
+            record_property("difference", float(abs((up - down) / (2 * step) - slope)))
+            assert abs((up - down) / (2 * step) - slope) < 2e-3 * max(1, abs(slope))
+
+
+@pytest.mark.parametrize("dtype,width", itertools.product(TYPES, (3, 16, 48, 1000)))
+def test_dropout_drops_its_share_and_its_gradient_the_same(dtype, width):
+    x = tf.ones([300, width], dtype)
+    bias = tf.zeros([width])
+    dropped = ops.dropout(x, bias, 0.1, tf.constant(3, tf.int64))
+    other = ops.dropout(x, bias, 0.1, tf.constant(4, tf.int64))
+    gradient = tf.gradients(dropped, x, tf.ones_like(x))[0]
+    with tf.Session() as session:
+        first, second, slope = (np.float32(y) for y in session.run([dropped, other, gradient]))
+    assert np.array_equal(first, slope)
+    assert np.allclose(first[first > 0], 1 / 0.9, rtol=5e-3)
+    assert abs((first == 0).mean() - 0.1) < 4 * (0.09 / first.size) ** 0.5
+    agreement = np.mean((first == 0) == (second == 0))
+    assert abs(agreement - 0.82) < 5 * (0.15 / first.size) ** 0.5
+
+
+def test_masks_of_neighbours_in_place_step_and_row_are_unlike():
+    seeds = [(place << 32) + step for place in (7, 8) for step in (0, 1, 2)]
+    masks = [ops.dropout(tf.ones([64, 384]), tf.zeros([0]), 0.5, tf.constant(seed, tf.int64))
+             for seed in seeds]
+    with tf.Session() as session:
+        masks = [mask.ravel() > 0 for mask in session.run(masks)]
+    count = masks[0].size
+    shifts = (0, 1, 16, 32, 384)
+    for one, other in itertools.combinations_with_replacement(range(len(masks)), 2):
+        for shift in shifts[one == other:]:
+            agreement = np.mean(masks[one][shift:] == masks[other][:count - shift])
+            assert abs(agreement - 0.5) < 5 * 0.5 / count ** 0.5, (seeds[one], seeds[other], shift)
+
+
+@pytest.mark.parametrize("dtype,name", itertools.product(TYPES, ops.FORMS))
+def test_extreme_inputs_make_no_nan(dtype, name):
+    extremes = np.array([0.0, -0.0, 1e-38, -1e-38, 1e-45, 6.0, -6.0, 13.0, -13.0, 90.0, -90.0, 1e9,
+                         -1e9, 1e19, -1e19, 3e38, -3e38], np.float32)
+    x = tf.cast(extremes, dtype)
+    y = ops.activate(x[None], tf.zeros([17]), name)
+    slope = tf.gradients(y, x)[0]
+    with tf.Session() as session:
+        y, slope = (np.float64(value) for value in session.run([y[0], slope]))
+    assert np.allclose(y[np.abs(extremes) > 10], np.maximum(extremes, 0)[np.abs(extremes) > 10],
+                       rtol=1e-2)
+    assert np.allclose(slope[np.abs(extremes) > 10], extremes[np.abs(extremes) > 10] > 0)
+    assert np.isfinite(y).all() and np.isfinite(slope).all()
+
+
+def test_a_nan_stays_a_nan():
+    x = tf.constant([[np.nan, 1.0, 2.0]])
+    with tf.Session() as session:
+        found = session.run([
+            ops.activate(x, tf.zeros([3]), "gelu"), ops.activate(x, tf.zeros([3]), "gelu_erf"),
+            ops.add_norm(x, x, tf.ones([3]), tf.zeros([3])),
+            tf.cast(ops.activate(tf.cast(x, tf.bfloat16), tf.zeros([3]), "gelu"), tf.float32)])
+    assert all(np.isnan(y[0, 0]) for y in found)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e15])
+def test_add_norm_of_tiny_and_large_rows(scale, record_property):
+    x = normal(0, [4, 3, 48], tf.float32) * scale
+    arguments = [x, tf.zeros_like(x), tf.ones([48]), tf.zeros([48])]
+    assert_equal(fused().add_norm, modeling.add_norm, arguments, normal(4, [4, 3, 48], tf.float32),
+                 1e-4, record_property)
+
+
+@pytest.mark.parametrize("score", [1e4, -1e4, 1e30])
+def test_attention_of_extreme_scores(score):
+    query = tf.fill([1, 20, 16], tf.constant(abs(score) ** 0.5))
+    value = normal(0, [1, 20, 16], tf.float32)
+    context = fused().attend(query, query * np.sign(score), value, tf.zeros([1, 20]), 1, 0.0)
+    gradients = tf.gradients(context, [query, value])
+    with tf.Session() as session:
+        context, value, gradients = session.run([context, value, gradients])
+    assert np.allclose(context, value.mean(axis=1, keepdims=True), atol=1e-4)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_no_rows():
+    x = tf.zeros([0, 5, 32])
+    found = [fused().attend(x, x, x, tf.zeros([0, 5]), 2, 0.1),
+             fused().add_norm(x, x, tf.ones([32]), tf.zeros([32])),
+             fused().activate(x, tf.zeros([32]), name="gelu"),
+             fused().dropout(x, tf.zeros([32]), 0.1)]
+    tf.train.get_or_create_global_step()
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        assert all(y.shape == (0, 5, 32) for y in session.run(found))
+
+
+def test_what_kernels_do_not_cover_stays_plain():
+    x = tf.ones([2, 3, 16])
+    rows = tf.ones([2, 16])
+    formulas = fused()
+    results = [formulas.activate(x, rows, name="gelu"), formulas.activate(x, rows[0], name="relu"),
+               formulas.add_norm(x, x, rows, rows), formulas.add_bias(x, rows)]
+    operations = {operation.type for operation in x.graph.get_operations()}
+    assert results and not any(kind.startswith("AdapterBert") for kind in operations)
+
+
+def test_a_missing_compiler_is_said(monkeypatch):
+    monkeypatch.setattr(library, "COMPILERS", (("no-such-compiler",),))
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(kernels.UnavailableError, match=r"no C compiler \(apt install gcc"):
+        library.compiler()
+
+
+def test_a_failing_compiler_is_said_and_nothing_left(monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", "false")
+    with pytest.raises(kernels.UnavailableError, match="false cannot compile"):
+        library.build(tmp_path / "kernels.so")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_cache_depends_on_the_source(monkeypatch, tmp_path):
+    before = library.fingerprint()
+    changed = tmp_path / "kernels.c"
+    changed.write_bytes(library.SOURCE.read_bytes() + b"\n")
+    monkeypatch.setattr(library, "SOURCE", changed)
+    assert library.fingerprint() != before
