@@ -28,7 +28,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python run_classifier.py --task_name=custom --data_dir=$(WORK)/movie_reviews \
 	  --text_column=sentence --label_column=label --max_seq_length=64 \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" \
-	  --do_train --do_eval --learning_rate=3e-4 --bias_correction \
+	  --do_train --do_eval --learning_rate=5e-4 --bias_correction --adapter_init_stddev=2e-2 \
 	  --num_train_epochs=2 --eval_batch_size=32 \
 	  --output_dir=$(WORK)/movie_sentiment
 	$(BIN)/python demo/classify.py --run=$(WORK)/movie_sentiment \

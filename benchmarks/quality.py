@@ -94,10 +94,11 @@ def report():
     lines = ["# Results", "",
              "Written by `make quality` from the files in `docs/results/`; edit nothing here.",
              "Base: all-MiniLM-L6-v2 (6 layers, 384 wide), batch 32, length 128, 2 cores;",
-             "adapters begin with a standard deviation of 2e-2, as those of the library `adapters` do.",
+             "adapters begin with a standard deviation of 2e-2, as the library `adapters` has it.",
              "",
-             "| task | tuning | products | learning rate | epochs | seeds | dev scores (median of the "
-             "seeds) | trained | steps | examples/s |", "|---|---|---|---|---|---|---|---|---|---|"]
+             "| task | tuning | products | learning rate | epochs | seeds "
+             "| dev scores (median of the seeds) | trained | steps | examples/s |",
+             "|---|---|---|---|---|---|---|---|---|---|"]
     for row in ROWS:
         found = [json.loads(path.read_text())
                  for path in sorted(RESULTS.glob(f"{row.name}-seed*.json"))]
@@ -118,9 +119,10 @@ def table_line(row, found):
     trained = sum(group["parameters"] for group in groups if group["trained"])
     share = trained / sum(group["parameters"] for group in groups)
     rate = statistics.median(run["train_examples_per_second"] for run in found)
-    return (f"| {row.task} | {row.tuning} | {row.precision} | {row.learning_rate:g} | {row.epochs} | "
-            f"{len(found)} | {scores} | {trained:,} ({share:.1%}) | {found[0]['metrics']['global_step']} | "
-            f"{rate:.1f} |")
+    steps = found[0]["metrics"]["global_step"]
+    cells = (row.task, row.tuning, row.precision, f"{row.learning_rate:g}", row.epochs, len(found),
+             scores, f"{trained:,} ({share:.1%})", steps, f"{rate:.1f}")
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def median(found, name):
@@ -151,8 +153,8 @@ def peer_lines():
     if min(map(len, found.values())) < 2:
         return []
     return ["", f"## MRPC against the {PEER}", "",
-            "Same base, rate, epochs, batch, width, first standard deviation and trained parameters; "
-            "dev accuracy a seed. The library's side is `make quality-peer`.", "",
+            "Same base, rate, epochs, batch, width, trained parameters, and standard deviation of "
+            "the first values; dev accuracy a seed. The library's side is `make quality-peer`.", "",
             "| | seeds | median | mean | standard error |", "|---|---|---|---|---|",
             *[f"| {name} | {' '.join(f'{value:.4f}' for value in values)} | "
               f"{statistics.median(values):.4f} | {statistics.mean(values):.4f} | "

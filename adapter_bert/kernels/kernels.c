@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __AVX512BF16__
+#ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
@@ -39,8 +39,22 @@ INLINE vfloat choose(vint condition, vfloat yes, vfloat no) {
   return (vfloat)((condition & (vint)yes) | (~condition & (vint)no));
 }
 INLINE vfloat clamp(vfloat x, float low, float high) {  // a NaN stays one
+#ifdef __AVX512F__
+  return (vfloat)_mm512_min_ps((__m512)all(high), _mm512_max_ps((__m512)all(low), (__m512)x));
+#else
   x = choose(x < low, all(low), x);
   return choose(x > high, all(high), x);
+#endif
+}
+// 1 / x: to 2^-14 where `rough`, else to about one unit in the last place.
+INLINE vfloat reciprocal(vfloat x, int rough) {
+#ifdef __AVX512F__
+  vfloat guess = (vfloat)_mm512_rcp14_ps((__m512)x);
+  return rough ? guess : guess * (2.0f - x * guess);
+#else
+  (void)rough;
+  return 1.0f / x;
+#endif
 }
 INLINE float sum_of(vfloat x) {
   for (int width = LANES / 2; width; width /= 2)
@@ -94,16 +108,15 @@ INLINE void store(void *array, int64_t i, vfloat x, int count, int half) {
 
 // ---- functions of numbers -----------------------------------------------------------------------
 
-// e^x to 2 units in the last place; 0 below -87 and e^88 above 88.
-INLINE vfloat exponential(vfloat x) {
+// e^x to 2 units in the last place, to 5e-5 of it where `rough`; 0 below -87 and e^88 above 88.
+INLINE vfloat exponential(vfloat x, int rough) {
   vint underflow = x < -87.0f;
   x = clamp(x, -87.0f, 88.0f);
   const float round_to_integer = 12582912.0f;  // 1.5 * 2^23
   vfloat n = (x * 1.44269504f + round_to_integer) - round_to_integer;
   vfloat r = x - n * 0.693359375f + n * 2.12194440e-4f;   // ln 2 in two parts
-  vfloat p = all(1.0f / 720);
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
+  vfloat p = all(1.0f / 24);
+  if (!rough) p = (p * r * (1.0f / 30) + 1.0f / 120) * r + 1.0f / 24;
   p = p * r + 1.0f / 6;
   p = p * r + 0.5f;
   p = p * r + 1.0f;
@@ -113,10 +126,10 @@ INLINE vfloat exponential(vfloat x) {
 }
 
 // The standard normal distribution function to 8e-8 (Abramowitz & Stegun 7.1.26), and e^(-x^2/2).
-INLINE vfloat normal_cdf(vfloat x, vfloat *bell) {
+INLINE vfloat normal_cdf(vfloat x, vfloat *bell, int rough) {
   vfloat z = choose(x < 0, -x, x);
-  vfloat t = 1.0f / (1.0f + 0.3275911f * 0.70710678f * z);
-  *bell = exponential(-0.5f * z * z);
+  vfloat t = reciprocal(1.0f + 0.3275911f * 0.70710678f * z, rough);
+  *bell = exponential(-0.5f * z * z, rough);
   vfloat p = all(1.061405429f);
   p = p * t - 1.453152027f;
   p = p * t + 1.421413741f;
@@ -127,27 +140,29 @@ INLINE vfloat normal_cdf(vfloat x, vfloat *bell) {
 }
 
 // sigmoid(2u) = (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3), and 2 du/dx.
-INLINE vfloat tanh_gate(vfloat x, vfloat *slope) {
+INLINE vfloat tanh_gate(vfloat x, vfloat *slope, int rough) {
   const float c = 0.7978845608f, a = 0.044715f;
   *slope = 2.0f * c * (1.0f + 3.0f * a * x * x);
-  return 1.0f / (1.0f + exponential(-2.0f * c * (x + a * x * x * x)));
+  return reciprocal(1.0f + exponential(-2.0f * c * (x + a * x * x * x), rough), rough);
 }
 
 enum activation { GELU_ERF, GELU_TANH };
 
-// Beyond 12 both forms of GELU are x or 0, and their squares and cubes could overflow.
-INLINE vfloat gelu(vfloat x, int form) {
+// Beyond 12 both forms of GELU are x or 0, and their squares and cubes could overflow. `rough` is for
+// results that are rounded to bfloat16, which is 2^-9 wide.
+INLINE vfloat gelu(vfloat x, int form, int rough) {
   vfloat unused, inner = clamp(x, -12.0f, 12.0f);
-  vfloat gate = form == GELU_ERF ? normal_cdf(inner, &unused) : tanh_gate(inner, &unused);
+  vfloat gate = form == GELU_ERF ? normal_cdf(inner, &unused, rough)
+                                 : tanh_gate(inner, &unused, rough);
   return choose(x < -12.0f, (vfloat){}, x * gate);
 }
-INLINE vfloat gelu_slope(vfloat x, int form) {
+INLINE vfloat gelu_slope(vfloat x, int form, int rough) {
   vfloat extra, gate, inner = clamp(x, -12.0f, 12.0f);
   if (form == GELU_ERF) {
-    gate = normal_cdf(inner, &extra);
+    gate = normal_cdf(inner, &extra, rough);
     return gate + inner * extra * 0.3989422804f;
   }
-  gate = tanh_gate(inner, &extra);
+  gate = tanh_gate(inner, &extra, rough);
   return gate + inner * gate * (1.0f - gate) * extra;
 }
 
@@ -186,7 +201,7 @@ INLINE void activate(const void *x, const float *bias, void *y, int64_t rows, in
   for (int64_t r = 0; r < rows; r++)
     FOR_LANES(w, {
       vfloat sum = load(x, r * w + i, count, half) + load(bias, i, count, 0);
-      store(y, r * w + i, gelu(sum, form), count, half);
+      store(y, r * w + i, gelu(sum, form, half), count, half);
     });
 }
 INLINE void activate_grad(const void *dy, const void *x, const float *bias, void *dx, int64_t rows,
@@ -194,7 +209,7 @@ INLINE void activate_grad(const void *dy, const void *x, const float *bias, void
   for (int64_t r = 0; r < rows; r++)
     FOR_LANES(w, {
       vfloat sum = load(x, r * w + i, count, half) + load(bias, i, count, 0);
-      vfloat slope = gelu_slope(sum, form);
+      vfloat slope = gelu_slope(sum, form, half);
       store(dx, r * w + i, load(dy, r * w + i, count, half) * slope, count, half);
     });
 }
@@ -288,16 +303,19 @@ INLINE void product_block(const float *a, int64_t row, int64_t column, const flo
 }
 #define BLOCK(ROWS, VECTORS)                                                                     \
   product_block(a + i * row, row, column, b + j, ldb, c + i * ldc + j, ldc, k, ROWS, VECTORS, add)
+#define BLOCKS(VECTORS)                                                                  \
+  do {                                                                                   \
+    if (rows == 6) BLOCK(6, VECTORS); else if (rows == 4) BLOCK(4, VECTORS);             \
+    else if (rows == 2) BLOCK(2, VECTORS); else BLOCK(1, VECTORS);                       \
+  } while (0)
 static void product(const float *a, int64_t row, int64_t column, const float *b, int64_t ldb,
                     float *c, int64_t ldc, int64_t m, int64_t n, int64_t k, int add) {
   for (int64_t j = 0; j < n;) {
     int64_t vectors = (n - j) / LANES;
     for (int64_t i = 0; i < m;) {
-      int full = m - i >= 6;
-      if (vectors >= 4) { if (full) BLOCK(6, 4); else BLOCK(1, 4); }
-      else if (vectors >= 2) { if (full) BLOCK(6, 2); else BLOCK(1, 2); }
-      else { if (full) BLOCK(6, 1); else BLOCK(1, 1); }
-      i += full ? 6 : 1;
+      int64_t rows = m - i >= 6 ? 6 : m - i >= 4 ? 4 : m - i >= 2 ? 2 : 1;
+      if (vectors >= 4) BLOCKS(4); else if (vectors >= 2) BLOCKS(2); else BLOCKS(1);
+      i += rows;
     }
     j += LANES * (vectors >= 4 ? 4 : vectors >= 2 ? 2 : 1);
   }
@@ -333,7 +351,8 @@ typedef struct {  // sizes, and what the heads of a call share
 } attention;
 
 // e^(score - most) of one row of scores, in place; its sum and `most` come back as log of the sum.
-static float exponentials(float *scores, const float *mask, int64_t t, int64_t columns) {
+INLINE float exponentials(float *scores, const float *mask, int64_t t, int64_t columns,
+                          int rough) {
   vfloat most = all(-INFINITY), sum = {};
   for (int64_t i = t; i < columns; i++) scores[i] = -INFINITY;
   for (int64_t i = 0; i < columns; i += LANES) {
@@ -343,7 +362,7 @@ static float exponentials(float *scores, const float *mask, int64_t t, int64_t c
   }
   float top = max_of(most);
   for (int64_t i = 0; i < columns; i += LANES) {
-    vfloat e = exponential(load(scores, i, LANES, 0) - top);
+    vfloat e = exponential(load(scores, i, LANES, 0) - top, rough);
     store(scores, i, e, LANES, 0);
     sum += e;
   }
@@ -374,7 +393,7 @@ static void attend_head(const attention *s, int64_t batch, int64_t head, const v
     product(q + first * width, width, 1, kt, s->columns, scores, s->columns, rows, s->columns, s->h, 0);
     for (int64_t i = 0; i < rows; i++) {
       float *row = scores + i * s->columns;
-      logs[(batch * s->n + head) * t + first + i] = exponentials(row, mask, t, s->columns);
+      logs[(batch * s->n + head) * t + first + i] = exponentials(row, mask, t, s->columns, s->half);
       if (s->rate > 0)
         for (int64_t j = 0; j < s->columns; j += LANES)
           store(row, j, drop(load(row, j, LANES, 0), s->seed, place(s, batch, head, first + i) + j,
@@ -415,7 +434,8 @@ static void attend_grad_head(const attention *s, int64_t batch, int64_t head, co
       float along = sum_of(dot);
       uint64_t index = place(s, batch, head, first + i);
       for (int64_t j = 0; j < columns; j += LANES) {
-        vfloat e = exponential(load(pr, j, LANES, 0) + load(mask, j, LANES, 0) - log);
+        vfloat e = exponential(load(pr, j, LANES, 0) + load(mask, j, LANES, 0) - log,
+                               s->half);
         vfloat slope = load(dr, j, LANES, 0), used = e;
         if (s->rate > 0) {
           vint keep = kept(s->seed, index + j, threshold_of(s->rate));
@@ -510,6 +530,16 @@ static void *output_like(call *c, int index, const TF_Tensor *like) {
   int64_t shape[MOST_DIMENSIONS];
   return output(c, index, TF_TensorType(like), shape, shape_of(like, shape));
 }
+// An output in the place of an input of its shape and type that nobody reads any more, or a new one.
+// The kernel reads each number of that input before it writes the one in its place.
+static void *output_over(call *c, int index, int source, const TF_Tensor *like) {
+  int64_t shape[MOST_DIMENSIONS];
+  int forwarded, rank = shape_of(like, shape);
+  TF_Tensor *tensor = TF_ForwardInputOrAllocateOutput(c->context, &source, 1, index, shape, rank,
+                                                      &forwarded, c->status);
+  c->tensors[c->count++] = tensor;
+  return tensor ? TF_TensorData(tensor) : NULL;
+}
 typedef struct {
   int64_t rows, width;
 } rows_of;
@@ -537,7 +567,7 @@ static void compute_activate(void *kernel, TF_OpKernelContext *context) {
   call c = begin(context);
   TF_Tensor *x = take(&c, 0);
   const float *bias = input(&c, 1);
-  void *y = output_like(&c, 0, x);
+  void *y = output_over(&c, 0, 0, x);
   rows_of m = matrix(x);
   if (!failed(&c, y, y)) FOR_TYPE(a, {
     if (a->form == GELU_ERF) activate(TF_TensorData(x), bias, y, m.rows, m.width, GELU_ERF, half);
@@ -552,7 +582,7 @@ static void compute_activate_grad(void *kernel, TF_OpKernelContext *context) {
   const void *dy = input(&c, 0);
   TF_Tensor *x = take(&c, 1);
   const float *bias = input(&c, 2);
-  void *dx = output_like(&c, 0, x);
+  void *dx = output_over(&c, 0, 0, x);
   rows_of m = matrix(x);
   if (!failed(&c, dx, dx)) FOR_TYPE(a, {
     const void *data = TF_TensorData(x);
@@ -567,7 +597,7 @@ static void compute_dropout(void *kernel, TF_OpKernelContext *context) {
   call c = begin(context);
   TF_Tensor *x = take(&c, 0), *bias = take(&c, 1);
   uint64_t seed = spread(*(uint64_t *)input(&c, 2));
-  void *y = output_like(&c, 0, x);
+  void *y = output_over(&c, 0, 0, x);
   rows_of m = matrix(x);
   const float *added = TF_TensorElementCount(bias) ? TF_TensorData(bias) : NULL;
   if (!failed(&c, y, y))
@@ -581,7 +611,7 @@ static void compute_add_norm(void *kernel, TF_OpKernelContext *context) {
   TF_Tensor *x = take(&c, 0);
   const void *residual = input(&c, 1), *gamma = input(&c, 2), *beta = input(&c, 3);
   int64_t w = matrix(x).width, rows = matrix(x).rows;
-  void *y = output_like(&c, 0, x);
+  void *y = output_over(&c, 0, 0, x);
   float *means = output(&c, 1, TF_FLOAT, &rows, 1), *inverses = output(&c, 2, TF_FLOAT, &rows, 1);
   float *sum = malloc(sizeof(float) * ROUND_UP(w));
   if (!failed(&c, sum, inverses)) FOR_TYPE(a, {
@@ -601,7 +631,7 @@ static void compute_add_norm_grad(void *kernel, TF_OpKernelContext *context) {
   const void *residual = input(&c, 2), *gamma = input(&c, 3);
   const float *means = input(&c, 4), *inverses = input(&c, 5);
   int64_t w = matrix(x).width, rows = matrix(x).rows;
-  void *dx = output_like(&c, 0, x);
+  void *dx = output_over(&c, 0, 0, x);
   float *dgamma = output(&c, 1, TF_FLOAT, &w, 1), *dbeta = output(&c, 2, TF_FLOAT, &w, 1);
   if (!failed(&c, dgamma, dbeta)) {
     memset(dgamma, 0, sizeof(float) * w);
@@ -673,7 +703,7 @@ static void compute_attend_grad(void *kernel, TF_OpKernelContext *context) {
   attention s = sizes(kernel, query, *(uint64_t *)input(&c, 5));
   const void *out = input(&c, 6);
   const float *logs = input(&c, 7);
-  void *dquery = output_like(&c, 0, query), *dkey = output_like(&c, 1, query);
+  void *dquery = output_over(&c, 0, 0, query), *dkey = output_like(&c, 1, query);
   void *dvalue = output_like(&c, 2, query);
   float *mask = scratch_of(&s, 8, 2, 2);
   if (!failed(&c, dvalue, mask))

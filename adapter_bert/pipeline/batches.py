@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 from adapter_bert.pipeline.features import parse
 
 # Lengths are rounded up to a multiple of this, so that few shapes of batches exist.
-LENGTH_STEP = 16
+LENGTH_STEP = 4
 # Examples are sorted by length within windows of at most so many batches.
 BATCHES_A_WINDOW = 50
 SHUFFLE_AT_MOST = 1_000_000
