@@ -6,7 +6,7 @@ WORK := demo/work
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check quality quality-peer acceptance clean
+.PHONY: demo test check quality quality-peer bench profile acceptance clean
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else \
@@ -63,6 +63,16 @@ quality-peer: $(VENV)/.installed $(VENV)-bench/.installed
 	  "$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(WORK)/minilm-huggingface
 	HF_HUB_OFFLINE=1 $(VENV)-bench/bin/python benchmarks/peer_quality.py \
 	  --base=$(WORK)/minilm-huggingface --data=$(GLUE)/MRPC --output=docs/results/peer-MRPC
+
+# Speed against the library `adapters`, side by side, into docs/benchmarks; half an hour.
+bench: $(VENV)/.installed $(VENV)-bench/.installed
+	$(BIN)/python benchmarks/speed.py --glue_dir=$(GLUE) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(if $(ROWS),--only=$(ROWS))
+
+# Where a training step's time goes.
+profile: $(VENV)/.installed
+	$(BIN)/python benchmarks/step_profile.py \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # Every claim with its command; `make acceptance ROWS=parity,xla` runs some.
 acceptance: $(VENV)/.installed-dev

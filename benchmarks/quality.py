@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 ROWS = (
     Row("MRPC", "adapters", 1e-3, 5, 5),
-    Row("MRPC", "adapters", 1e-3, 5, 5, "float32"),
+    Row("MRPC", "adapters", 1e-3, 5, 3, "float32"),
     Row("MRPC", "full", 5e-5, 5, 1),
     Row("STS-B", "adapters", 1e-3, 5, 1),
     Row("STS-B", "full", 5e-5, 3, 1),

@@ -1,0 +1,103 @@
+"""Two programs measured in turn: A B A B ..., each a process that waits while the other works.
+
+A side is a program that prints one JSON line when it is ready and one more for every line that it
+is sent; see `serve`. Both sides get the same request, one after the other, so that a machine that
+becomes slower does so for both.
+"""
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "benchmarks"
+PEER_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
+
+
+class Side:
+    """A program that is measured.
+
+    Args:
+      name: what a table calls it.
+      command: list of str.
+    """
+
+    def __init__(self, name, command):
+        self.name = name
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.facts = self._answer()
+
+    def ask(self, request):
+        """The program's answer, a dict, to a dict."""
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def close(self):
+        """Ends the program."""
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _answer(self):
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name}: ended with {self._process.wait()}")
+        return json.loads(line)
+
+
+def serve(facts, answer):
+    """The program's end of a Side: says `facts`, then `answer(request)` for each line.
+
+    What libraries print goes to stderr, so that stdout holds the answers alone.
+    """
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    print(json.dumps(facts), file=out, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), file=out, flush=True)
+
+
+def interleaved(sides, requests):
+    """{side's name: [answer, ...]}: for each request, every side in turn."""
+    answers = {side.name: [] for side in sides}
+    for request in requests:
+        for side in sides:
+            answers[side.name].append(side.ask(request))
+    return answers
+
+
+def ratios(answers, ours, others):
+    """{name: (median, smallest, largest) of ours / that side's, pair by pair} of `per_second`."""
+    found = {}
+    for name in others:
+        pairs = [mine["per_second"] / theirs["per_second"]
+                 for mine, theirs in zip(answers[ours], answers[name], strict=True)]
+        found[name] = (statistics.median(pairs), min(pairs), max(pairs))
+    return found
+
+
+def median(answers, key="per_second"):
+    """The median of one number over answers."""
+    return statistics.median(answer[key] for answer in answers)
+
+
+def machine():
+    """What the numbers were measured on."""
+    model = [line.split(":")[1].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().split(
+        "\n") if line.startswith("model name")]
+    return {"cpu": model[0] if model else platform.processor(),
+            "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
+
+
+def write(name, record):
+    """Writes docs/benchmarks/<name>.json."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({"machine": machine(), **record}, indent=1) + "\n")
+    os.replace(part, path)

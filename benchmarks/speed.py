@@ -1,0 +1,141 @@
+"""Training and prediction against the library `adapters`, side by side; one JSON a row.
+
+    python benchmarks/speed.py --bert_dir=DIR --glue_dir=DIR [--only=train-MRPC-minilm] [--smoke]
+
+The workload is the real text of a GLUE task. Both sides train the same adapters (width 64),
+LayerNorms and head with batches of 32, forward, backward, clipping and step, on the same weights.
+"""
+import argparse
+import os
+import pathlib
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import sides
+import workload
+
+import modeling
+import tokenization
+from adapter_bert import base, convert, files, tasks
+from adapter_bert.pipeline import features
+
+WORK = sides.ROOT / "demo" / "work" / "bench"
+BERT_BASE = modeling.BertConfig(vocab_size=30522, type_vocab_size=2)
+ROWS_OF_A_WORKLOAD = 3200
+
+
+class Row(NamedTuple):
+    """A claim: `work` on a task's text with a base is so many times as fast as another side."""
+
+    work: str
+    task: str
+    shape: str
+    floors: dict
+    steps: int
+    ours: tuple = ()
+
+    @property
+    def name(self):
+        """The row's name in --only and of its result file."""
+        return "-".join([self.work, self.task, self.shape, *self.floors]
+                        if "full" in self.floors else [self.work, self.task, self.shape])
+
+
+ROWS = (
+    Row("train", "MRPC", "minilm", {"plain": 6.0, "best": 2.5, "compiled": 2.5}, 20),
+    Row("train", "SST-2", "minilm", {"plain": 15.0, "best": 2.5, "compiled": 2.5}, 20),
+    Row("train", "MRPC", "base", {"best": 2.0}, 6),
+    Row("predict", "MRPC", "minilm", {"best": 2.0, "compiled": 2.0}, 20),
+    Row("predict", "MRPC", "base", {"best": 2.0}, 6),
+    Row("train", "MRPC", "minilm", {"full": 1.5}, 20),
+)
+REPETITIONS = 7
+
+
+def bases(shape, minilm_dir):
+    """A shape's folders in Google's and in Hugging Face's form; BERT-base has random weights."""
+    google = pathlib.Path(minilm_dir) if shape == "minilm" else WORK / "bert-base"
+    if shape == "base" and not (google / "bert_model.ckpt.index").exists():
+        google.mkdir(parents=True, exist_ok=True)
+        vocab = pathlib.Path(minilm_dir, "vocab.txt").read_bytes()
+        (google / "vocab.txt").write_bytes(vocab)
+        (google / "bert_config.json").write_text(BERT_BASE.to_json_string())
+        files.write_json(google / "tokenizer_config.json", {"do_lower_case": True})
+        random = np.random.default_rng(0)
+        base.write_checkpoint(str(google / "bert_model.ckpt"), {
+            name: (random.normal(float(name.endswith("gamma")), 0.02, size)).astype(np.float32)
+            for name, size in base.variable_shapes(BERT_BASE.to_dict()).items()})
+    hugging_face = WORK / f"{shape}-huggingface"
+    print(convert.convert(str(google), str(hugging_face), to="huggingface"), file=sys.stderr)
+    return google, hugging_face
+
+
+def rows_file(task_name, bert_dir, glue_dir):
+    """The workload of a task: the first examples of its training set, tokenized."""
+    path = WORK / f"{task_name}.npz"
+    if not path.exists():
+        task = tasks.get_task(task_name)
+        examples = tasks.read_examples(task, os.path.join(glue_dir, task_name), "train")
+        tokenizer = tokenization.FullTokenizer(os.path.join(bert_dir, "vocab.txt"))
+        labels = {label: index for index, label in enumerate(task.labels)}
+        rows = features.featurize(examples[:ROWS_OF_A_WORKLOAD], tokenizer, 128, labels)
+        workload.write(path, list(rows))
+    return path
+
+
+def open_sides(row, google, hugging_face, path):
+    """Our side and the others of a row."""
+    ours = [sys.executable, "benchmarks/our_side.py", f"--bert_dir={google}", f"--rows={path}",
+            f"--work={row.work}"]
+    opened = [sides.Side("ours", ours)]
+    for mode in row.floors:
+        command = [*ours, "--tuning=full"] if mode == "full" else [
+            str(sides.PEER_PYTHON), "benchmarks/peer_side.py", f"--base={hugging_face}",
+            f"--rows={path}", f"--work={row.work}", f"--mode={mode}"]
+        opened.append(sides.Side(mode, command))
+    return opened
+
+
+def measure(row, options):
+    """Runs a row; True where every floor is met."""
+    google, hugging_face = bases(row.shape, options.bert_dir)
+    opened = open_sides(row, google, hugging_face, rows_file(
+        row.task, options.bert_dir, options.glue_dir))
+    steps, repetitions = (1, 1) if options.smoke else (row.steps, REPETITIONS)
+    sides.interleaved(opened, [{"steps": steps}] * (1 if options.smoke else 2))   # warm-up
+    answers = sides.interleaved(opened, [{"steps": steps}] * repetitions)
+    for side in opened:
+        side.close()
+    found = sides.ratios(answers, "ours", row.floors)
+    for side in opened:
+        rate, peak = (sides.median(answers[side.name], key) for key in ("per_second", "peak_bytes"))
+        line = f"{row.name:<24} {side.name:<9} {rate:8.1f} examples/s {peak / 2**30:6.2f} GiB"
+        if side.name in found:
+            ratio, low, high = found[side.name]
+            line += f"   ours is {ratio:.2f} times that ({low:.2f} to {high:.2f})"
+            line += f", floor {row.floors[side.name]}"
+        print(line, flush=True)
+    if not options.smoke:
+        sides.write(row.name, {
+            "floors": row.floors, "ratios": {name: ratio for name, (ratio, _, _) in found.items()},
+            "facts": {side.name: side.facts for side in opened}, "answers": answers})
+    return all(found[name][0] >= floor for name, floor in row.floors.items())
+
+
+def main():
+    """Runs the wanted rows; exits with 1 where a floor is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--bert_dir", required=True, help="the MiniLM base in Google's form")
+    parser.add_argument("--glue_dir", required=True, help="folder of MRPC and SST-2")
+    parser.add_argument("--only", help="comma-separated names of rows")
+    parser.add_argument("--smoke", action="store_true", help="one step a side: does it start?")
+    options = parser.parse_args()
+    WORK.mkdir(parents=True, exist_ok=True)
+    wanted = options.only.split(",") if options.only else [row.name for row in ROWS]
+    met = [measure(row, options) for row in ROWS if row.name in wanted]
+    sys.exit(not options.smoke and not all(met))
+
+
+if __name__ == "__main__":
+    main()

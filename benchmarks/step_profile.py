@@ -1,0 +1,159 @@
+"""Where the time of a training step goes, by kind of operation, and how far that is from the limit.
+
+    python benchmarks/step_profile.py --bert_dir=DIR [--tokens=56] [--precision=auto]
+
+The limit: the rate of this machine's matrix products in that precision, measured in the same call
+with TensorFlow's own product on every core at once, in the shapes of this BERT.
+"""
+import argparse
+import collections
+import os
+import statistics
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import sides
+import tensorflow.compat.v1 as tf
+from tensorflow.core.protobuf import rewriter_config_pb2
+
+import adapter_layers
+import optimization
+from adapter_bert.training import checkpoints, engine, model_fn, setup
+
+BATCH, WIDTH, ADAPTER_PRODUCTS = 32, 64, 3
+SHOWN, STEPS, WARM_UP = 20, 15, 3
+
+
+def step_flop(config, tokens):
+    """FLOP of a step's products: forward, gradients of inputs, and gradients of adapters.
+
+    The two products of attention are counted; those of the pooler and the head are left out.
+    """
+    width, inner = config.hidden_size, config.intermediate_size
+    frozen = 4 * width * width + 2 * width * inner
+    adapters = 2 * 2 * width * WIDTH
+    attention = 2 * tokens * width
+    a_token = 2 * frozen + ADAPTER_PRODUCTS * adapters + 3 * attention
+    return 2 * a_token * config.num_hidden_layers * BATCH * tokens
+
+
+def random_batch(tokens, vocab_size):
+    """A batch of random ids, full but for a few tokens."""
+    random = np.random.default_rng(0)
+    lengths = random.integers(max(1, tokens - 8), tokens + 1, BATCH)
+    columns = {"input_ids": random.integers(0, vocab_size, [BATCH, tokens]),
+               "input_mask": np.arange(tokens) < lengths[:, None],
+               "segment_ids": np.zeros([BATCH, tokens]), "label_ids": random.integers(0, 2, BATCH)}
+    return {name: tf.placeholder_with_default(
+        tf.constant(column.astype(np.int32)), [None] * column.ndim)
+        for name, column in columns.items()}
+
+
+def build(options, config, chosen, precision):
+    """A session and the op of a step."""
+    adapter = adapter_layers.AdapterConfig() if options.tuning == "adapters" else None
+    model = model_fn.Model(config, "classification", 2, options.tuning, adapter, precision)
+    tf.train.get_or_create_global_step()
+    output, variables = model_fn.towers(
+        model, random_batch(options.tokens, config.vocab_size), chosen.towers, True,
+        chosen.formulas(engine.Places(0)))
+    step = optimization.create_optimizer(
+        tf.reduce_mean(output.losses), 1e-4, 100_000, 100, bias_correction=True)
+    start = checkpoints.Start(None, f"{options.bert_dir}/bert_model.ckpt", "")
+    checkpoints.scaffold(list(variables.values()), start, fresh_allowed=True)
+    session = tf.Session(config=chosen.session_config())
+    session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+    return session, step
+
+
+def seconds_of(session, step, count):
+    """The median seconds of a step."""
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        session.run(step)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def by_kind(session, step):
+    """[(kind of operation, milliseconds, count)] of one step, the longest first."""
+    traced = tf.RunMetadata()
+    session.run(step, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
+                run_metadata=traced)
+    micros, counts = collections.Counter(), collections.Counter()
+    for device in traced.step_stats.dev_stats:
+        for node in device.node_stats:
+            label = node.timeline_label
+            kind = label.split(" = ")[1].split("(")[0] if " = " in label else node.node_name
+            micros[kind] += node.op_end_rel_micros - node.op_start_rel_micros
+            counts[kind] += 1
+    return [(kind, total / 1000, counts[kind]) for kind, total in micros.most_common()]
+
+
+def product_rate(config, rows, precision, cores):
+    """FLOP a second of the feed-forward products, `cores` of them at once on a thread each."""
+    shape, repeats = (rows, config.hidden_size, config.intermediate_size), 8
+    off = tf.GraphOptions(rewrite_options=rewriter_config_pb2.RewriterConfig(
+        disable_meta_optimizer=True))   # else equal products are computed once
+    with tf.Graph().as_default():
+        products = []
+        for _ in range(cores):
+            left, right = (tf.Variable(tf.cast(tf.random.normal(size), tf.as_dtype(precision)))
+                           for size in (shape[:2], shape[1:]))
+            chain = []
+            for _ in range(repeats):
+                with tf.control_dependencies(chain[-1:]):
+                    chain.append(tf.matmul(left, right).op)
+            products += chain
+        with tf.Session(config=tf.ConfigProto(
+                intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores,
+                graph_options=off)) as session:
+            session.run(tf.global_variables_initializer())
+            everything = tf.group(products)
+            seconds_of(session, everything, WARM_UP)
+            seconds = seconds_of(session, everything, STEPS)
+    return 2 * np.prod(shape, dtype=float) * repeats * cores / seconds
+
+
+def main():
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--bert_dir", required=True)
+    parser.add_argument("--tokens", type=int, default=56)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--kernels", default="auto")
+    parser.add_argument("--tuning", default="adapters")
+    parser.add_argument("--name", help="write docs/benchmarks/NAME.json")
+    parser.add_argument("--least_share", type=float, default=0.0,
+                        help="exit with 1 where the products' share of the limit is below")
+    options = parser.parse_args()
+    tf.disable_eager_execution()
+    precision = engine.choose_precision(options.precision, False)
+    chosen = engine.choose_engine(options.kernels, False, BATCH)
+    config = setup.read_config(f"{options.bert_dir}/bert_config.json")
+    session, step = build(options, config, chosen, precision)
+    seconds_of(session, step, WARM_UP)
+    seconds, cores = seconds_of(session, step, STEPS), len(os.sched_getaffinity(0))
+    limit = product_rate(config, BATCH * options.tokens // chosen.towers, precision, cores)
+    share = step_flop(config, options.tokens) / seconds / limit
+    kinds = by_kind(session, step)
+    total = sum(milliseconds for _, milliseconds, _ in kinds)
+    print(f"{chosen.line(precision)}, {BATCH} x {options.tokens} tokens")
+    for kind, milliseconds, count in kinds[:SHOWN]:
+        print(f"  {kind:<28} {milliseconds:8.2f} ms {milliseconds / total:6.1%} {count:5}")
+    print(f"a step {seconds * 1000:.1f} ms, {BATCH / seconds:.0f} examples/s; products alone could "
+          f"do {limit / 1e9:.0f} GFLOP/s here, a step does {share:.1%} of that")
+    if options.name:
+        sides.write(options.name, {
+            "engine": chosen.line(precision), "tokens": options.tokens, "seconds": seconds,
+            "product_flop": step_flop(config, options.tokens), "limit_flop_per_second": limit,
+            "share": share, "milliseconds": {kind: [ms, count] for kind, ms, count in kinds}})
+    sys.exit(share < options.least_share)
+
+
+if __name__ == "__main__":
+    main()
