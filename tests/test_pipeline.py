@@ -158,14 +158,15 @@ def test_grouping_pads_to_the_batch_and_wastes_little(record_file):
     path, rows = record_file
     found = read(batches.training_batches(path, SPEC, 203, 8, 40, seed=0), 50)
     shapes = {batch["input_ids"].shape for batch in found}
-    assert shapes <= {(8, 16), (8, 32), (8, 40)} and len(shapes) == 3
+    assert all(rows == 8 and tokens % batches.LENGTH_STEP == 0 for rows, tokens in shapes)
+    assert len(shapes) > 3
     for batch in found:
         longest = batch["input_mask"].sum(axis=1).max()
         assert batch["input_ids"].shape[1] - longest < batches.LENGTH_STEP
     tokens = sum(batch["input_mask"].sum() for batch in found)
     places = sum(batch["input_mask"].size for batch in found)
     fixed = sum(len(row["input_ids"]) for row in rows) / (203 * 40)
-    assert tokens / places > fixed + 0.2
+    assert fixed < 0.7 and tokens / places > 0.9
 
 
 def test_training_uses_every_example_about_equally(record_file):

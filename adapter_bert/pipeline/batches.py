@@ -11,6 +11,8 @@ LENGTH_STEP = 4
 # Examples are sorted by length within windows of at most so many batches.
 BATCHES_A_WINDOW = 50
 SHUFFLE_AT_MOST = 1_000_000
+# These functions hold no Python control flow over tensors; converting them leaves files in /tmp.
+as_it_is = tf.autograph.experimental.do_not_convert
 
 
 def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0, fixed=False,
@@ -41,7 +43,7 @@ def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0
     reader, readers = shard
     records = tf.data.TFRecordDataset(path).shard(readers, reader).shuffle(
         min(count, SHUFFLE_AT_MOST), seed=seed, reshuffle_each_iteration=True).repeat()
-    rows = records.skip(first * window * batch_size).map(lambda record: parse(spec, record))
+    rows = parsed(records.skip(first * window * batch_size), spec)
     if fixed:
         return fixed_batches(rows, batch_size, max_seq_length).prefetch(4)
 
@@ -51,7 +53,7 @@ def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0
             order, tf.stack([tf.constant(seed, tf.int64), number]))
         return take(rows_of_window, tf.reshape(order, [-1]))
 
-    rows = rows.ragged_batch(window * batch_size).enumerate(first).map(arrange).unbatch()
+    rows = rows.ragged_batch(window * batch_size).enumerate(first).map(as_it_is(arrange)).unbatch()
     batches = grouped_batches(rows, batch_size, max_seq_length)
     return batches.skip(skip - first * window).prefetch(4)
 
@@ -71,14 +73,19 @@ def evaluation_batches(path, spec, count, batch_size, max_seq_length, fixed=Fals
 
     Args and Returns as for `training_batches`.
     """
-    rows = tf.data.TFRecordDataset(path).map(lambda record: parse(spec, record))
+    rows = parsed(tf.data.TFRecordDataset(path), spec)
     if not fixed:
         windows = rows.ragged_batch(BATCHES_A_WINDOW * batch_size)
-        rows = windows.map(lambda window: take(window, by_length(window))).unbatch()
+        rows = windows.map(as_it_is(lambda window: take(window, by_length(window)))).unbatch()
         return grouped_batches(rows, batch_size, max_seq_length).prefetch(4)
-    filler = rows.take(1).map(lambda row: {**row, "index": tf.constant(-1, tf.int64)})
+    filler = rows.take(1).map(as_it_is(lambda row: {**row, "index": tf.constant(-1, tf.int64)}))
     rows = rows.concatenate(filler.repeat(-count % batch_size))
     return fixed_batches(rows, batch_size, max_seq_length).prefetch(4)
+
+
+def parsed(records, spec):
+    """A dataset of serialized records as one of rows."""
+    return records.map(as_it_is(lambda record: parse(spec, record)))
 
 
 def by_length(rows):
@@ -98,13 +105,14 @@ def grouped_batches(rows, batch_size, max_seq_length):
         tokens = -(-longest // LENGTH_STEP) * LENGTH_STEP
         return padded(batch, tf.stack([-1, tf.minimum(tokens, max_seq_length)]))
 
-    return rows.ragged_batch(batch_size).map(pad)
+    return rows.ragged_batch(batch_size).map(as_it_is(pad))
 
 
 def fixed_batches(rows, batch_size, max_seq_length):
     """Batches of the static shape [B, max_seq_length]; a last short batch is left out."""
     batches = rows.ragged_batch(batch_size, drop_remainder=True)
-    return batches.map(lambda batch: padded(batch, [batch_size, max_seq_length]))
+    return batches.map(as_it_is(
+        lambda batch: padded(batch, [batch_size, max_seq_length])))
 
 
 def padded(batch, shape):
