@@ -14,6 +14,7 @@ _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _MAX_WORD_CHARACTERS = 200
 # The library's result for a text is some hundred times the size of its ids.
 _TEXTS_AT_ONCE = 1024
+_CHUNKS_KEPT = 500_000
 
 # The blocks that the source counts as Chinese. Korean and Japanese letters are written with spaces
 # or handled like any other script.
@@ -50,6 +51,7 @@ class FullTokenizer:
         self.basic_tokenizer = BasicTokenizer(do_lower_case=do_lower_case)
         self.wordpiece_tokenizer = WordpieceTokenizer(vocab=self.vocab)
         self._library = _LibraryTokenizer(self.vocab, self.basic_tokenizer)
+        self._ids_of_chunk = {}
 
     def tokenize(self, text):
         """Tokens of one text: `"Unaffable!"` gives `["un", "##aff", "##able", "!"]`.
@@ -73,10 +75,10 @@ class FullTokenizer:
         return [self.inv_vocab[index] for index in ids]
 
     def encode_batch(self, texts):
-        """Ids of many texts: `convert_tokens_to_ids(tokenize(text))` of each, on all cores.
+        """Ids of many texts: `convert_tokens_to_ids(tokenize(text))` of each.
 
-        Texts go to the `tokenizers` library. One with a character that the library reads otherwise
-        than `tokenize` goes through `tokenize`: ids never depend on the way taken.
+        What stands between two spaces is encoded when it is first met, and remembered: no step of
+        `tokenize` looks past a space.
 
         Args:
           texts: iterable of str or UTF-8 bytes, as `tokenize` takes them.
@@ -84,7 +86,24 @@ class FullTokenizer:
         Returns:
           List with a list of int ids for each text, without [CLS] and [SEP].
         """
-        texts = [convert_to_unicode(text) for text in texts]
+        known = self._ids_of_chunk
+        if len(known) > _CHUNKS_KEPT:
+            known.clear()
+        texts = [convert_to_unicode(text).split(" ") for text in texts]
+        new = list({chunk for chunks in texts for chunk in chunks if chunk not in known})
+        known.update(zip(new, self._encode(new), strict=True))
+        encoded = [[index for chunk in chunks for index in known[chunk]] for chunks in texts]
+        for chunk in new:
+            if len(chunk) > _MAX_WORD_CHARACTERS:
+                del known[chunk]
+        return encoded
+
+    def _encode(self, texts):
+        """Lists of ids by the `tokenizers` library, on all cores.
+
+        A text with a character that the library reads otherwise than `tokenize` goes through
+        `tokenize`: ids never depend on the way taken.
+        """
         alike = [self._library.reads_alike(text) for text in texts]
         bulk = iter(self._library.encode_batch(list(itertools.compress(texts, alike))))
         return [next(bulk) if is_alike else self.convert_tokens_to_ids(self.tokenize(text))

@@ -86,13 +86,55 @@ def test_a_record_round_trips(kind, label):
     assert {name: value.tolist() for name, value in parsed.items()} == row
 
 
+def write_once(path, rows, fingerprint, count=None):
+    def rows_between(start, stop):
+        return rows if count else rows[start:stop]
+    return records.write_once(path, rows_between, count or len(rows), SPEC, fingerprint)
+
+
 def test_records_are_written_once(tmp_path):
     path, rows = str(tmp_path / "train.tf_record"), make_rows(10, 9)
-    first = records.write_once(path, rows, SPEC, "a")
+    first = write_once(path, rows, "a")
     assert (first["count"], first["reused"]) == (10, False)
-    assert records.write_once(path, None, SPEC, "a")["reused"]
-    assert records.write_once(path, rows[:4], SPEC, "b")["count"] == 4
-    assert not records.write_once(path, rows, SPEC, "a")["reused"]
+    assert records.write_once(path, None, 10, SPEC, "a")["reused"]
+    assert write_once(path, rows[:4], "b")["count"] == 4
+    assert not write_once(path, rows, "a")["reused"]
+
+
+def test_several_processes_write_what_one_does(tmp_path, monkeypatch):
+    rows = make_rows(103, 9)
+    one, many = str(tmp_path / "one"), str(tmp_path / "many")
+    alone = write_once(one, rows, "a")
+    monkeypatch.setattr(records, "ROWS_A_PROCESS", 10)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(5))
+    together = write_once(many, rows, "a")
+    assert together == alone and sorted(os.listdir(tmp_path)) == [
+        "many", "many.json", "one", "one.json"]
+    with open(one, "rb") as first, open(many, "rb") as second:
+        assert first.read() == second.read()
+
+
+def test_a_process_that_fails_leaves_nothing(tmp_path, monkeypatch, capfd):
+    rows = make_rows(40, 9)
+    monkeypatch.setattr(records, "ROWS_A_PROCESS", 10)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(2))
+    rows[30] = {"index": 30}
+    with pytest.raises(RuntimeError, match="a process ended with 1"):
+        write_once(str(tmp_path / "x"), rows, "a")
+    assert "KeyError" in capfd.readouterr().err
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 16_383, 16_384, 2**31, 2**63 - 1])
+def test_serialized_records_are_the_protocol_buffers_own(value):
+    row = {"input_ids": [101, value, 0, 30521], "segment_ids": [], "index": value,
+           "label_ids": -1.5}
+    spec = features.feature_spec("regression", labelled=True)
+    example = tf.train.Example.FromString(features.serialize(spec, row)).features.feature
+    assert list(example) and {name: list((feature.int64_list or feature.float_list).value) or
+                              list(feature.float_list.value)
+                              for name, feature in example.items()} == {
+        "input_ids": row["input_ids"], "segment_ids": [], "index": [value], "label_ids": [-1.5]}
 
 
 def failing(rows):
@@ -102,12 +144,12 @@ def failing(rows):
 
 def test_interrupted_writing_is_never_trusted(tmp_path):
     path, rows = str(tmp_path / "train.tf_record"), make_rows(10, 9)
-    records.write_once(path, rows, SPEC, "a")
+    write_once(path, rows, "a")
     with pytest.raises(KeyboardInterrupt):
-        records.write_once(path, failing(rows), SPEC, "b")
+        write_once(path, failing(rows), "b", 10)
     assert records.read_metadata(path, "a") is None
     assert os.listdir(tmp_path) == ["train.tf_record"]
-    assert not records.write_once(path, rows, SPEC, "a")["reused"]
+    assert not write_once(path, rows, "a")["reused"]
 
 
 @pytest.mark.parametrize("break_it", [
@@ -116,9 +158,9 @@ def test_interrupted_writing_is_never_trusted(tmp_path):
     lambda path: write_json(path + ".json", {"fingerprint": "a"})])
 def test_a_broken_file_is_written_anew(tmp_path, break_it):
     path, rows = str(tmp_path / "train.tf_record"), make_rows(10, 9)
-    records.write_once(path, rows, SPEC, "a")
+    write_once(path, rows, "a")
     break_it(path)
-    assert not records.write_once(path, rows, SPEC, "a")["reused"]
+    assert not write_once(path, rows, "a")["reused"]
     assert len(read(tf.data.TFRecordDataset(path))) == 10
 
 
@@ -135,7 +177,7 @@ def test_fingerprint_sees_every_input():
 @pytest.fixture(name="record_file")
 def fixture_record_file(tmp_path):
     path, rows = str(tmp_path / "x.tf_record"), make_rows(203, 40)
-    records.write_once(path, rows, SPEC, "a")
+    write_once(path, rows, "a")
     return path, rows
 
 
@@ -179,7 +221,7 @@ def test_training_uses_every_example_about_equally(record_file):
 @pytest.mark.parametrize("count,batch_size", [(203, 8), (20, 8), (5, 8), (1000, 4)])
 def test_an_epoch_holds_every_example_but_the_remainder(tmp_path, count, batch_size):
     path = str(tmp_path / "x.tf_record")
-    records.write_once(path, make_rows(count, 9), SPEC, "a")
+    write_once(path, make_rows(count, 9), "a")
     found = read(batches.training_batches(path, SPEC, count, batch_size, 9, seed=0),
                  max(1, count // batch_size))
     seen = np.concatenate([batch["index"] for batch in found])

@@ -1,26 +1,31 @@
 """TFRecord files that are written whole, once, and trusted only with the metadata beside them."""
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 
 import tensorflow.compat.v1 as tf
 
-from adapter_bert import files
+from adapter_bert import files, processes
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline.features import serialize
 
 FORMAT_VERSION = 1
+ROWS_A_PROCESS = 5000
 
 
-def write_once(path, rows, spec, fingerprint):
-    """Writes a TFRecord file, or keeps the one that was made of the same inputs.
+def write_once(path, rows_between, count, spec, fingerprint):
+    """Writes a TFRecord file on all cores, or keeps the one that was made of the same inputs.
 
     The metadata file, `path` + ".json", is removed first and written last, so that a file without
     it, or with one that does not fit, is never trusted.
 
     Args:
       path: where the TFRecord file goes.
-      rows: iterable of dicts, see features.serialize; not read where the file is kept.
+      rows_between: function (start, stop) -> iterable of dicts, see `features.serialize`; not
+        called where the file is kept.
+      count: rows in all.
       spec: tuple of features.Feature.
       fingerprint: hex digest of everything that the rows are made of.
 
@@ -32,16 +37,49 @@ def write_once(path, rows, spec, fingerprint):
         return {**known, "reused": True}
     if os.path.exists(metadata_path(path)):
         os.remove(metadata_path(path))
-    count = tokens = 0
-    with files.replacing(path) as temporary, tf.io.TFRecordWriter(temporary) as writer:
-        for row in rows:
-            writer.write(serialize(spec, row))
-            count += 1
-            tokens += len(row["input_ids"])
+    with files.replacing(path) as temporary:
+        tokens = write_parts(temporary, rows_between, count, spec)
     metadata = {"count": count, "sha256": files.sha256(path), "fingerprint": fingerprint,
                 "tokens": tokens}
     files.write_json(metadata_path(path), metadata)
     return {**metadata, "reused": False}
+
+
+def write_parts(path, rows_between, count, spec):
+    """Writes rows 0 to `count`, a part a process, and puts the parts together; returns the tokens.
+
+    A TFRecord file after another is a TFRecord file.
+    """
+    parts = max(1, min(len(os.sched_getaffinity(0)), count // ROWS_A_PROCESS))
+    if parts == 1:
+        return write_rows(path, rows_between(0, count), spec)
+    ends = [count * part // parts for part in range(parts + 1)]
+    paths = [f"{path}.{part}" for part in range(parts)]
+
+    def write_part(part):
+        return write_rows(paths[part], rows_between(ends[part], ends[part + 1]), spec)
+
+    try:
+        tokens = sum(processes.map_forked(write_part, range(parts)))
+        with open(path, "wb") as whole:
+            for part in paths:
+                with open(part, "rb") as file:
+                    shutil.copyfileobj(file, whole, 1 << 20)
+    finally:
+        for part in paths:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(part)
+    return tokens
+
+
+def write_rows(path, rows, spec):
+    """Writes rows into a TFRecord file; returns their tokens."""
+    tokens = 0
+    with tf.io.TFRecordWriter(path) as writer:
+        for row in rows:
+            writer.write(serialize(spec, row))
+            tokens += len(row["input_ids"])
+    return tokens
 
 
 def metadata_path(path):

@@ -84,8 +84,12 @@ def write_split(run, name, examples=None):
     if name == "train":
         setup.refuse_contradiction(settings.output_dir, {"train_data": fingerprint})
     path = os.path.join(settings.output_dir, f"{name}.tf_record")
-    rows = features.featurize(examples, run.tokenizer, settings.max_seq_length, label_index)
-    metadata = records.write_once(path, rows, spec, fingerprint)
+
+    def rows_between(start, stop):
+        return features.featurize(examples[start:stop], run.tokenizer, settings.max_seq_length,
+                                  label_index, start)
+
+    metadata = records.write_once(path, rows_between, len(examples), spec, fingerprint)
     logging.info("%s: %s examples, %.1f word pieces each, %s", name, f"{metadata['count']:,}",
                  metadata["tokens"] / metadata["count"],
                  "read before" if metadata["reused"] else f"written to {path}")

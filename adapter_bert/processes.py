@@ -1,0 +1,47 @@
+"""Work on several cores in processes that are copies of this one."""
+import multiprocessing
+import os
+import traceback
+
+
+def map_forked(function, arguments):
+    """[function(argument), ...], each call in a forked process, all at once.
+
+    A copy has all that this process has, so nothing is sent to it but what `function` returns. It
+    must not use TensorFlow's sessions, whose threads a copy does not have.
+
+    Raises:
+      RuntimeError: a process ended without a result; its traceback went to stderr.
+    """
+    context = multiprocessing.get_context("fork")
+    started = []
+    for argument in arguments:
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_call, args=(function, argument, sender), daemon=True)
+        process.start()
+        sender.close()
+        started.append((process, receiver))
+    return [_result(process, receiver) for process, receiver in started]
+
+
+def _call(function, argument, sender):
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # that library's threads are not in the copy
+    try:
+        sender.send(function(argument))
+    except OSError as error:
+        sender.send(error)
+    except BaseException:
+        traceback.print_exc()
+        raise
+
+
+def _result(process, receiver):
+    try:
+        result = receiver.recv()
+    except EOFError as error:
+        process.join()
+        raise RuntimeError(f"a process ended with {process.exitcode}") from error
+    process.join()
+    if isinstance(result, OSError):
+        raise result
+    return result
