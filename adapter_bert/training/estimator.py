@@ -47,6 +47,7 @@ def run_config(run):
         cluster=cluster, master=settings.master, tf_random_seed=settings.seed,
         save_checkpoints_steps=settings.save_checkpoints_steps,
         session_config=run.engine.session_config(),
+        checkpoint_save_graph_def=False,   # the graph as text takes seconds, and nothing reads it
         tpu_config=tf.estimator.tpu.TPUConfig(
             iterations_per_loop=settings.iterations_per_loop,
             num_shards=settings.num_tpu_cores,

@@ -1,0 +1,103 @@
+"""What a graph is computed with: parts side by side, precision, kernels."""
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import TINY
+from runs import go, write_sst2
+
+import adapter_layers
+from adapter_bert import kernels
+from adapter_bert.errors import InputError
+from adapter_bert.files import read_json
+from adapter_bert.training import engine, model_fn
+
+
+def batch(rows, tokens=9):
+    random = np.random.default_rng(0)
+    lengths = random.integers(2, tokens + 1, [rows, 1])
+    return {"input_ids": tf.constant(random.integers(0, 40, [rows, tokens]), tf.int32),
+            "input_mask": tf.constant(np.arange(tokens)[None] < lengths, tf.int32),
+            "segment_ids": tf.zeros([rows, tokens], tf.int32),
+            "label_ids": tf.constant(random.integers(0, 2, rows), tf.int32)}
+
+
+def losses_and_gradients(towers, rows, fused=False, precision="float32"):
+    model = model_fn.Model(TINY, "classification", 2, "adapters",
+                           adapter_layers.AdapterConfig(size=4, init_stddev=0.1), precision)
+    tf.train.get_or_create_global_step()
+    chosen = engine.Engine(fused, towers)
+    output, variables = model_fn.towers(model, batch(rows), towers, False, chosen.formulas())
+    trained = [variable for variable in variables.values() if variable.trainable]
+    gradients = tf.gradients(tf.reduce_mean(output.losses), trained)
+    fetch = [output.losses, output.predictions["probabilities"],
+             *(tf.convert_to_tensor(gradient) for gradient in gradients)]
+    with tf.Session(config=chosen.session_config()) as session:
+        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        random = np.random.default_rng(4)
+        for name in sorted(variables):
+            variables[name].load(random.normal(name.endswith("gamma"), 0.3, variables[name].shape)
+                                 .astype(variables[name].dtype.as_numpy_dtype), session)
+        return session.run(fetch)
+
+
+@pytest.mark.parametrize("towers,rows", [(2, 8), (2, 7), (3, 8), (2, 1), (4, 3)])
+def test_parts_of_a_batch_equal_the_whole(towers, rows):
+    with tf.Graph().as_default():
+        whole = losses_and_gradients(1, rows)
+    with tf.Graph().as_default():
+        parts = losses_and_gradients(towers, rows)
+    assert whole[0].shape == (rows,) and np.ptp(whole[0]) > 0 or rows == 1
+    for one, other in zip(whole, parts, strict=True):
+        assert one.shape == other.shape and np.abs(one - other).max() < 1e-5
+
+
+@pytest.mark.parametrize("precision,most", [("float32", 1e-5), ("bfloat16", 0.1)])
+def test_fused_equals_plain(precision, most):
+    try:
+        kernels.load()
+    except kernels.UnavailableError as error:
+        pytest.skip(f"no compiled kernels: {error}")
+    with tf.Graph().as_default():
+        plain = losses_and_gradients(1, 6)
+    with tf.Graph().as_default():
+        fused = losses_and_gradients(2, 6, True, precision)
+    assert all(np.abs(one - other).max() <= most * max(1, np.abs(one).max())
+               for one, other in zip(plain, fused, strict=True))
+
+
+@pytest.mark.slow
+def test_both_kernels_and_precisions_train_from_the_command(tmp_path, tiny_dir):
+    data, scores = write_sst2(tmp_path / "data"), {}
+    for flags in ({"kernels": "plain", "precision": "float32"},
+                  {"kernels": "auto", "precision": "float32"},
+                  {"kernels": "plain", "precision": "bfloat16"}, {"precision": "bfloat16"}):
+        out = str(tmp_path / "_".join(flags.values()))
+        go(data_dir=data, bert_dir=tiny_dir, output_dir=out, do_train=True, do_eval=True,
+           num_train_epochs=1.0, **flags)
+        results = read_json(f"{out}/results.json")
+        assert results["flags"]["precision"] == flags["precision"]
+        scores[tuple(flags.items())] = results["metrics"]["eval_loss"]
+    assert np.ptp(list(scores.values())) < 0.05
+
+
+def test_precision_and_kernels_of_the_device(monkeypatch):
+    monkeypatch.setattr(engine, "cpu_flags", lambda: b"flags: fpu avx2 amx_bf16")
+    assert engine.choose_precision("auto", use_tpu=False) == "bfloat16"
+    assert engine.choose_precision("auto", use_tpu=True) == "float32"
+    assert engine.choose_precision("float32", use_tpu=False) == "float32"
+    monkeypatch.setattr(engine, "cpu_flags", lambda: b"flags: fpu avx2")
+    assert engine.choose_precision("auto", use_tpu=False) == "float32"
+    assert engine.choose_engine("auto", use_tpu=True, rows=32) == engine.Engine()
+    assert engine.choose_engine("plain", use_tpu=False, rows=32) == engine.Engine()
+    with pytest.raises(InputError, match="are for the CPU"):
+        engine.choose_engine("fused", use_tpu=True, rows=32)
+
+
+def test_without_a_compiler_the_plain_formulas_stand_in(monkeypatch):
+    def unavailable():
+        raise kernels.UnavailableError("there is no C compiler")
+    monkeypatch.setattr(kernels, "load", unavailable)
+    chosen = engine.choose_engine("auto", use_tpu=False, rows=32)
+    assert not chosen.fused and "plain kernels (there is no C compiler)" in chosen.line("float32")
+    with pytest.raises(InputError, match="--kernels=fused: there is no C compiler"):
+        engine.choose_engine("fused", use_tpu=False, rows=32)
