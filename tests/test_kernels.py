@@ -93,14 +93,14 @@ def test_attend(dtype, batch, tokens, heads, width, record_property):
                  normal(3, shape, dtype), TOLERANCE[dtype], record_property)
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-def test_dropout_of_attention_is_that_of_its_gradient(dtype):
+@pytest.mark.parametrize("dtype,heads", itertools.product(TYPES, (1, 2)))
+def test_dropout_of_attention_is_that_of_its_gradient(dtype, heads):
     """The context is linear in the values, so its gradient times them is the context's own sum."""
     shape = [2, 37, 32]
     query, key, value, upstream = (normal(seed, shape, dtype) for seed in range(4))
-    context = fused().attend(query, key, value, tf.zeros([2, 37]), 2, 0.3)
-    again = fused().attend(query, key, value, tf.zeros([2, 37]), 2, 0.3)
-    undropped = fused().attend(query, key, value, tf.zeros([2, 37]), 2, 0.0)
+    context = fused().attend(query, key, value, tf.zeros([2, 37]), heads, 0.3)
+    again = fused().attend(query, key, value, tf.zeros([2, 37]), heads, 0.3)
+    undropped = fused().attend(query, key, value, tf.zeros([2, 37]), heads, 0.0)
     gradient = tf.gradients(context, value, upstream)[0]
     tf.train.get_or_create_global_step()
     with tf.Session() as session:

@@ -13,6 +13,10 @@
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
+#ifdef __AMX_BF16__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 // The header ops.h is C but for these names.
 typedef struct TF_OpDefinitionBuilder TF_OpDefinitionBuilder;
@@ -347,7 +351,7 @@ typedef struct {  // sizes, and what the heads of a call share
   int64_t b, t, n, h, columns, width;
   float rate, scale;
   uint64_t seed;
-  int half;
+  int half, tiles;
 } attention;
 
 // e^(score - most) of one row of scores, in place; its sum and `most` come back as log of the sum.
@@ -455,6 +459,234 @@ static void attend_grad_head(const attention *s, int64_t batch, int64_t head, co
   give_head(dk, width, 1, dkey, start, d, t, s->h, s->half);
   give_head(dv, width, 1, dvalue, start, d, t, s->h, s->half);
 }
+
+#ifdef __AMX_BF16__
+// ---- attention on tiles -------------------------------------------------------------------------
+//
+// The same with the CPU's tile registers, for bfloat16 and H a multiple of 32. A product of tiles
+// takes 16 rows of 32 numbers, and 16 rows of 16 pairs: (B[2k, n], B[2k + 1, n]). So a factor lies
+// as rows ("left") or as pairs ("right"); every size is padded with zeros to 32. Sums are float32.
+
+#define TILE 16
+#define DEEP 32
+#define ROUND_UP_DEEP(n) (((n) + DEEP - 1) / DEEP * DEEP)
+
+static int tiles_allowed(void) {  // Linux gives a process the tile registers when it asks
+  return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+}
+static void tiles_on(void) {  // eight tiles of 16 rows of 64 bytes
+  struct { uint8_t palette, start, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = {
+      .palette = 1};
+  for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.rows[i] = TILE;
+  _tile_loadconfig(&config);
+}
+
+// C[32, n] (+)= left[32, k] right[k, n], all sizes multiples of 32; `right` has n pairs a row.
+static void tile_product(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t n,
+                         float *c, int64_t ldc, int64_t k, int add) {
+  for (int64_t j = 0; j < n; j += 2 * TILE) {
+    float *c0 = c + j, *c1 = c0 + TILE * ldc;
+    if (add) {
+      _tile_loadd(0, c0, 4 * ldc);
+      _tile_loadd(1, c0 + TILE, 4 * ldc);
+      _tile_loadd(2, c1, 4 * ldc);
+      _tile_loadd(3, c1 + TILE, 4 * ldc);
+    } else {
+      _tile_zero(0);
+      _tile_zero(1);
+      _tile_zero(2);
+      _tile_zero(3);
+    }
+    for (int64_t p = 0; p < k; p += DEEP) {
+      const uint32_t *pairs = right + p / 2 * n + j;
+      _tile_loadd(4, left + p, 2 * ldl);
+      _tile_loadd(5, left + TILE * ldl + p, 2 * ldl);
+      _tile_loadd(6, pairs, 4 * n);
+      _tile_loadd(7, pairs + TILE, 4 * n);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, c0, 4 * ldc);
+    _tile_stored(1, c0 + TILE, 4 * ldc);
+    _tile_stored(2, c1, 4 * ldc);
+    _tile_stored(3, c1 + TILE, 4 * ldc);
+  }
+}
+
+// One head's rows of [T, D] as [size, H], and [size, H] as pairs of rows [size / 2, H].
+static void take_rows(const uint16_t *x, int64_t stride, int64_t t, int64_t size, int64_t h,
+                      uint16_t *rows) {
+  for (int64_t i = 0; i < t; i++) memcpy(rows + i * h, x + i * stride, 2 * (size_t)h);
+  memset(rows + t * h, 0, 2 * (size_t)((size - t) * h));
+}
+static void transpose_tile(const uint32_t *from, int64_t ldf, uint32_t *to, int64_t ldt) {
+  __m512i a[TILE], b[TILE];
+  for (int i = 0; i < TILE; i++) a[i] = _mm512_loadu_si512(from + i * ldf);
+  for (int i = 0; i < TILE; i += 2) {          // pairs of rows, dword by dword
+    b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
+    b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+  }
+  for (int i = 0; i < TILE; i += 4) {          // fours of rows: 4 x 4 blocks turned over
+    a[i] = _mm512_unpacklo_epi64(b[i], b[i + 2]);
+    a[i + 1] = _mm512_unpackhi_epi64(b[i], b[i + 2]);
+    a[i + 2] = _mm512_unpacklo_epi64(b[i + 1], b[i + 3]);
+    a[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
+  }
+  for (int i = 0; i < 4; i++) {                // the 4 x 4 blocks change places
+    __m512i even = _mm512_shuffle_i32x4(a[i], a[i + 4], 0x88);
+    __m512i odd = _mm512_shuffle_i32x4(a[i], a[i + 4], 0xdd);
+    __m512i even2 = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0x88);
+    __m512i odd2 = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0xdd);
+    _mm512_storeu_si512(to + i * ldt, _mm512_shuffle_i32x4(even, even2, 0x88));
+    _mm512_storeu_si512(to + (i + 4) * ldt, _mm512_shuffle_i32x4(odd, odd2, 0x88));
+    _mm512_storeu_si512(to + (i + 8) * ldt, _mm512_shuffle_i32x4(even, even2, 0xdd));
+    _mm512_storeu_si512(to + (i + 12) * ldt, _mm512_shuffle_i32x4(odd, odd2, 0xdd));
+  }
+}
+// [rows, columns] -> [columns, rows], multiples of 16.
+static void transpose_tiles(const uint32_t *from, int64_t rows, int64_t columns, uint32_t *to) {
+  for (int64_t i = 0; i < rows; i += TILE)
+    for (int64_t j = 0; j < columns; j += TILE)
+      transpose_tile(from + i * columns + j, columns, to + j * rows + i, rows);
+}
+static void paired(const uint16_t *rows, int64_t size, int64_t h, uint32_t *pairs) {
+  for (int64_t i = 0; i < size; i += 2)
+    for (int64_t j = 0; j < h; j++)
+      pairs[i / 2 * h + j] = rows[i * h + j] | (uint32_t)rows[(i + 1) * h + j] << 16;
+}
+INLINE void store_pair(uint32_t *pairs, int64_t i, vfloat even, vfloat odd) {
+  vuint both = __builtin_convertvector(to_bfloat16(even), vuint) |
+               __builtin_convertvector(to_bfloat16(odd), vuint) << 16;
+  memcpy(pairs + i, &both, sizeof both);
+}
+
+static void attend_head_tiles(const attention *s, int64_t batch, int64_t head, const uint16_t *query,
+                              const uint16_t *key, const uint16_t *value, const float *mask,
+                              uint16_t *context, float *logs, char *scratch) {
+  int64_t t = s->t, h = s->h, d = s->n * h, start = batch * t * d + head * h;
+  int64_t size = ROUND_UP_DEEP(t);
+  uint16_t *q = (uint16_t *)scratch, *kv = q + size * h, *p = kv + size * h;
+  uint32_t *kt = (uint32_t *)(p + DEEP * size), *vp = kt + size * h / 2;
+  float *scores = (float *)(vp + size * h / 2), *out = scores + DEEP * size;
+  take_rows(query + start, d, t, size, h, q);
+  take_rows(key + start, d, t, size, h, kv);
+  transpose_tiles((uint32_t *)kv, size, h / 2, kt);
+  take_rows(value + start, d, t, size, h, kv);
+  paired(kv, size, h, vp);
+  for (int64_t first = 0; first < t; first += DEEP) {
+    int64_t rows = t - first < DEEP ? t - first : DEEP;
+    tile_product(q + first * h, h, kt, size, scores, size, h, 0);
+    for (int64_t i = 0; i < rows; i++) {
+      float *row = scores + i * size;
+      for (int64_t j = 0; j < size; j += LANES)
+        store(row, j, load(row, j, LANES, 0) * s->scale, LANES, 0);
+      logs[(batch * s->n + head) * t + first + i] = exponentials(row, mask, t, size, 1);
+      for (int64_t j = 0; j < size; j += LANES) {
+        vfloat weight = load(row, j, LANES, 0);
+        if (s->rate > 0)
+          weight = drop(weight, s->seed, place(s, batch, head, first + i) + j, s->rate);
+        store(p + i * size, j, weight, LANES, 1);
+      }
+    }
+    tile_product(p, size, vp, h, out, h, size, 0);
+    give_head(out, h, 1, context, start + first * d, d, rows, h, 1);
+  }
+}
+
+// Gradients of one row of scores: the weights as they were used, and the scores' gradient.
+INLINE void score_slopes(const attention *s, const float *scores, const float *slopes,
+                         const float *mask, float log, float along, uint64_t index, int64_t j,
+                         vfloat *used, vfloat *slope) {
+  vfloat e = exponential(load(scores, j, LANES, 0) * s->scale + load(mask, j, LANES, 0) - log, 1);
+  *slope = load(slopes, j, LANES, 0), *used = e;
+  if (s->rate > 0) {
+    vint keep = kept(s->seed, index + j, threshold_of(s->rate));
+    float up = 1.0f / (1.0f - s->rate);
+    *used = choose(keep, e * up, (vfloat){});
+    *slope = choose(keep, *slope * up, (vfloat){});
+  }
+  *slope = e * (*slope - along);
+}
+
+static float along_row(const uint16_t *one, const uint16_t *other, int64_t h) {
+  vfloat dot = {};
+  for (int64_t j = 0; j < h; j += LANES) dot += load(one, j, LANES, 1) * load(other, j, LANES, 1);
+  return sum_of(dot);
+}
+
+// c[n, h] (+)= left[32, n]^T right[32, h], both as pairs of rows; `turned` is room for the transpose.
+static void turned_product(const uint32_t *left, int64_t n, const uint32_t *right, int64_t h,
+                           uint32_t *turned, float *c, int add) {
+  transpose_tiles(left, DEEP / 2, n, turned);
+  for (int64_t i = 0; i < n; i += DEEP)
+    tile_product((uint16_t *)turned + i * DEEP, DEEP, right, h, c + i * h, h, DEEP, add);
+}
+
+static void attend_grad_head_tiles(const attention *s, int64_t batch, int64_t head,
+                                   const uint16_t *dcontext, const uint16_t *query,
+                                   const uint16_t *key, const uint16_t *value, const float *mask,
+                                   const uint16_t *context, const float *logs, uint16_t *dquery,
+                                   uint16_t *dkey, uint16_t *dvalue, char *scratch) {
+  int64_t t = s->t, h = s->h, d = s->n * h, start = batch * t * d + head * h;
+  int64_t size = ROUND_UP_DEEP(t), full = size * h, block = DEEP * size;
+  uint16_t *q = (uint16_t *)scratch, *dout = q + full, *kv = dout + full, *ds = kv + full;
+  uint32_t *kt = (uint32_t *)(ds + block), *kp = kt + full / 2, *vt = kp + full / 2;
+  uint32_t *pp = vt + full / 2, *dsp = pp + block / 2, *turned = dsp + block / 2;
+  uint32_t *pairs = turned + block / 2;
+  float *scores = (float *)(pairs + DEEP * h / 2), *slopes = scores + block, *dq = slopes + block;
+  float *dk = dq + DEEP * h, *dv = dk + full;
+  take_rows(query + start, d, t, size, h, q);
+  take_rows(dcontext + start, d, t, size, h, dout);
+  take_rows(key + start, d, t, size, h, kv);
+  transpose_tiles((uint32_t *)kv, size, h / 2, kt);
+  paired(kv, size, h, kp);
+  take_rows(value + start, d, t, size, h, kv);
+  transpose_tiles((uint32_t *)kv, size, h / 2, vt);
+  for (int64_t first = 0; first < t; first += DEEP) {
+    int64_t rows = t - first < DEEP ? t - first : DEEP;
+    tile_product(q + first * h, h, kt, size, scores, size, h, 0);
+    tile_product(dout + first * h, h, vt, size, slopes, size, h, 0);
+    memset(ds, 0, 2 * (size_t)block);
+    memset(pp, 0, 2 * (size_t)block);
+    memset(dsp, 0, 2 * (size_t)block);
+    for (int64_t i = 0; i < rows; i += 2) {
+      int pair = i + 1 < rows;
+      float log[2] = {0}, along[2] = {0};
+      for (int o = 0; o <= pair; o++) {
+        log[o] = logs[(batch * s->n + head) * t + first + i + o];
+        along[o] = along_row(dout + (first + i + o) * h, context + start + (first + i + o) * d, h);
+      }
+      for (int64_t j = 0; j < size; j += LANES) {
+        vfloat used[2] = {}, slope[2] = {};
+        for (int o = 0; o <= pair; o++) {
+          score_slopes(s, scores + (i + o) * size, slopes + (i + o) * size, mask, log[o], along[o],
+                       place(s, batch, head, first + i + o), j, used + o, slope + o);
+          store(ds + (i + o) * size, j, slope[o], LANES, 1);
+        }
+        store_pair(pp + i / 2 * size, j, used[0], used[1]);
+        store_pair(dsp + i / 2 * size, j, slope[0], slope[1]);
+      }
+    }
+    tile_product(ds, size, kp, h, dq, h, size, 0);
+    give_head(dq, h, s->scale, dquery, start + first * d, d, rows, h, 1);
+    paired(dout + first * h, DEEP, h, pairs);
+    turned_product(pp, size, pairs, h, turned, dv, first > 0);
+    paired(q + first * h, DEEP, h, pairs);
+    turned_product(dsp, size, pairs, h, turned, dk, first > 0);
+  }
+  give_head(dk, h, s->scale, dkey, start, d, t, h, 1);
+  give_head(dv, h, 1, dvalue, start, d, t, h, 1);
+}
+
+// Bytes of scratch: each buffer of attend_grad_head_tiles, which needs the most.
+static size_t tile_scratch(const attention *s) {
+  size_t size = ROUND_UP_DEEP(s->t), h = s->h;
+  return size * h * (3 * 2 + 3 * 2 + 2 * 4) + DEEP * size * (2 + 3 * 2 + 2 * 4) +
+         DEEP * h * (2 + 4);
+}
+#endif
 
 // The mask of one row of the batch: [T] and -infinity beyond.
 static void take_mask(const float *bias, int64_t batch, int64_t t, int64_t columns, float *mask) {
@@ -666,15 +898,34 @@ static void compute_column_sum(void *kernel, TF_OpKernelContext *context) {
 
 static attention sizes(const attributes *a, const TF_Tensor *query, uint64_t seed) {
   int64_t b = TF_Dim(query, 0), t = TF_Dim(query, 1), h = TF_Dim(query, 2) / a->heads;
-  return (attention){.b = b, .t = t, .n = a->heads, .h = h, .columns = ROUND_UP(t),
-                     .width = ROUND_UP(h), .rate = a->rate, .scale = 1.0f / sqrtf((float)h),
-                     .seed = spread(seed), .half = a->half};
+  attention s = {.b = b, .t = t, .n = a->heads, .h = h, .columns = ROUND_UP(t),
+                 .width = ROUND_UP(h), .rate = a->rate, .scale = 1.0f / sqrtf((float)h),
+                 .seed = spread(seed), .half = a->half};
+#ifdef __AMX_BF16__
+  s.tiles = a->half && h % DEEP == 0 && tiles_allowed();
+  if (s.tiles) s.columns = ROUND_UP_DEEP(t);
+#endif
+  return s;
 }
 static float *scratch_of(const attention *s, int matrices, int transposes, int blocks) {
-  size_t n = (size_t)(matrices * s->t * s->width + transposes * s->h * s->columns +
-                      blocks * ROWS_AT_ONCE * s->columns + ROWS_AT_ONCE * s->width + s->columns);
-  return malloc(sizeof(float) * n);
+  size_t bytes = sizeof(float) * (size_t)(matrices * s->t * s->width + transposes * s->h * s->columns +
+                                          blocks * ROWS_AT_ONCE * s->columns +
+                                          ROWS_AT_ONCE * s->width);
+#ifdef __AMX_BF16__
+  if (s->tiles) bytes = tile_scratch(s);
+#endif
+  void *memory = NULL;   // the mask, and then what the heads work in, from a multiple of 64 on
+  return posix_memalign(&memory, 64, sizeof(float) * ROUND_UP(s->columns) + bytes) ? NULL : memory;
 }
+#ifdef __AMX_BF16__
+static void begin_heads(const attention *s) { if (s->tiles) tiles_on(); }
+static void end_heads(const attention *s) { if (s->tiles) _tile_release(); }
+#define IF_TILES(s, yes, no) do { if ((s)->tiles) yes; else no; } while (0)
+#else
+static void begin_heads(const attention *s) { (void)s; }
+static void end_heads(const attention *s) { (void)s; }
+#define IF_TILES(s, yes, no) no
+#endif
 
 static void compute_attend(void *kernel, TF_OpKernelContext *context) {
   call c = begin(context);
@@ -684,13 +935,19 @@ static void compute_attend(void *kernel, TF_OpKernelContext *context) {
   void *out = output_like(&c, 0, query);
   float *logs = output(&c, 1, TF_FLOAT, (int64_t[]){s.b, s.n, s.t}, 3);
   float *mask = scratch_of(&s, 3, 1, 1);
-  if (!failed(&c, logs, mask))
+  if (!failed(&c, logs, mask)) {
+    begin_heads(&s);
     for (int64_t i = 0; i < s.b; i++) {
       take_mask(bias, i, s.t, s.columns, mask);
       for (int64_t head = 0; head < s.n; head++)
-        attend_head(&s, i, head, TF_TensorData(query), key, value, mask, out, logs,
-                    mask + s.columns);
+        IF_TILES(&s,
+          attend_head_tiles(&s, i, head, TF_TensorData(query), key, value, mask, out, logs,
+                            (char *)(mask + s.columns)),
+          attend_head(&s, i, head, TF_TensorData(query), key, value, mask, out, logs,
+                      mask + s.columns));
     }
+    end_heads(&s);
+  }
   free(mask);
   end(&c);
 }
@@ -706,13 +963,19 @@ static void compute_attend_grad(void *kernel, TF_OpKernelContext *context) {
   void *dquery = output_over(&c, 0, 0, query), *dkey = output_like(&c, 1, query);
   void *dvalue = output_like(&c, 2, query);
   float *mask = scratch_of(&s, 8, 2, 2);
-  if (!failed(&c, dvalue, mask))
+  if (!failed(&c, dvalue, mask)) {
+    begin_heads(&s);
     for (int64_t i = 0; i < s.b; i++) {
       take_mask(bias, i, s.t, s.columns, mask);
       for (int64_t head = 0; head < s.n; head++)
-        attend_grad_head(&s, i, head, dcontext, TF_TensorData(query), key, value, mask, out, logs,
-                         dquery, dkey, dvalue, mask + s.columns);
+        IF_TILES(&s,
+          attend_grad_head_tiles(&s, i, head, dcontext, TF_TensorData(query), key, value, mask, out,
+                                 logs, dquery, dkey, dvalue, (char *)(mask + s.columns)),
+          attend_grad_head(&s, i, head, dcontext, TF_TensorData(query), key, value, mask, out, logs,
+                           dquery, dkey, dvalue, mask + s.columns));
     }
+    end_heads(&s);
+  }
   free(mask);
   end(&c);
 }
