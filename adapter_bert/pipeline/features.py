@@ -40,22 +40,25 @@ def serialize(spec, row):
     The bytes are those of the protocol buffer, written here because building the message takes most
     of the time of making a file of records.
     """
-    features = b"".join(
-        _field(1, _field(1, feature.name.encode()) + _field(2, _values(feature, row[feature.name])))
-        for feature in spec)
-    return _field(1, features)
+    entries = b"".join([_entry(feature, row[feature.name]) for feature in spec])
+    return b"\x0a" + _varint(len(entries)) + entries
 
 
-def _values(feature, values):
-    """A tf.train.Feature: float_list is its field 2, int64_list 3, and packed values their 1."""
+def _entry(feature, values):
+    """An entry of the map `features`: the name, field 1, and the tf.train.Feature, field 2.
+
+    The Feature's float_list is field 2 and its int64_list 3; the packed values are their field 1.
+    """
     values = values if feature.per_token else [values]
     if feature.dtype == tf.float32:
-        return _field(2, _field(1, struct.pack(f"<{len(values)}f", *values)))
-    return _field(3, _field(1, b"".join(map(_varint, values))))
-
-
-def _field(number, content):
-    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+        kind, packed = b"\x12", struct.pack(f"<{len(values)}f", *values)
+    else:
+        kind, packed = b"\x1a", b"".join(map(_varint, values))
+    numbers = b"\x0a" + _varint(len(packed)) + packed
+    content = kind + _varint(len(numbers)) + numbers
+    name = feature.name.encode()
+    entry = b"\x0a" + _varint(len(name)) + name + b"\x12" + _varint(len(content)) + content
+    return b"\x0a" + _varint(len(entry)) + entry
 
 
 @functools.lru_cache(maxsize=1 << 17)
