@@ -66,12 +66,14 @@ quality-peer: $(VENV)/.installed $(VENV)-bench/.installed
 
 # Speed against the library `adapters`, side by side, into docs/benchmarks; half an hour.
 bench: $(VENV)/.installed $(VENV)-bench/.installed
-	$(BIN)/python benchmarks/speed.py --glue_dir=$(GLUE) \
-	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(if $(ROWS),--only=$(ROWS))
+	bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" && \
+	$(BIN)/python benchmarks/speed.py --glue_dir=$(GLUE) --bert_dir="$$bert_dir" \
+	  $(if $(ROWS),--only=$(ROWS)) && \
+	$(BIN)/python benchmarks/tokenize_speed.py --glue_dir=$(GLUE) --bert_dir="$$bert_dir"
 
 # Where a training step's time goes.
 profile: $(VENV)/.installed
-	$(BIN)/python benchmarks/step_profile.py \
+	$(BIN)/python benchmarks/step_profile.py --name=profile-minilm \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # Every claim with its command; `make acceptance ROWS=parity,xla` runs some.

@@ -16,7 +16,7 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from typing import NamedTuple
 
-from quality import commit
+from sides import commit
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RECORD, TABLE = ROOT / "docs" / "acceptance.json", ROOT / "docs" / "acceptance.md"

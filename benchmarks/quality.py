@@ -16,6 +16,8 @@ import sys
 import tempfile
 from typing import NamedTuple
 
+from sides import commit
+
 from adapter_bert import files
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -81,12 +83,6 @@ def without_paths(result):
     """The part of results.json that holds on any machine."""
     kept = ("metrics", "counts", "train_seconds", "train_examples_per_second", "versions")
     return {key: result[key] for key in kept}
-
-
-def commit():
-    """The commit that the run was made with, marked where files differ from it."""
-    return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT,
-                          check=True, capture_output=True, text=True).stdout.strip()
 
 
 def report():

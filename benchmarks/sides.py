@@ -94,10 +94,38 @@ def machine():
             "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
 
 
-def write(name, record):
-    """Writes docs/benchmarks/<name>.json."""
+def write(name, record, claims):
+    """Writes docs/benchmarks/<name>.json, and docs/benchmarks.md anew from all such files.
+
+    Args:
+      name: of the measurement.
+      record: dict of everything that was measured.
+      claims: [(what, number, floor or None)], the lines of the table.
+    """
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
     part = path.with_suffix(".part")
-    part.write_text(json.dumps({"machine": machine(), **record}, indent=1) + "\n")
+    part.write_text(json.dumps({
+        "claims": claims, "machine": machine(), "commit": commit(), **record}, indent=1) + "\n")
     os.replace(part, path)
+    (RESULTS.parent / "benchmarks.md").write_text(table())
+
+
+def table():
+    """The text of docs/benchmarks.md."""
+    lines = ["# Measured speed", "",
+             "Written by `make bench` and `make profile` from the files in `docs/benchmarks/`; "
+             "edit nothing here. Ratios are medians of pairs measured in turn.", "",
+             "| what | measured | floor | cores | commit |", "|---|---|---|---|---|"]
+    for path in sorted(RESULTS.glob("*.json")):
+        record = json.loads(path.read_text())
+        lines += [f"| {what} | {number:.3g} | {'' if floor is None else f'{floor:g}'} | "
+                  f"{record['machine']['cores']} | {record['commit']} |"
+                  for what, number, floor in record["claims"]]
+    return "\n".join(lines) + "\n"
+
+
+def commit():
+    """The commit that was measured, marked where files differ from it."""
+    return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT,
+                          check=True, capture_output=True, text=True).stdout.strip()

@@ -151,7 +151,10 @@ def main():
         sides.write(options.name, {
             "engine": chosen.line(precision), "tokens": options.tokens, "seconds": seconds,
             "product_flop": step_flop(config, options.tokens), "limit_flop_per_second": limit,
-            "share": share, "milliseconds": {kind: [ms, count] for kind, ms, count in kinds}})
+            "milliseconds": {kind: [ms, count] for kind, ms, count in kinds}}, [
+                (f"{options.name}: examples a second", BATCH / seconds, None),
+                (f"{options.name}: the products' share of their limit", share,
+                 options.least_share)])
     sys.exit(share < options.least_share)
 
 

@@ -97,8 +97,9 @@ def main():
           f"{statistics.median(t[1] for t in times):.2f} s; {ratio:.1f} times "
           f"({min(ratios):.1f} to {max(ratios):.1f}), floor {FLOOR:.0f}")
     if not options.smoke:
-        sides.write("tokenize", {"examples": count, "seconds_ours_and_plain": times,
-                                 "ratio": ratio, "floor": FLOOR})
+        sides.write("tokenize", {"examples": count, "seconds_ours_and_plain": times}, [
+            ("tokenize and write MRPC and SST-2: times as fast as the plain tokenizer, one process",
+             ratio, FLOOR)])
     sys.exit(not options.smoke and ratio < FLOOR)
 
 
