@@ -86,12 +86,17 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         self._epsilon = epsilon
         self._exclude = exclude_from_weight_decay
         self._steps_done = steps_done
-        self._corrections = 1.0, 1.0
 
     def _prepare(self):
+        # m / c1 / (sqrt(v / c2) + epsilon) = sqrt(c2) / c1 * m / (sqrt(v) + sqrt(c2) epsilon)
+        root, first = 1.0, 1.0
         if self._steps_done is not None:
             t = tf.cast(self._steps_done + 1, tf.float32)
-            self._corrections = tuple(1.0 - tf.pow(beta, t) for beta in self._betas)
+            first, second = (1.0 - tf.pow(beta, t) for beta in self._betas)
+            root = tf.sqrt(second)
+        self._step_size = self._learning_rate * root / first
+        self._step_epsilon = self._epsilon * root
+        self._decay = self._learning_rate * self._weight_decay_rate
 
     def _create_slots(self, var_list):
         for variable in var_list:
@@ -99,22 +104,16 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
             self._zeros_slot(variable, "v", "adam_v")
 
     def _resource_apply_dense(self, grad, handle):
-        return self._update(grad, handle)
-
-    def _apply_dense(self, grad, var):
-        return self._update(grad, var)
-
-    def _update(self, gradient, variable):
-        (beta_1, beta_2), (correction_1, correction_2) = self._betas, self._corrections
-        m, v = self.get_slot(variable, "m"), self.get_slot(variable, "v")
-        next_m = beta_1 * m + (1.0 - beta_1) * gradient
-        next_v = beta_2 * v + (1.0 - beta_2) * tf.square(gradient)
-        step = (next_m / correction_1) / (tf.sqrt(next_v / correction_2) + self._epsilon)
-        if self._decays(variable.op.name):
-            step += self._weight_decay_rate * variable
-        with tf.control_dependencies([step]):
-            return tf.group(m.assign(next_m), v.assign(next_v),
-                            variable.assign_sub(self._learning_rate * step))
+        ready = [grad.op]   # the gradient was computed with the weights as they were
+        if self._decays(handle.op.name):
+            with tf.control_dependencies(ready):
+                ready = [handle.assign_sub(self._decay * handle, read_value=False)]
+        m, v = self.get_slot(handle, "m"), self.get_slot(handle, "v")
+        with tf.control_dependencies(ready):
+            return tf.raw_ops.ResourceApplyAdam(
+                var=handle.handle, m=m.handle, v=v.handle, beta1_power=0.0, beta2_power=0.0,
+                lr=self._step_size, beta1=self._betas[0], beta2=self._betas[1],
+                epsilon=self._step_epsilon, grad=grad)
 
     def _decays(self, name):
         return self._weight_decay_rate and not any(re.search(p, name) for p in self._exclude)
