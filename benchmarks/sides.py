@@ -126,6 +126,9 @@ def table():
 
 
 def commit():
-    """The commit that was measured, marked where files differ from it."""
-    return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT,
-                          check=True, capture_output=True, text=True).stdout.strip()
+    """The commit that was measured, marked where files outside docs/ differ from it."""
+    head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, check=True,
+                          capture_output=True, text=True).stdout.strip()
+    differs = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ".", ":!docs"], cwd=ROOT,
+                             check=False).returncode
+    return head + "-dirty" * bool(differs)
