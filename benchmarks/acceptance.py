@@ -93,6 +93,8 @@ def pytest_number(report):
     passed = counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]
     recorded = {}
     for entry in suite.iter("property"):
+        if entry.get("name").startswith("hypothesis"):   # that library's own statistics
+            continue
         recorded.setdefault(entry.get("name"), []).append(float(entry.get("value")))
     numbers = [f"{name} {max(values):.3g}" for name, values in recorded.items()]
     skipped = [f"{counts['skipped']} not run"] if counts["skipped"] or not passed else []
