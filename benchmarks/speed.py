@@ -43,14 +43,14 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row("train", "MRPC", "minilm", {"plain": 6.0, "best": 2.5, "compiled": 2.5}, 20),
-    Row("train", "SST-2", "minilm", {"plain": 15.0, "best": 2.5, "compiled": 2.5}, 20),
+    Row("train", "MRPC", "minilm", {"plain": 6.0, "best": 2.5, "compiled": 2.5}, 10),
+    Row("train", "SST-2", "minilm", {"plain": 15.0, "best": 2.5, "compiled": 2.5}, 10),
     Row("train", "MRPC", "base", {"best": 2.0}, 6),
-    Row("predict", "MRPC", "minilm", {"best": 2.0, "compiled": 2.0}, 20),
+    Row("predict", "MRPC", "minilm", {"best": 2.0, "compiled": 2.0}, 10),
     Row("predict", "MRPC", "base", {"best": 2.0}, 6),
     Row("train", "MRPC", "minilm", {"full": 1.5}, 20),
 )
-REPETITIONS = 7
+REPETITIONS = 5
 OTHERS = {"plain": "`adapters` in float32, padded to 128",
           "best": "`adapters` in bfloat16, grouped",
           "compiled": "`adapters` in bfloat16, grouped, torch.compile", "full": "our full tuning"}
