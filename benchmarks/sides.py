@@ -12,6 +12,8 @@ import statistics
 import subprocess
 import sys
 
+from adapter_bert import files
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "benchmarks"
 PEER_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
@@ -102,12 +104,8 @@ def write(name, record, claims):
       record: dict of everything that was measured.
       claims: [(what, number, floor or None)], the lines of the table.
     """
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({
-        "claims": claims, "machine": machine(), "commit": commit(), **record}, indent=1) + "\n")
-    os.replace(part, path)
+    files.write_json(RESULTS / f"{name}.json", {
+        "claims": claims, "machine": machine(), "commit": commit(), **record})
     (RESULTS.parent / "benchmarks.md").write_text(table())
 
 

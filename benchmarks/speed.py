@@ -17,7 +17,7 @@ import workload
 
 import modeling
 import tokenization
-from adapter_bert import base, convert, files, tasks
+from adapter_bert import base, convert, forms, tasks
 from adapter_bert.pipeline import features
 
 WORK = sides.ROOT / "demo" / "work" / "bench"
@@ -26,29 +26,28 @@ ROWS_OF_A_WORKLOAD = 3200
 
 
 class Row(NamedTuple):
-    """A claim: `work` on a task's text with a base is so many times as fast as another side."""
+    """A claim: `work` on a task's text with a base is so many times as fast as another side.
 
+    name: in --only, and of the result file.
+    """
+
+    name: str
     work: str
     task: str
     shape: str
     floors: dict
     steps: int
-    ours: tuple = ()
-
-    @property
-    def name(self):
-        """The row's name in --only and of its result file."""
-        return "-".join([self.work, self.task, self.shape, *self.floors]
-                        if "full" in self.floors else [self.work, self.task, self.shape])
 
 
 ROWS = (
-    Row("train", "MRPC", "minilm", {"plain": 6.0, "best": 2.5, "compiled": 2.5}, 10),
-    Row("train", "SST-2", "minilm", {"plain": 15.0, "best": 2.5, "compiled": 2.5}, 10),
-    Row("train", "MRPC", "base", {"best": 2.0}, 6),
-    Row("predict", "MRPC", "minilm", {"best": 2.0, "compiled": 2.0}, 10),
-    Row("predict", "MRPC", "base", {"best": 2.0}, 6),
-    Row("train", "MRPC", "minilm", {"full": 1.5}, 20),
+    Row("train-MRPC-minilm", "train", "MRPC", "minilm",
+        {"plain": 6.0, "best": 2.5, "compiled": 2.5}, 10),
+    Row("train-SST-2-minilm", "train", "SST-2", "minilm",
+        {"plain": 15.0, "best": 2.5, "compiled": 2.5}, 10),
+    Row("train-MRPC-base", "train", "MRPC", "base", {"best": 2.0}, 6),
+    Row("predict-MRPC-minilm", "predict", "MRPC", "minilm", {"best": 2.0, "compiled": 2.0}, 10),
+    Row("predict-MRPC-base", "predict", "MRPC", "base", {"best": 2.0}, 6),
+    Row("train-MRPC-minilm-full", "train", "MRPC", "minilm", {"full": 1.5}, 20),
 )
 REPETITIONS = 5
 OTHERS = {"plain": "`adapters` in float32, padded to 128",
@@ -61,14 +60,11 @@ def bases(shape, minilm_dir):
     google = pathlib.Path(minilm_dir) if shape == "minilm" else WORK / "bert-base"
     if shape == "base" and not (google / "bert_model.ckpt.index").exists():
         google.mkdir(parents=True, exist_ok=True)
-        vocab = pathlib.Path(minilm_dir, "vocab.txt").read_bytes()
-        (google / "vocab.txt").write_bytes(vocab)
-        (google / "bert_config.json").write_text(BERT_BASE.to_json_string())
-        files.write_json(google / "tokenizer_config.json", {"do_lower_case": True})
-        random = np.random.default_rng(0)
-        base.write_checkpoint(str(google / "bert_model.ckpt"), {
-            name: (random.normal(float(name.endswith("gamma")), 0.02, size)).astype(np.float32)
-            for name, size in base.variable_shapes(BERT_BASE.to_dict()).items()})
+        config, random = BERT_BASE.to_dict(), np.random.default_rng(0)
+        weights = {name: random.normal(float(name.endswith("gamma")), 0.02, size).astype(np.float32)
+                   for name, size in base.variable_shapes(config).items()}
+        vocabulary = pathlib.Path(minilm_dir, "vocab.txt").read_bytes()
+        forms.write_google(forms.Bert(config, vocabulary, True, weights), str(google))
     hugging_face = WORK / f"{shape}-huggingface"
     print(convert.convert(str(google), str(hugging_face), to="huggingface"), file=sys.stderr)
     return google, hugging_face

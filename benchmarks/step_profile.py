@@ -14,14 +14,13 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import graph
 import numpy as np
 import sides
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-import adapter_layers
-import optimization
-from adapter_bert.training import checkpoints, engine, model_fn, setup
+from adapter_bert.training import setup
 
 BATCH, WIDTH, ADAPTER_PRODUCTS = 32, 64, 3
 SHOWN, STEPS, WARM_UP = 20, 15, 3
@@ -50,23 +49,6 @@ def random_batch(tokens, vocab_size):
     return {name: tf.placeholder_with_default(
         tf.constant(column.astype(np.int32)), [None] * column.ndim)
         for name, column in columns.items()}
-
-
-def build(options, config, chosen, precision):
-    """A session and the op of a step."""
-    adapter = adapter_layers.AdapterConfig() if options.tuning == "adapters" else None
-    model = model_fn.Model(config, "classification", 2, options.tuning, adapter, precision)
-    tf.train.get_or_create_global_step()
-    output, variables = model_fn.towers(
-        model, random_batch(options.tokens, config.vocab_size), chosen.towers, True,
-        chosen.formulas(engine.Places(0)))
-    step = optimization.create_optimizer(
-        tf.reduce_mean(output.losses), 1e-4, 100_000, 100, bias_correction=True)
-    start = checkpoints.Start(None, f"{options.bert_dir}/bert_model.ckpt", "")
-    checkpoints.scaffold(list(variables.values()), start, fresh_allowed=True)
-    session = tf.Session(config=chosen.session_config())
-    session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
-    return session, step
 
 
 def seconds_of(session, step, count):
@@ -122,20 +104,17 @@ def product_rate(config, rows, precision, cores):
 def main():
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--bert_dir", required=True)
     parser.add_argument("--tokens", type=int, default=56)
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--kernels", default="auto")
-    parser.add_argument("--tuning", default="adapters")
+    graph.add_options(parser)
     parser.add_argument("--name", help="write docs/benchmarks/NAME.json")
     parser.add_argument("--least_share", type=float, default=0.0,
                         help="exit with 1 where the products' share of the limit is below")
     options = parser.parse_args()
     tf.disable_eager_execution()
-    precision = engine.choose_precision(options.precision, False)
-    chosen = engine.choose_engine(options.kernels, False, BATCH)
     config = setup.read_config(f"{options.bert_dir}/bert_config.json")
-    session, step = build(options, config, chosen, precision)
+    session, step, model, chosen = graph.build(
+        options, random_batch(options.tokens, config.vocab_size), BATCH)
+    precision = model.precision
     seconds_of(session, step, WARM_UP)
     seconds, cores = seconds_of(session, step, STEPS), len(os.sched_getaffinity(0))
     limit = product_rate(config, BATCH * options.tokens // chosen.towers, precision, cores)

@@ -1,0 +1,46 @@
+"""A model on a base, ready to run steps: what the benchmarks of ours measure."""
+import tensorflow.compat.v1 as tf
+
+import adapter_layers
+import optimization
+from adapter_bert.training import checkpoints, engine, model_fn, setup
+
+
+def add_options(parser):
+    """The options of `build` for an argument parser."""
+    parser.add_argument("--bert_dir", required=True)
+    parser.add_argument("--tuning", default="adapters")
+    parser.add_argument("--kernels", default="auto")
+    parser.add_argument("--precision", default="auto")
+
+
+def build(options, batch, rows, is_training=True):
+    """Builds the graph that a run would build for these features.
+
+    Args:
+      options: parsed `add_options`.
+      batch: {name: tensor}, the features.
+      rows: examples a batch.
+      is_training: whether the op is a training step or a prediction.
+
+    Returns:
+      The session, the op to run, the model_fn.Model and the engine.Engine.
+    """
+    tf.train.get_or_create_global_step()
+    chosen = engine.choose_engine(options.kernels, False, rows)
+    model = model_fn.Model(
+        setup.read_config(f"{options.bert_dir}/bert_config.json"), "classification", 2,
+        options.tuning,
+        adapter_layers.AdapterConfig() if adapter_layers.uses_adapters(options.tuning) else None,
+        engine.choose_precision(options.precision, False))
+    output, variables = model_fn.towers(model, batch, chosen.towers, is_training,
+                                        chosen.formulas())
+    wanted = output.predictions["probabilities"]
+    if is_training:
+        wanted = optimization.create_optimizer(
+            tf.reduce_mean(output.losses), 1e-4, 100_000, 100, bias_correction=True)
+    start = checkpoints.Start(None, f"{options.bert_dir}/bert_model.ckpt", "")
+    checkpoints.scaffold(list(variables.values()), start, fresh_allowed=True)
+    session = tf.Session(config=chosen.session_config())
+    session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+    return session, wanted, model, chosen
