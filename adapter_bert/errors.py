@@ -21,17 +21,16 @@ def exit_on_input_error(main):
         try:
             return main(*args)
         except InputError as error:
-            message = f"error: {error}"
+            _exit(f"error: {error}", 1)
         except OSError as error:
-            message = f"error: {error.filename or 'a file'}: {error.strerror or error}"
+            _exit(f"error: {error.filename or 'a file'}: {error.strerror or error}", 1)
         except KeyboardInterrupt:
-            sys.exit(_said("interrupted", 130))
-        sys.exit(_said(message, 1))
+            _exit("interrupted", 130)
     return guarded
 
 
-def _said(message, code):
-    """`code`, after the message went to stderr as one line, whatever bytes a path in it has."""
+def _exit(message, code):
+    """Ends with the message as one line on stderr, whatever bytes a path in it has."""
     line = message.encode("utf-8", "backslashreplace").decode("utf-8").replace("\n", " ")
     print(line, file=sys.stderr)
-    return code
+    sys.exit(code)

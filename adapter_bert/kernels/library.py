@@ -62,10 +62,9 @@ def cpu_flags():
 
 def build(path):
     """Compiles the kernels to `path`, whole or not at all."""
-    folder, name = os.path.split(tf.sysconfig.get_lib() + "/libtensorflow_framework.so.2")
     with files.replacing(path) as temporary:
         command = [*compiler(), *OPTIONS, str(SOURCE), "-o", temporary,
-                   f"-I{tf.sysconfig.get_include()}", f"-L{folder}", f"-l:{name}", "-lm"]
+                   f"-I{tf.sysconfig.get_include()}", *tf.sysconfig.get_link_flags(), "-lm"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no message"])[0]

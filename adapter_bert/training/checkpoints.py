@@ -85,7 +85,7 @@ def scaffold(variables, start, fresh_allowed):
     """
     for prefix, matched in match(variables, start, fresh_allowed).items():
         cast = {name: variable for name, variable in matched.items()
-                if variable.dtype.base_dtype != base.Checkpoint(prefix).dtypes[name]}
+                if variable.dtype.base_dtype != tf.float32}
         tf.train.init_from_checkpoint(prefix, {name: variable for name, variable in matched.items()
                                                if name not in cast})
         for name, variable in cast.items():
@@ -185,14 +185,18 @@ def latest(folder):
 
 
 def prune(folder, keep=5):
-    """Removes all but the newest `keep` checkpoints; TensorFlow forgets those of earlier stretches.
-
-    The index goes first: without it the rest is no checkpoint.
-    """
+    """Removes all but the newest `keep` checkpoints; TensorFlow forgets older stretches'."""
     for prefix in all_of(folder)[:-keep]:
-        paths = glob.glob(glob.escape(prefix) + ".*")
-        for path in sorted(paths, key=lambda path: not path.endswith(".index")):
+        for path in reversed(files_of(prefix)):
             os.remove(path)
+
+
+def files_of(prefix):
+    """Paths of a checkpoint's files, the index last: without it the others are no checkpoint.
+
+    So files are copied in this order and removed in the other one.
+    """
+    return sorted(glob.glob(glob.escape(prefix) + ".*"), key=lambda path: path.endswith(".index"))
 
 
 def list_files(folder):

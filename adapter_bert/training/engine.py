@@ -27,9 +27,9 @@ class Engine:
     towers: int = 1
     reason: str = ""
 
-    def formulas(self, places=None):
-        """The modeling.Formulas; `places` is the Places of dropout, None where none is used."""
-        places = places or Places(0)
+    def formulas(self, seed=0):
+        """The modeling.Formulas; `seed` is that of dropout, of no account where nothing drops."""
+        places = Places(seed)
         if self.fused:
             return kernels.fused_formulas(places.next_seed)
         return modeling.plain_formulas(places.dropout)

@@ -82,8 +82,7 @@ def keep_checkpoint(checkpoint, folder):
     A checkpoint without its index is none: killed at any moment, `folder` holds whole ones only.
     """
     name = os.path.basename(checkpoint)
-    paths = glob.glob(glob.escape(checkpoint) + ".*")
-    for path in sorted(paths, key=lambda path: path.endswith(".index")):
+    for path in checkpoints.files_of(checkpoint):
         with files.replacing(os.path.join(folder, os.path.basename(path))) as temporary:
             shutil.copyfile(path, temporary)
     for other in os.listdir(folder):

@@ -10,7 +10,6 @@ import modeling
 import optimization
 from adapter_bert import heads
 from adapter_bert.training import checkpoints
-from adapter_bert.training.engine import Places
 from adapter_bert.training.hooks import ProgressHook
 
 
@@ -46,21 +45,20 @@ class Schedule:
     seed: int
 
 
-def network(model, features, is_training=False, formulas=None, use_tpu=False, getter=None):
+def network(model, features, is_training, formulas, use_tpu, getter):
     """BERT with its adapters and head for one batch.
 
     Args:
       model: Model.
       features: {"input_ids", "input_mask", "segment_ids"} int32 [B, T]; label_ids [B] or none.
       is_training: bool.
-      formulas: modeling.Formulas; the plain ones where None.
+      formulas: modeling.Formulas.
       use_tpu: embeddings are looked up by product.
-      getter: custom_getter of the variables; None for variables that all train.
+      getter: custom_getter of the variables.
 
     Returns:
       heads.Output.
     """
-    formulas = formulas or modeling.plain_formulas()
     methods = adapter_layers.attach(model.adapter, model.bert_config.num_hidden_layers)
     with tf.variable_scope(tf.get_variable_scope(), custom_getter=getter):
         bert = modeling.BertModel(
@@ -133,9 +131,8 @@ def build_model_fn(model, start, engine, schedule=None, announce=lambda variable
     def model_fn(features, labels, mode, params):
         del labels, params
         is_training = mode == tf.estimator.ModeKeys.TRAIN
-        places = Places(schedule.seed) if is_training else None
-        output, variables = towers(model, features, engine.towers, is_training,
-                                   engine.formulas(places), use_tpu)
+        formulas = engine.formulas(schedule.seed if is_training else 0)
+        output, variables = towers(model, features, engine.towers, is_training, formulas, use_tpu)
         variables = list(variables.values())
         announce(variables)
         scaffold_fn = functools.partial(checkpoints.scaffold, variables, start, is_training)

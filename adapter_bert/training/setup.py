@@ -69,8 +69,9 @@ def open_run(settings, given, task):
         settings.precision, settings.use_tpu))
     located = base.locate(settings.bert_dir) if settings.bert_dir else None
     trained = None if settings.do_train else trained_checkpoint(settings, given)
-    if trained:
-        settings, task = with_recorded(settings, given, task, base.recorded_run(trained))
+    recorded = base.recorded_run(trained) if trained else {}
+    if recorded:
+        settings, task = with_recorded(settings, given, task, recorded)
     if located:
         settings = fill(settings, given, dataclasses.asdict(located))
     for name in BASE_FILES:
@@ -82,8 +83,8 @@ def open_run(settings, given, task):
     if settings.do_train:
         refuse_contradiction(settings.output_dir, {
             "flags": run_flags(settings), "base": files_of_base(settings, bert_config)})
-    elif trained:
-        refuse_other_base(settings, bert_config, base.recorded_run(trained))
+    elif recorded:
+        refuse_other_base(settings, bert_config, recorded)
     return Run(settings, task, bert_config, tokenizer, trained,
                given_base(settings, given, located, trained), open_engine(settings))
 
@@ -125,8 +126,6 @@ def with_recorded(settings, given, task, recorded):
     Raises:
       InputError: a flag was given that contradicts it.
     """
-    if not recorded:
-        return settings, task
     flags = {name: recorded["flags"][name] for name in MODEL_FLAGS if name in recorded["flags"]}
     differing = {name: value for name, value in flags.items()
                  if name in given and getattr(settings, name) != value}
@@ -278,8 +277,6 @@ def other_base(before, now):
 
 def refuse_other_base(settings, bert_config, recorded):
     """InputError where vocabulary or config are not those that a checkpoint was trained with."""
-    if not recorded:
-        return
     differing = other_base(recorded["base"], files_of_base(settings, bert_config))
     if differing:
         raise InputError(f"the checkpoint was trained with {'; '.join(differing)} than now; "
