@@ -79,6 +79,12 @@ def test_hidden_states_equal_recorded(minilm_dir, formulas, form, hidden_act, re
     assert np.abs(states - recorded[f"hidden_states_{other}"]).max() > 1e-4
 
 
+def recorded_arrays():
+    """The batches of the recorded ten steps, and the values before and after them."""
+    return ({name.replace("|", "/"): array for name, array in np.load(
+        f"{GOLDEN}seed_train_{part}.npz").items()} for part in ("batches", "initial", "final"))
+
+
 def recorded_training_graph(config, formulas, dtype=tf.float32):
     """Placeholders, logits, loss and train op of the recorded ten steps."""
     feed = {name: tf.placeholder(tf.int32, [8, 64])
@@ -98,8 +104,7 @@ def recorded_training_graph(config, formulas, dtype=tf.float32):
 
 def test_ten_training_steps_equal_recorded(minilm_dir, formulas, record_property):
     recorded = read_json(GOLDEN + "seed_train_run.json")
-    batches, initial, final = ({name.replace("|", "/"): array for name, array in np.load(
-        f"{GOLDEN}seed_train_{part}.npz").items()} for part in ("batches", "initial", "final"))
+    batches, initial, final = recorded_arrays()
     feed, logits, loss, train_op = recorded_training_graph(
         minilm_config(minilm_dir, "gelu"), formulas)
     trained = {variable.op.name: variable for variable in tf.trainable_variables()}
@@ -127,10 +132,7 @@ def test_ten_training_steps_equal_recorded(minilm_dir, formulas, record_property
 
 def test_bfloat16_products_stay_near_the_recorded_logits(minilm_dir, formulas, record_property):
     recorded = read_json(GOLDEN + "seed_train_run.json")
-    batches, final = ({name.replace("|", "/"): array for name, array in np.load(
-        f"{GOLDEN}seed_train_{part}.npz").items()} for part in ("batches", "final"))
-    initial = {name.replace("|", "/"): array
-               for name, array in np.load(f"{GOLDEN}seed_train_initial.npz").items()}
+    batches, initial, final = recorded_arrays()
     found = {}
     for dtype in (tf.float32, tf.bfloat16):
         with tf.Graph().as_default():

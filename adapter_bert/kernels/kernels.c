@@ -1,7 +1,7 @@
 // The parts of BERT between its matrix products, as TensorFlow kernels for CPU.
 //
 // Every kernel reads float32 or bfloat16, computes in float32, and writes the type that it read. A
-// kernel runs on one thread: the model is built once for each core (training/towers.py), and its
+// kernel runs on one thread: the model is built once for each core (towers in training/model_fn.py), and its
 // copies run side by side. Nothing here is stored for a gradient that can be computed again from
 // what the model keeps anyway: a dropout mask comes from a hash of seed and place.
 //
@@ -377,7 +377,30 @@ INLINE float exponentials(float *scores, const float *mask, int64_t t, int64_t c
 }
 
 INLINE uint64_t place(const attention *s, int64_t batch, int64_t head, int64_t row) {
-  return (((uint64_t)batch * s->n + head) * s->t + row) * ROUND_UP(s->columns);
+  return (((uint64_t)batch * s->n + head) * s->t + row) * s->columns;
+}
+
+// Gradients of 16 scores of a row: the weights as they were used, and the scores' gradient.
+INLINE void score_slopes(const attention *s, const float *scores, const float *slopes,
+                         const float *mask, float scale, float log, float along, uint64_t index,
+                         int64_t j, int rough, vfloat *used, vfloat *slope) {
+  vfloat score = load(scores, j, LANES, 0) * scale + load(mask, j, LANES, 0);
+  vfloat e = exponential(score - log, rough);
+  *slope = load(slopes, j, LANES, 0), *used = e;
+  if (s->rate > 0) {
+    vint keep = kept(s->seed, index + j, threshold_of(s->rate));
+    float up = 1.0f / (1.0f - s->rate);
+    *used = choose(keep, e * up, (vfloat){});
+    *slope = choose(keep, *slope * up, (vfloat){});
+  }
+  *slope = e * (*slope - along);
+}
+
+// The sum of the products of two rows of n numbers, a multiple of 16.
+INLINE float dot(const void *one, const void *other, int64_t n, int half) {
+  vfloat sum = {};
+  for (int64_t j = 0; j < n; j += LANES) sum += load(one, j, LANES, half) * load(other, j, LANES, half);
+  return sum_of(sum);
 }
 
 #define ROWS_AT_ONCE 48  // so that a block of scores stays in the cache
@@ -432,23 +455,13 @@ static void attend_grad_head(const attention *s, int64_t batch, int64_t head, co
     for (int64_t i = 0; i < rows; i++) {
       float *pr = p + i * columns, *dr = ds + i * columns;
       float log = logs[(batch * s->n + head) * t + first + i];
-      vfloat dot = {};
-      for (int64_t j = 0; j < width; j += LANES)
-        dot += load(douts, i * width + j, LANES, 0) * load(out, (first + i) * width + j, LANES, 0);
-      float along = sum_of(dot);
+      float along = dot(douts + i * width, out + (first + i) * width, width, 0);
       uint64_t index = place(s, batch, head, first + i);
       for (int64_t j = 0; j < columns; j += LANES) {
-        vfloat e = exponential(load(pr, j, LANES, 0) + load(mask, j, LANES, 0) - log,
-                               s->half);
-        vfloat slope = load(dr, j, LANES, 0), used = e;
-        if (s->rate > 0) {
-          vint keep = kept(s->seed, index + j, threshold_of(s->rate));
-          float up = 1.0f / (1.0f - s->rate);
-          used = choose(keep, e * up, (vfloat){});
-          slope = choose(keep, slope * up, (vfloat){});
-        }
+        vfloat used, slope;   // the queries carry the scale
+        score_slopes(s, pr, dr, mask, 1, log, along, index, j, s->half, &used, &slope);
         store(pr, j, used, LANES, 0);
-        store(dr, j, e * (slope - along), LANES, 0);
+        store(dr, j, slope, LANES, 0);
       }
     }
     product(p, 1, columns, douts, width, dv, width, t, width, rows, first > 0);
@@ -566,7 +579,7 @@ static void attend_head_tiles(const attention *s, int64_t batch, int64_t head, c
                               const uint16_t *key, const uint16_t *value, const float *mask,
                               uint16_t *context, float *logs, char *scratch) {
   int64_t t = s->t, h = s->h, d = s->n * h, start = batch * t * d + head * h;
-  int64_t size = ROUND_UP_DEEP(t);
+  int64_t size = s->columns;
   uint16_t *q = (uint16_t *)scratch, *kv = q + size * h, *p = kv + size * h;
   uint32_t *kt = (uint32_t *)(p + DEEP * size), *vp = kt + size * h / 2;
   float *scores = (float *)(vp + size * h / 2), *out = scores + DEEP * size;
@@ -595,27 +608,6 @@ static void attend_head_tiles(const attention *s, int64_t batch, int64_t head, c
   }
 }
 
-// Gradients of one row of scores: the weights as they were used, and the scores' gradient.
-INLINE void score_slopes(const attention *s, const float *scores, const float *slopes,
-                         const float *mask, float log, float along, uint64_t index, int64_t j,
-                         vfloat *used, vfloat *slope) {
-  vfloat e = exponential(load(scores, j, LANES, 0) * s->scale + load(mask, j, LANES, 0) - log, 1);
-  *slope = load(slopes, j, LANES, 0), *used = e;
-  if (s->rate > 0) {
-    vint keep = kept(s->seed, index + j, threshold_of(s->rate));
-    float up = 1.0f / (1.0f - s->rate);
-    *used = choose(keep, e * up, (vfloat){});
-    *slope = choose(keep, *slope * up, (vfloat){});
-  }
-  *slope = e * (*slope - along);
-}
-
-static float along_row(const uint16_t *one, const uint16_t *other, int64_t h) {
-  vfloat dot = {};
-  for (int64_t j = 0; j < h; j += LANES) dot += load(one, j, LANES, 1) * load(other, j, LANES, 1);
-  return sum_of(dot);
-}
-
 // c[n, h] (+)= left[32, n]^T right[32, h], both as pairs of rows; `turned` is room for the transpose.
 static void turned_product(const uint32_t *left, int64_t n, const uint32_t *right, int64_t h,
                            uint32_t *turned, float *c, int add) {
@@ -630,7 +622,7 @@ static void attend_grad_head_tiles(const attention *s, int64_t batch, int64_t he
                                    const uint16_t *context, const float *logs, uint16_t *dquery,
                                    uint16_t *dkey, uint16_t *dvalue, char *scratch) {
   int64_t t = s->t, h = s->h, d = s->n * h, start = batch * t * d + head * h;
-  int64_t size = ROUND_UP_DEEP(t), full = size * h, block = DEEP * size;
+  int64_t size = s->columns, full = size * h, block = DEEP * size;
   uint16_t *q = (uint16_t *)scratch, *dout = q + full, *kv = dout + full, *ds = kv + full;
   uint32_t *kt = (uint32_t *)(ds + block), *kp = kt + full / 2, *vt = kp + full / 2;
   uint32_t *pp = vt + full / 2, *dsp = pp + block / 2, *turned = dsp + block / 2;
@@ -656,13 +648,13 @@ static void attend_grad_head_tiles(const attention *s, int64_t batch, int64_t he
       float log[2] = {0}, along[2] = {0};
       for (int o = 0; o <= pair; o++) {
         log[o] = logs[(batch * s->n + head) * t + first + i + o];
-        along[o] = along_row(dout + (first + i + o) * h, context + start + (first + i + o) * d, h);
+        along[o] = dot(dout + (first + i + o) * h, context + start + (first + i + o) * d, h, 1);
       }
       for (int64_t j = 0; j < size; j += LANES) {
         vfloat used[2] = {}, slope[2] = {};
         for (int o = 0; o <= pair; o++) {
-          score_slopes(s, scores + (i + o) * size, slopes + (i + o) * size, mask, log[o], along[o],
-                       place(s, batch, head, first + i + o), j, used + o, slope + o);
+          score_slopes(s, scores + (i + o) * size, slopes + (i + o) * size, mask, s->scale, log[o],
+                       along[o], place(s, batch, head, first + i + o), j, 1, used + o, slope + o);
           store(ds + (i + o) * size, j, slope[o], LANES, 1);
         }
         store_pair(pp + i / 2 * size, j, used[0], used[1]);
@@ -682,7 +674,7 @@ static void attend_grad_head_tiles(const attention *s, int64_t batch, int64_t he
 
 // Bytes of scratch: each buffer of attend_grad_head_tiles, which needs the most.
 static size_t tile_scratch(const attention *s) {
-  size_t size = ROUND_UP_DEEP(s->t), h = s->h;
+  size_t size = s->columns, h = s->h;
   return size * h * (3 * 2 + 3 * 2 + 2 * 4) + DEEP * size * (2 + 3 * 2 + 2 * 4) +
          DEEP * h * (2 + 4);
 }
@@ -915,7 +907,7 @@ static float *scratch_of(const attention *s, int matrices, int transposes, int b
   if (s->tiles) bytes = tile_scratch(s);
 #endif
   void *memory = NULL;   // the mask, and then what the heads work in, from a multiple of 64 on
-  return posix_memalign(&memory, 64, sizeof(float) * ROUND_UP(s->columns) + bytes) ? NULL : memory;
+  return posix_memalign(&memory, 64, sizeof(float) * s->columns + bytes) ? NULL : memory;
 }
 #ifdef __AMX_BF16__
 static void begin_heads(const attention *s) { if (s->tiles) tiles_on(); }
