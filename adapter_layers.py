@@ -88,8 +88,9 @@ def feedforward_adapter(x, config, formulas):
         biases1 = tf.get_variable("biases1", [1, size], initializer=zeros)
         weights2 = tf.get_variable("weights2", [size, width], initializer=initializer)
         biases2 = tf.get_variable("biases2", [1, width], initializer=zeros)
-    hidden = formulas.activate(modeling.product(x, weights1), biases1, config.activation)
-    return x + formulas.add_bias(modeling.product(hidden, weights2), biases2)
+    down, up = tf.squeeze(biases1, axis=-2), tf.squeeze(biases2, axis=-2)
+    hidden = formulas.linear(x, weights1, down, config.activation)     # [B, T, A]
+    return x + formulas.linear(hidden, weights2, up)
 
 
 ADAPTERS: dict[str, Callable] = {"feedforward_adapter": feedforward_adapter}

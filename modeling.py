@@ -15,8 +15,8 @@ then each row of the batch has its own weight (embedding tables excepted).
 
 Methods (adapters and their kin) attach at named sites, see `Site`. Without one this is plain BERT.
 
-What is computed between the products is a set of `Formulas`, plain ones unless faster ones are
-handed in. Activations have the type that is asked for, float32 or bfloat16.
+What is computed is a set of `Formulas`, plain ones unless faster ones are handed in. Activations
+have the type that is asked for, float32 or bfloat16.
 """
 import dataclasses
 import functools
@@ -147,10 +147,12 @@ Method = Callable[[Site], tf.Tensor]
 
 
 class Formulas(NamedTuple):
-    """What is computed between the matrix products; see the plain functions of these names."""
+    """What a layer is computed with; see the plain functions of these names.
 
-    add_bias: Callable
-    activate: Callable
+    dropout is a function (x, rate) -> x.
+    """
+
+    linear: Callable
     dropout: Callable
     add_norm: Callable
     attend: Callable
@@ -163,7 +165,7 @@ def plain_formulas(dropout=None):
       dropout: function (x, rate) -> x; `random_dropout` where None.
     """
     dropout = dropout or random_dropout
-    return Formulas(add_bias, activate, functools.partial(drop, dropout), add_norm,
+    return Formulas(functools.partial(linear, dropout), dropout, add_norm,
                     functools.partial(attend, dropout))
 
 
@@ -259,7 +261,7 @@ def embeddings(config, input_ids, token_type_ids, one_hot, formulas, dtype):
         place = look_up(types, token_type_ids, one_hot=True)           # [B, T, D]
         place += positions[:shape_list(input_ids)[1]]                  # [T, D] for every row
         x = formulas.add_norm(look_up(words, input_ids, one_hot), place, *norm_weights(width))
-        return words, formulas.dropout(tf.cast(x, dtype), None, config.hidden_dropout_prob)
+        return words, formulas.dropout(tf.cast(x, dtype), config.hidden_dropout_prob)
 
 
 def look_up(table, ids, one_hot):
@@ -295,8 +297,8 @@ def transformer_layer(layer, x, bias):
         with tf.variable_scope("output"):
             x = sublayer_output(layer, "attention_output", context, x)
     with tf.variable_scope("intermediate"):
-        hidden = dense(layer, x, layer.config.intermediate_size, finish=functools.partial(
-            layer.formulas.activate, name=layer.config.hidden_act))    # [B, T, F]
+        hidden = dense(layer, x, layer.config.intermediate_size,
+                       activation=layer.config.hidden_act)             # [B, T, F]
         hidden = layer.at("intermediate", x, hidden)
     with tf.variable_scope("output"):
         return sublayer_output(layer, "output", hidden, x)
@@ -351,8 +353,7 @@ def merge_heads(x):
 def sublayer_output(layer, site, x, residual):
     """LayerNorm(method(dropout(x W + b)) + residual).  [B, T, any], [B, T, D] -> [B, T, D]."""
     width = layer.config.hidden_size
-    output = dense(layer, x, width, finish=functools.partial(
-        layer.formulas.dropout, rate=layer.config.hidden_dropout_prob))
+    output = dense(layer, x, width, rate=layer.config.hidden_dropout_prob)
     output = layer.at(site, x, output, residual)
     return layer.formulas.add_norm(output, residual, *norm_weights(width))
 
@@ -364,13 +365,30 @@ def pooler(config, x, formulas):
         return tf.tanh(tf.cast(first, tf.float32))[:, 0]
 
 
-def dense(layer, x, width, name="dense", finish=None):
-    """finish(x W, b), or x W + b, of `name/kernel` and `name/bias`.  [B, T, I] -> [B, T, width]."""
+def dense(layer, x, width, name="dense", activation="linear", rate=0.0):
+    """dropout(f(x W + b), rate) of `name/kernel` and `name/bias`.  [B, T, I] -> [B, T, width]."""
     with tf.variable_scope(name):
         kernel = tf.get_variable("kernel", [x.shape[-1], width],
                                  initializer=weight_initializer(layer.config))
         bias = tf.get_variable("bias", [width], initializer=tf.zeros_initializer())
-    return (finish or layer.formulas.add_bias)(product(x, kernel), bias)
+    return layer.formulas.linear(x, kernel, bias, activation, rate)
+
+
+def linear(dropout, x, kernel, bias, activation="linear", rate=0.0):
+    """dropout(f(x W + b), rate).
+
+    Args:
+      dropout: function (x, rate) -> x.
+      x: float [B, T, I].
+      kernel: float [I, O], or [B, I, O] with one a row.
+      bias: float32 [O], or [B, O] with one a row.
+      activation: key of ACTIVATIONS, the function f, which is computed in float32.
+      rate: float.
+
+    Returns:
+      Float [B, T, O], of the type of x.
+    """
+    return dropout(activate(product(x, kernel), bias, activation), rate)
 
 
 def product(x, kernel):
@@ -391,19 +409,9 @@ def product(x, kernel):
     return tf.reshape(rows, [batch, tokens, kernel.shape[1]])
 
 
-def add_bias(x, bias):
-    """x + b.  Float [B, T, O] and [O], or [B, O] with one a row -> [B, T, O]."""
-    return x + tf.cast(over_tokens(bias), x.dtype)
-
-
 def activate(x, bias, name):
-    """f(x + b) with the activation f of that name, in float32.  Shapes as for `add_bias`."""
-    return tf.cast(ACTIVATIONS[name](add_bias(tf.cast(x, tf.float32), bias)), x.dtype)
-
-
-def drop(dropout, x, bias, rate):
-    """dropout(x + b, rate).  Shapes as for `add_bias`; `bias` may be None."""
-    return dropout(x if bias is None else add_bias(x, bias), rate)
+    """f(x + b) with the activation f of that name, in float32.  [B, T, O], see `linear` -> same."""
+    return tf.cast(ACTIVATIONS[name](tf.cast(x, tf.float32) + over_tokens(bias)), x.dtype)
 
 
 def norm_weights(width):

@@ -34,7 +34,7 @@ def build(options, batch, rows, is_training=True):
         adapter_layers.AdapterConfig() if adapter_layers.uses_adapters(options.tuning) else None,
         engine.choose_precision(options.precision, False))
     output, variables = model_fn.towers(model, batch, chosen.towers, is_training,
-                                        chosen.formulas())
+                                        chosen.formulas(trains=is_training))
     wanted = output.predictions["probabilities"]
     if is_training:
         wanted = optimization.create_optimizer(

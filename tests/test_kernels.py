@@ -56,10 +56,36 @@ def assert_equal(function, plain, arguments, upstream, tolerance, record_propert
             assert difference <= tolerance
 
 
+@pytest.mark.parametrize("dtype,name", itertools.product(TYPES, ops.FORMS))
+@pytest.mark.parametrize("rows,inner,width", [
+    ([1, 1], 32, 32), ([2, 3], 7, 20), ([3, 11], 64, 160), ([1, 64], 96, 32), ([1, 5], 1600, 448)])
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_linear(dtype, name, rows, inner, width, is_frozen, record_property):
+    kernel = tf.get_variable("kernel", initializer=normal(1, [inner, width], dtype, inner ** -0.5),
+                             trainable=not is_frozen)
+    x, bias = normal(0, [*rows, inner], dtype), normal(2, [width], tf.float32)
+    arguments, formulas = [x, bias] + [kernel] * (not is_frozen), fused()
+    upstream = normal(3, [*rows, width], dtype)
+    y = formulas.linear(x, kernel, bias, name)
+    found = [y, *tf.gradients(y, arguments, upstream)]
+    exact = [tf.cast(argument, tf.float32) for argument in (x, bias, kernel)]
+    y = modeling.plain_formulas().linear(exact[0], exact[2], exact[1], name)
+    wanted = [y, *tf.gradients(y, exact[:len(arguments)], tf.cast(upstream, tf.float32))]
+    on_tiles = any(op.type == "AdapterBertLinear" for op in x.graph.get_operations())
+    assert on_tiles == (dtype == tf.bfloat16 and inner % 32 == 0 and library.has_tiles())
+    with tf.Session() as session:
+        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        pairs = list(zip(*session.run([found, wanted]), strict=True))
+    for one, other in pairs:
+        difference = np.abs(np.float32(one) - other).max() / np.abs(other).max()
+        record_property("largest difference, relative", float(difference))
+        assert one.shape == other.shape and difference <= TOLERANCE[dtype]
+
+
 @pytest.mark.parametrize("dtype,shape,name", itertools.product(TYPES, SHAPES, ops.FORMS))
 def test_activate(dtype, shape, name, record_property):
     arguments = [normal(0, shape, dtype, 3), normal(1, shape[-1:], tf.float32)]
-    assert_equal(functools.partial(fused().activate, name=name),
+    assert_equal(functools.partial(ops.activate, name=name),
                  functools.partial(modeling.activate, name=name), arguments,
                  normal(2, shape, dtype), TOLERANCE[dtype], record_property)
 
@@ -69,13 +95,6 @@ def test_add_norm(dtype, shape, record_property):
     arguments = [normal(0, shape, dtype), normal(1, shape, dtype),
                  normal(2, shape[-1:], tf.float32), normal(3, shape[-1:], tf.float32)]
     assert_equal(fused().add_norm, modeling.add_norm, arguments, normal(4, shape, dtype),
-                 TOLERANCE[dtype], record_property)
-
-
-@pytest.mark.parametrize("dtype,shape", itertools.product(TYPES, SHAPES))
-def test_add_bias(dtype, shape, record_property):
-    arguments = [normal(0, shape, dtype), normal(1, shape[-1:], tf.float32)]
-    assert_equal(fused().add_bias, modeling.add_bias, arguments, normal(2, shape, dtype),
                  TOLERANCE[dtype], record_property)
 
 
@@ -147,6 +166,22 @@ def test_dropout_drops_its_share_and_its_gradient_the_same(dtype, width):
     assert abs(agreement - 0.82) < 5 * (0.15 / first.size) ** 0.5
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+def test_dropout_of_a_product_and_its_gradient_drop_the_same(dtype):
+    """With the identity for a weight, rows of 1 become the mask, and so does a gradient of 1."""
+    x = tf.ones([3, 15, 64], dtype)
+    kernel = tf.eye(64, dtype=dtype)
+    dropped = fused().linear(x, kernel, tf.zeros([64]), rate=0.1)
+    undropped = fused().linear(x, kernel, tf.zeros([64]))
+    slopes = tf.gradients(dropped, x)[0]
+    tf.train.get_or_create_global_step()
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        mask, ones, slopes = (np.float32(y) for y in session.run([dropped, undropped, slopes]))
+    assert np.array_equal(mask, slopes) and (ones == 1).all()
+    assert abs((mask == 0).mean() - 0.1) < 4 * (0.09 / mask.size) ** 0.5
+
+
 def test_masks_of_neighbours_in_place_step_and_row_are_unlike():
     seeds = [(place << 32) + step for place in (7, 8) for step in (0, 1, 2)]
     masks = [ops.dropout(tf.ones([64, 384]), tf.zeros([0]), 0.5, tf.constant(seed, tf.int64))
@@ -161,7 +196,7 @@ def test_masks_of_neighbours_in_place_step_and_row_are_unlike():
             assert abs(agreement - 0.5) < 5 * 0.5 / count ** 0.5, (seeds[one], seeds[other], shift)
 
 
-@pytest.mark.parametrize("dtype,name", itertools.product(TYPES, ops.FORMS))
+@pytest.mark.parametrize("dtype,name", itertools.product(TYPES, ("gelu", "gelu_erf")))
 def test_extreme_inputs_make_no_nan(dtype, name):
     extremes = np.array([0.0, -0.0, 1e-38, -1e-38, 1e-45, 6.0, -6.0, 13.0, -13.0, 90.0, -90.0, 1e9,
                          -1e9, 1e19, -1e19, 3e38, -3e38], np.float32)
@@ -210,8 +245,10 @@ def test_no_rows():
     x = tf.zeros([0, 5, 32])
     found = [fused().attend(x, x, x, tf.zeros([0, 5]), 2, 0.1),
              fused().add_norm(x, x, tf.ones([32]), tf.zeros([32])),
-             fused().activate(x, tf.zeros([32]), name="gelu"),
-             fused().dropout(x, tf.zeros([32]), 0.1)]
+             fused().linear(x, tf.zeros([32, 32]), tf.zeros([32]), "gelu"),
+             tf.cast(fused().linear(tf.cast(x, tf.bfloat16), tf.zeros([32, 32], tf.bfloat16),
+                                    tf.zeros([32]), "gelu"), tf.float32),
+             fused().dropout(x, 0.1)]
     tf.train.get_or_create_global_step()
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
@@ -222,8 +259,10 @@ def test_what_kernels_do_not_cover_stays_plain():
     x = tf.ones([2, 3, 16])
     rows = tf.ones([2, 16])
     formulas = fused()
-    results = [formulas.activate(x, rows, name="gelu"), formulas.activate(x, rows[0], name="relu"),
-               formulas.add_norm(x, x, rows, rows), formulas.add_bias(x, rows)]
+    results = [formulas.linear(x, tf.ones([16, 16]), rows, "gelu"),
+               formulas.linear(x, tf.ones([2, 16, 16]), rows),
+               formulas.linear(x, tf.ones([16, 16]), rows[0], "relu"),
+               formulas.add_norm(x, x, rows, rows)]
     operations = {operation.type for operation in x.graph.get_operations()}
     assert results and not any(kind.startswith("AdapterBert") for kind in operations)
 

@@ -35,8 +35,12 @@ def minilm_config(folder, hidden_act):
 
 def load(session, values):
     """Puts arrays into every variable; a name without an array is an error."""
+    packed = {copy.op.name: (name, turned) for name, turned, copy in kernels.copies()}
     for variable in tf.global_variables() + tf.local_variables():
-        if variable.op.name != "global_step" and "/adam_" not in variable.op.name:
+        if variable.op.name in packed:
+            name, turned = packed[variable.op.name]
+            session.run(variable.assign(kernels.pack(tf.cast(values[name], tf.bfloat16), turned)))
+        elif variable.op.name != "global_step" and "/adam_" not in variable.op.name:
             variable.load(values[variable.op.name], session)
 
 

@@ -4,47 +4,45 @@ import functools
 import tensorflow.compat.v1 as tf
 
 import modeling
-from adapter_bert.kernels import ops
+from adapter_bert.kernels import ops, packing
 from adapter_bert.kernels.library import UnavailableError, load
+from adapter_bert.kernels.ops import pack
+from adapter_bert.kernels.packing import copies
 
-__all__ = ["UnavailableError", "fused_formulas", "load"]
+__all__ = ["UnavailableError", "copies", "fused_formulas", "load", "pack"]
 
 
-def fused_formulas(next_seed):
+def fused_formulas(next_seed, trains=True):
     """modeling.Formulas of compiled kernels; what these do not cover stays plain.
 
     Args:
       next_seed: function () -> int64 scalar tensor, another one at each call; for dropout.
+      trains: whether gradients will be asked for.
     """
     return modeling.Formulas(
-        add_bias, activate, functools.partial(dropout, next_seed), add_norm,
-        functools.partial(attend, next_seed))
+        functools.partial(linear, packing.Packing(), next_seed, trains),
+        functools.partial(dropout, next_seed), add_norm, functools.partial(attend, next_seed))
 
 
-def add_bias(x, bias):
-    """See modeling.add_bias."""
-    bias = as_vector(bias)
-    return (ops if bias.shape.rank == 1 else modeling).add_bias(x, bias)
+def linear(weights, next_seed, trains, x, kernel, bias, activation="linear", rate=0.0):
+    """See modeling.linear."""
+    seed = next_seed() if rate else tf.constant(0, tf.int64)
+    covered = bias.shape.rank == 1 and activation in ops.FORMS
+    if covered and packing.fits(x, kernel):
+        turned = weights.of(kernel, turned=True) if trains else tf.zeros([0, 0], x.dtype)
+        return ops.linear(x, weights.of(kernel, turned=False), turned, bias, activation, rate, seed,
+                          trains)
+    x = modeling.product(x, kernel)
+    if covered and not (rate and activation == "linear"):
+        x, bias = ops.activate(x, bias, activation), tf.zeros([0])
+    elif not covered:
+        x, bias = modeling.activate(x, bias, activation), tf.zeros([0])
+    return ops.dropout(x, bias, rate, seed) if rate else x
 
 
-def activate(x, bias, name):
-    """See modeling.activate."""
-    bias = as_vector(bias)
-    return (ops if name in ops.FORMS and bias.shape.rank == 1 else modeling).activate(x, bias, name)
-
-
-def dropout(next_seed, x, bias, rate):
+def dropout(next_seed, x, rate):
     """See modeling.random_dropout."""
-    if not rate:
-        return x if bias is None else add_bias(x, bias)
-    if bias is None or bias.shape.rank != 1:
-        x, bias = x if bias is None else add_bias(x, bias), tf.zeros([0])
-    return ops.dropout(x, bias, rate, next_seed())
-
-
-def as_vector(bias):
-    """A bias [1, O] as [O]; others as they are."""
-    return bias[0] if bias.shape.rank == 2 and bias.shape[0] == 1 else bias
+    return ops.dropout(x, tf.zeros([0]), rate, next_seed()) if rate else x
 
 
 def add_norm(x, residual, gamma, beta):

@@ -50,25 +50,30 @@ INLINE vfloat clamp(vfloat x, float low, float high) {  // a NaN stays one
   return choose(x > high, all(high), x);
 #endif
 }
-// 1 / x: to 2^-14 where `rough`, else to about one unit in the last place.
-INLINE vfloat reciprocal(vfloat x, int rough) {
+INLINE vfloat larger(vfloat x, vfloat y) {
 #ifdef __AVX512F__
-  vfloat guess = (vfloat)_mm512_rcp14_ps((__m512)x);
-  return rough ? guess : guess * (2.0f - x * guess);
+  return (vfloat)_mm512_max_ps((__m512)x, (__m512)y);
 #else
-  (void)rough;
-  return 1.0f / x;
+  return choose(x > y, x, y);
 #endif
 }
 INLINE float sum_of(vfloat x) {
+#ifdef __AVX512F__
+  return _mm512_reduce_add_ps((__m512)x);
+#else
   for (int width = LANES / 2; width; width /= 2)
     for (int i = 0; i < width; i++) x[i] += x[i + width];
   return x[0];
+#endif
 }
 INLINE float max_of(vfloat x) {
+#ifdef __AVX512F__
+  return _mm512_reduce_max_ps((__m512)x);
+#else
   float most = x[0];
   for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
   return most;
+#endif
 }
 
 INLINE vhalf to_bfloat16(vfloat x) {  // to the nearest, ties to even
@@ -112,12 +117,27 @@ INLINE void store(void *array, int64_t i, vfloat x, int count, int half) {
 
 // ---- functions of numbers -----------------------------------------------------------------------
 
-// e^x to 2 units in the last place, to 5e-5 of it where `rough`; 0 below -87 and e^88 above 88.
+INLINE vfloat nearest_integer(vfloat x) {
+#ifdef __AVX512F__
+  return (vfloat)_mm512_roundscale_ps((__m512)x, 8);
+#else
+  const float big = 12582912.0f;  // 1.5 * 2^23
+  return (x + big) - big;
+#endif
+}
+INLINE vfloat times_power_of_two(vfloat x, vfloat n) {  // n up to 127
+#ifdef __AVX512F__
+  return (vfloat)_mm512_scalef_ps((__m512)x, (__m512)n);
+#else
+  vfloat power = (vfloat)((__builtin_convertvector(n, vint) + 127) << 23);
+  return choose(n < -126.0f, (vfloat){}, x * power);
+#endif
+}
+
+// e^x to 2 units in the last place, to 5e-5 of it where `rough`; 0 below -104, e^88 above 88.
 INLINE vfloat exponential(vfloat x, int rough) {
-  vint underflow = x < -87.0f;
-  x = clamp(x, -87.0f, 88.0f);
-  const float round_to_integer = 12582912.0f;  // 1.5 * 2^23
-  vfloat n = (x * 1.44269504f + round_to_integer) - round_to_integer;
+  x = clamp(x, -200.0f, 88.0f);
+  vfloat n = nearest_integer(x * 1.44269504f);
   vfloat r = x - n * 0.693359375f + n * 2.12194440e-4f;   // ln 2 in two parts
   vfloat p = all(1.0f / 24);
   if (!rough) p = (p * r * (1.0f / 30) + 1.0f / 120) * r + 1.0f / 24;
@@ -125,15 +145,14 @@ INLINE vfloat exponential(vfloat x, int rough) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  vfloat power = (vfloat)((__builtin_convertvector(n, vint) + 127) << 23);
-  return choose(underflow, (vfloat){}, p * power);
+  return times_power_of_two(p, n);
 }
 
 // The standard normal distribution function to 8e-8 (Abramowitz & Stegun 7.1.26), and e^(-x^2/2).
-INLINE vfloat normal_cdf(vfloat x, vfloat *bell, int rough) {
+INLINE vfloat normal_cdf(vfloat x, vfloat *bell) {
   vfloat z = choose(x < 0, -x, x);
-  vfloat t = reciprocal(1.0f + 0.3275911f * 0.70710678f * z, rough);
-  *bell = exponential(-0.5f * z * z, rough);
+  vfloat t = 1.0f / (1.0f + 0.3275911f * 0.70710678f * z);
+  *bell = exponential(-0.5f * z * z, 0);
   vfloat p = all(1.061405429f);
   p = p * t - 1.453152027f;
   p = p * t + 1.421413741f;
@@ -144,29 +163,81 @@ INLINE vfloat normal_cdf(vfloat x, vfloat *bell, int rough) {
 }
 
 // sigmoid(2u) = (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3), and 2 du/dx.
-INLINE vfloat tanh_gate(vfloat x, vfloat *slope, int rough) {
-  const float c = 0.7978845608f, a = 0.044715f;
-  *slope = 2.0f * c * (1.0f + 3.0f * a * x * x);
-  return reciprocal(1.0f + exponential(-2.0f * c * (x + a * x * x * x), rough), rough);
+#define TANH_C 0.7978845608f
+#define TANH_A 0.044715f
+INLINE vfloat tanh_gate(vfloat x, vfloat *slope) {
+  *slope = 2.0f * TANH_C * (1.0f + 3.0f * TANH_A * x * x);
+  return 1.0f / (1.0f + exponential(-2.0f * TANH_C * (x + TANH_A * x * x * x), 0));
 }
 
-enum activation { GELU_ERF, GELU_TANH };
+enum activation { LINEAR, GELU_ERF, GELU_TANH, FORMS };
 
-// Beyond 12 both forms of GELU are x or 0, and their squares and cubes could overflow. `rough` is for
-// results that are rounded to bfloat16, which is 2^-9 wide.
-INLINE vfloat gelu(vfloat x, int form, int rough) {
+// GELU is x gate(x), and both gate and slope have f(-x) = 1 - f(x). For results that are rounded to
+// bfloat16, which is 2^-9 wide, they are parabolas on 32 equal parts of 0 <= x < 4.8, to 4e-5.
+#define PARTS 32
+#define PART (4.8 / PARTS)
+static float GATES[FORMS][3][PARTS], SLOPES[FORMS][3][PARTS];
+
+static double exact_gate(double x, int form) {
+  return form == GELU_ERF ? 0.5 * erfc(-x * M_SQRT1_2)
+                          : 0.5 * (1 + tanh(TANH_C * (x + TANH_A * x * x * x)));
+}
+static double exact_slope(double x, int form) {
+  const double step = 1e-4;
+  return ((x + step) * exact_gate(x + step, form) - (x - step) * exact_gate(x - step, form)) /
+         (2 * step);
+}
+static void fit(double (*f)(double, int), int form, float table[3][PARTS]) {
+  for (int part = 0; part < PARTS; part++) {   // through the three Chebyshev nodes of the part
+    double middle = (part + 0.5) * PART, d = 0.8660254 * PART / 2;
+    double low = f(middle - d, form), here = f(middle, form), high = f(middle + d, form);
+    double c2 = (high - 2 * here + low) / (2 * d * d), c1 = (high - low) / (2 * d);
+    table[0][part] = here - c1 * middle + c2 * middle * middle;
+    table[1][part] = c1 - 2 * c2 * middle;
+    table[2][part] = c2;
+  }
+  table[0][PARTS - 1] = 1;                     // the last part is also all that lies beyond
+  table[1][PARTS - 1] = table[2][PARTS - 1] = 0;
+}
+__attribute__((constructor)) static void fill_tables(void) {
+  for (int form = GELU_ERF; form < FORMS; form++) {
+    fit(exact_gate, form, GATES[form]);
+    fit(exact_slope, form, SLOPES[form]);
+  }
+}
+INLINE vfloat at(const float *table, vint part) {
+#ifdef __AVX512F__
+  return (vfloat)_mm512_permutex2var_ps(_mm512_loadu_ps(table), (__m512i)part,
+                                        _mm512_loadu_ps(table + LANES));
+#else
+  vfloat y;
+  for (int i = 0; i < LANES; i++) y[i] = table[part[i] & (PARTS - 1)];
+  return y;
+#endif
+}
+INLINE vfloat from_table(const float table[3][PARTS], vfloat x) {
+  vfloat a = clamp(choose(x < 0, -x, x), 0, 4.79f);
+  vint part = __builtin_convertvector(a * (float)(1 / PART), vint);
+  vfloat y = (at(table[2], part) * a + at(table[1], part)) * a + at(table[0], part);
+  return choose(x < 0, 1.0f - y, y);
+}
+
+// Beyond 12 both forms of GELU are x or 0, and their squares and cubes could overflow.
+INLINE vfloat activated(vfloat x, int form, int half) {
+  if (form == LINEAR) return x;
   vfloat unused, inner = clamp(x, -12.0f, 12.0f);
-  vfloat gate = form == GELU_ERF ? normal_cdf(inner, &unused, rough)
-                                 : tanh_gate(inner, &unused, rough);
+  vfloat gate = half ? from_table(GATES[form], x)
+                     : form == GELU_ERF ? normal_cdf(inner, &unused) : tanh_gate(inner, &unused);
   return choose(x < -12.0f, (vfloat){}, x * gate);
 }
-INLINE vfloat gelu_slope(vfloat x, int form, int rough) {
+INLINE vfloat gelu_slope(vfloat x, int form, int half) {
+  if (half) return from_table(SLOPES[form], x);
   vfloat extra, gate, inner = clamp(x, -12.0f, 12.0f);
   if (form == GELU_ERF) {
-    gate = normal_cdf(inner, &extra, rough);
+    gate = normal_cdf(inner, &extra);
     return gate + inner * extra * 0.3989422804f;
   }
-  gate = tanh_gate(inner, &extra, rough);
+  gate = tanh_gate(inner, &extra);
   return gate + inner * gate * (1.0f - gate) * extra;
 }
 
@@ -179,24 +250,29 @@ static uint64_t spread(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-// Whether each of the 16 numbers from place `index` on is kept: 16 random bits against the rate.
-// A hash gives the bits of two such groups (the mixing steps of MurmurHash3, by Austin Appleby).
-INLINE vuint mixed(vuint x) {
+// 32 random numbers of 16 bits, two in each lane, for the place `index` in units of 32 numbers: a
+// hash of seed and place (the mixing steps of MurmurHash3, by Austin Appleby).
+INLINE vuint random_bits(uint64_t seed, uint64_t index) {
+  const vuint lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  vuint x = (lane + (uint32_t)(index * LANES) + (uint32_t)seed) * ((uint32_t)(seed >> 32) | 1);
   x = (x ^ (x >> 16)) * 0x85ebca6bu;
   x = (x ^ (x >> 13)) * 0xc2b2ae35u;
   return x ^ (x >> 16);
 }
-INLINE vint kept(uint64_t seed, uint64_t index, uint32_t threshold) {
-  const vuint lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  uint32_t pair = (uint32_t)(index / (2 * LANES)) * LANES, far = (uint32_t)(index >> 37);
-  vuint bits = mixed(mixed(lane + pair + (uint32_t)seed) + (uint32_t)(seed >> 32) + far);
-  bits = index & LANES ? bits >> 16 : bits & 0xffff;
-  return (vint)(bits >= threshold);
+typedef struct {
+  uint64_t seed;
+  uint32_t threshold;   // of 2^16; numbers below are dropped
+  float up;
+} dropping;
+static dropping dropping_at(float rate, uint64_t seed) {
+  return (dropping){spread(seed), (uint32_t)lrintf(rate * 65536.0f), 1.0f / (1.0f - rate)};
 }
-INLINE uint32_t threshold_of(float rate) { return (uint32_t)lrintf(rate * 65536.0f); }
-INLINE vfloat drop(vfloat x, uint64_t seed, uint64_t index, float rate) {
-  return choose(kept(seed, index, threshold_of(rate)), x * (1.0f / (1.0f - rate)), (vfloat){});
+// x / (1 - rate) or 0, for the numbers from i on of a row, i a multiple of 16.
+INLINE vfloat drop(vfloat x, vuint bits, int64_t i, dropping d) {
+  return choose((vint)((bits >> (int)(i & LANES) & 0xffff) >= d.threshold), x * d.up, (vfloat){});
 }
+// The place of a row of w numbers.
+#define PLACES(w) (((w) + 2 * LANES - 1) / (2 * LANES))
 
 // ---- element-wise kernels: x and y of R rows, a bias [W] that is added to each row --------------
 
@@ -205,7 +281,7 @@ INLINE void activate(const void *x, const float *bias, void *y, int64_t rows, in
   for (int64_t r = 0; r < rows; r++)
     FOR_LANES(w, {
       vfloat sum = load(x, r * w + i, count, half) + load(bias, i, count, 0);
-      store(y, r * w + i, gelu(sum, form, half), count, half);
+      store(y, r * w + i, activated(sum, form, half), count, half);
     });
 }
 INLINE void activate_grad(const void *dy, const void *x, const float *bias, void *dx, int64_t rows,
@@ -219,12 +295,14 @@ INLINE void activate_grad(const void *dy, const void *x, const float *bias, void
 }
 // `bias` may be NULL.
 INLINE void dropout(const void *x, const float *bias, void *y, int64_t rows, int64_t w,
-                    uint64_t seed, float rate, int half) {
+                    dropping d, int half) {
+  vuint bits = {};
   for (int64_t r = 0; r < rows; r++)
     FOR_LANES(w, {
+      if (!(i & LANES)) bits = random_bits(d.seed, r * PLACES(w) + i / (2 * LANES));
       vfloat sum = load(x, r * w + i, count, half);
       if (bias) sum += load(bias, i, count, 0);
-      store(y, r * w + i, drop(sum, seed, r * ROUND_UP(w) + i, rate), count, half);
+      store(y, r * w + i, drop(sum, bits, i, d), count, half);
     });
 }
 
@@ -349,20 +427,22 @@ static void give_head(const float *x, int64_t width, float scale, void *out, int
 
 typedef struct {  // sizes, and what the heads of a call share
   int64_t b, t, n, h, columns, width;
-  float rate, scale;
-  uint64_t seed;
-  int half, tiles;
+  float scale;
+  int half, tiles, drops;
+  dropping d;
 } attention;
 
-// e^(score - most) of one row of scores, in place; its sum and `most` come back as log of the sum.
-INLINE float exponentials(float *scores, const float *mask, int64_t t, int64_t columns,
-                          int rough) {
+typedef struct {  // of one row of scores: the largest, and 1 / (sum of e^(score - largest))
+  float most, inverse;
+} norm;
+
+// e^(s - most) of one row of scores s = score * scale + mask, in place.
+INLINE norm exponentials(float *scores, float scale, const float *mask, int64_t columns, int rough) {
   vfloat most = all(-INFINITY), sum = {};
-  for (int64_t i = t; i < columns; i++) scores[i] = -INFINITY;
   for (int64_t i = 0; i < columns; i += LANES) {
-    vfloat s = load(scores, i, LANES, 0) + load(mask, i, LANES, 0);
+    vfloat s = load(scores, i, LANES, 0) * scale + load(mask, i, LANES, 0);
     store(scores, i, s, LANES, 0);
-    most = choose(s > most, s, most);
+    most = larger(s, most);
   }
   float top = max_of(most);
   for (int64_t i = 0; i < columns; i += LANES) {
@@ -370,28 +450,37 @@ INLINE float exponentials(float *scores, const float *mask, int64_t t, int64_t c
     store(scores, i, e, LANES, 0);
     sum += e;
   }
-  float total = sum_of(sum), inverse = 1.0f / total;
-  for (int64_t i = 0; i < columns; i += LANES)
-    store(scores, i, load(scores, i, LANES, 0) * inverse, LANES, 0);
-  return top + logf(total);
+  return (norm){top, 1.0f / sum_of(sum)};
 }
 
-INLINE uint64_t place(const attention *s, int64_t batch, int64_t head, int64_t row) {
-  return (((uint64_t)batch * s->n + head) * s->t + row) * s->columns;
+INLINE int64_t place(const attention *s, int64_t batch, int64_t head, int64_t row) {
+  return ((batch * s->n + head) * s->t + row) * PLACES(s->t);
+}
+
+// The attention weights of one row as they are used, from its exponentials.
+INLINE void weights(const attention *s, const float *row, float inverse, int64_t first, void *out,
+                    int half) {
+  vuint bits = {};
+  for (int64_t j = 0; j < s->columns; j += LANES) {
+    vfloat weight = load(row, j, LANES, 0) * inverse;
+    if (s->drops) {
+      if (!(j & LANES)) bits = random_bits(s->d.seed, first + j / (2 * LANES));
+      weight = drop(weight, bits, j, s->d);
+    }
+    store(out, j, weight, LANES, half);
+  }
 }
 
 // Gradients of 16 scores of a row: the weights as they were used, and the scores' gradient.
 INLINE void score_slopes(const attention *s, const float *scores, const float *slopes,
-                         const float *mask, float scale, float log, float along, uint64_t index,
+                         const float *mask, float scale, norm n, float along, vuint bits,
                          int64_t j, int rough, vfloat *used, vfloat *slope) {
   vfloat score = load(scores, j, LANES, 0) * scale + load(mask, j, LANES, 0);
-  vfloat e = exponential(score - log, rough);
+  vfloat e = exponential(score - n.most, rough) * n.inverse;
   *slope = load(slopes, j, LANES, 0), *used = e;
-  if (s->rate > 0) {
-    vint keep = kept(s->seed, index + j, threshold_of(s->rate));
-    float up = 1.0f / (1.0f - s->rate);
-    *used = choose(keep, e * up, (vfloat){});
-    *slope = choose(keep, *slope * up, (vfloat){});
+  if (s->drops) {
+    *used = drop(e, bits, j, s->d);
+    *slope = drop(*slope, bits, j, s->d);
   }
   *slope = e * (*slope - along);
 }
@@ -407,7 +496,7 @@ INLINE float dot(const void *one, const void *other, int64_t n, int half) {
 
 static void attend_head(const attention *s, int64_t batch, int64_t head, const void *query,
                         const void *key, const void *value, const float *mask, void *context,
-                        float *logs, float *scratch) {
+                        norm *norms, float *scratch) {
   int64_t t = s->t, d = s->n * s->h, start = batch * t * d + head * s->h, width = s->width;
   float *q = scratch, *k = q + t * width, *v = k + t * width, *kt = v + t * width;
   float *scores = kt + s->h * s->columns, *out = scores + ROWS_AT_ONCE * s->columns;
@@ -420,11 +509,9 @@ static void attend_head(const attention *s, int64_t batch, int64_t head, const v
     product(q + first * width, width, 1, kt, s->columns, scores, s->columns, rows, s->columns, s->h, 0);
     for (int64_t i = 0; i < rows; i++) {
       float *row = scores + i * s->columns;
-      logs[(batch * s->n + head) * t + first + i] = exponentials(row, mask, t, s->columns, s->half);
-      if (s->rate > 0)
-        for (int64_t j = 0; j < s->columns; j += LANES)
-          store(row, j, drop(load(row, j, LANES, 0), s->seed, place(s, batch, head, first + i) + j,
-                             s->rate), LANES, 0);
+      norm n = exponentials(row, 1, mask, s->columns, s->half);
+      norms[(batch * s->n + head) * t + first + i] = n;
+      weights(s, row, n.inverse, place(s, batch, head, first + i), row, 0);
     }
     product(scores, s->columns, 1, v, width, out, width, rows, width, t, 0);
     give_head(out, width, 1, context, start + first * d, d, rows, s->h, s->half);
@@ -433,7 +520,7 @@ static void attend_head(const attention *s, int64_t batch, int64_t head, const v
 
 static void attend_grad_head(const attention *s, int64_t batch, int64_t head, const void *dcontext,
                              const void *query, const void *key, const void *value,
-                             const float *mask, const void *context, const float *logs,
+                             const float *mask, const void *context, const norm *norms,
                              void *dquery, void *dkey, void *dvalue, float *scratch) {
   int64_t t = s->t, d = s->n * s->h, start = batch * t * d + head * s->h, width = s->width;
   int64_t columns = s->columns, full = t * width;
@@ -454,12 +541,14 @@ static void attend_grad_head(const attention *s, int64_t batch, int64_t head, co
     product(douts, width, 1, vt, columns, ds, columns, rows, columns, s->h, 0);
     for (int64_t i = 0; i < rows; i++) {
       float *pr = p + i * columns, *dr = ds + i * columns;
-      float log = logs[(batch * s->n + head) * t + first + i];
+      norm n = norms[(batch * s->n + head) * t + first + i];
       float along = dot(douts + i * width, out + (first + i) * width, width, 0);
-      uint64_t index = place(s, batch, head, first + i);
+      int64_t index = place(s, batch, head, first + i);
+      vuint bits = {};
       for (int64_t j = 0; j < columns; j += LANES) {
         vfloat used, slope;   // the queries carry the scale
-        score_slopes(s, pr, dr, mask, 1, log, along, index, j, s->half, &used, &slope);
+        if (s->drops && !(j & LANES)) bits = random_bits(s->d.seed, index + j / (2 * LANES));
+        score_slopes(s, pr, dr, mask, 1, n, along, bits, j, s->half, &used, &slope);
         store(pr, j, used, LANES, 0);
         store(dr, j, slope, LANES, 0);
       }
@@ -485,7 +574,9 @@ static void attend_grad_head(const attention *s, int64_t batch, int64_t head, co
 #define ROUND_UP_DEEP(n) (((n) + DEEP - 1) / DEEP * DEEP)
 
 static int tiles_allowed(void) {  // Linux gives a process the tile registers when it asks
-  return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+  static int allowed = -1;
+  if (allowed < 0) allowed = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+  return allowed;
 }
 static void tiles_on(void) {  // eight tiles of 16 rows of 64 bytes
   struct { uint8_t palette, start, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = {
@@ -531,7 +622,8 @@ static void tile_product(const uint16_t *left, int64_t ldl, const uint32_t *righ
 // One head's rows of [T, D] as [size, H], and [size, H] as pairs of rows [size / 2, H].
 static void take_rows(const uint16_t *x, int64_t stride, int64_t t, int64_t size, int64_t h,
                       uint16_t *rows) {
-  for (int64_t i = 0; i < t; i++) memcpy(rows + i * h, x + i * stride, 2 * (size_t)h);
+  for (int64_t i = 0; i < t; i++)
+    for (int64_t j = 0; j < h; j += DEEP) memcpy(rows + i * h + j, x + i * stride + j, 2 * DEEP);
   memset(rows + t * h, 0, 2 * (size_t)((size - t) * h));
 }
 static void transpose_tile(const uint32_t *from, int64_t ldf, uint32_t *to, int64_t ldt) {
@@ -564,10 +656,17 @@ static void transpose_tiles(const uint32_t *from, int64_t rows, int64_t columns,
     for (int64_t j = 0; j < columns; j += TILE)
       transpose_tile(from + i * columns + j, columns, to + j * rows + i, rows);
 }
+INLINE void pair_rows(const uint16_t *even, const uint16_t *odd, uint32_t *pairs) {  // 16 numbers
+  vhalf low, high;
+  memcpy(&low, even, sizeof low);
+  memcpy(&high, odd, sizeof high);
+  vuint both = __builtin_convertvector(low, vuint) | __builtin_convertvector(high, vuint) << 16;
+  memcpy(pairs, &both, sizeof both);
+}
 static void paired(const uint16_t *rows, int64_t size, int64_t h, uint32_t *pairs) {
   for (int64_t i = 0; i < size; i += 2)
-    for (int64_t j = 0; j < h; j++)
-      pairs[i / 2 * h + j] = rows[i * h + j] | (uint32_t)rows[(i + 1) * h + j] << 16;
+    for (int64_t j = 0; j < h; j += LANES)
+      pair_rows(rows + i * h + j, rows + (i + 1) * h + j, pairs + i / 2 * h + j);
 }
 INLINE void store_pair(uint32_t *pairs, int64_t i, vfloat even, vfloat odd) {
   vuint both = __builtin_convertvector(to_bfloat16(even), vuint) |
@@ -577,7 +676,7 @@ INLINE void store_pair(uint32_t *pairs, int64_t i, vfloat even, vfloat odd) {
 
 static void attend_head_tiles(const attention *s, int64_t batch, int64_t head, const uint16_t *query,
                               const uint16_t *key, const uint16_t *value, const float *mask,
-                              uint16_t *context, float *logs, char *scratch) {
+                              uint16_t *context, norm *norms, char *scratch) {
   int64_t t = s->t, h = s->h, d = s->n * h, start = batch * t * d + head * h;
   int64_t size = s->columns;
   uint16_t *q = (uint16_t *)scratch, *kv = q + size * h, *p = kv + size * h;
@@ -593,15 +692,9 @@ static void attend_head_tiles(const attention *s, int64_t batch, int64_t head, c
     tile_product(q + first * h, h, kt, size, scores, size, h, 0);
     for (int64_t i = 0; i < rows; i++) {
       float *row = scores + i * size;
-      for (int64_t j = 0; j < size; j += LANES)
-        store(row, j, load(row, j, LANES, 0) * s->scale, LANES, 0);
-      logs[(batch * s->n + head) * t + first + i] = exponentials(row, mask, t, size, 1);
-      for (int64_t j = 0; j < size; j += LANES) {
-        vfloat weight = load(row, j, LANES, 0);
-        if (s->rate > 0)
-          weight = drop(weight, s->seed, place(s, batch, head, first + i) + j, s->rate);
-        store(p + i * size, j, weight, LANES, 1);
-      }
+      norm n = exponentials(row, s->scale, mask, size, 1);
+      norms[(batch * s->n + head) * t + first + i] = n;
+      weights(s, row, n.inverse, place(s, batch, head, first + i), p + i * size, 1);
     }
     tile_product(p, size, vp, h, out, h, size, 0);
     give_head(out, h, 1, context, start + first * d, d, rows, h, 1);
@@ -619,7 +712,7 @@ static void turned_product(const uint32_t *left, int64_t n, const uint32_t *righ
 static void attend_grad_head_tiles(const attention *s, int64_t batch, int64_t head,
                                    const uint16_t *dcontext, const uint16_t *query,
                                    const uint16_t *key, const uint16_t *value, const float *mask,
-                                   const uint16_t *context, const float *logs, uint16_t *dquery,
+                                   const uint16_t *context, const norm *norms, uint16_t *dquery,
                                    uint16_t *dkey, uint16_t *dvalue, char *scratch) {
   int64_t t = s->t, h = s->h, d = s->n * h, start = batch * t * d + head * h;
   int64_t size = s->columns, full = size * h, block = DEEP * size;
@@ -640,21 +733,28 @@ static void attend_grad_head_tiles(const attention *s, int64_t batch, int64_t he
     int64_t rows = t - first < DEEP ? t - first : DEEP;
     tile_product(q + first * h, h, kt, size, scores, size, h, 0);
     tile_product(dout + first * h, h, vt, size, slopes, size, h, 0);
-    memset(ds, 0, 2 * (size_t)block);
-    memset(pp, 0, 2 * (size_t)block);
-    memset(dsp, 0, 2 * (size_t)block);
+    if (rows < DEEP) {   // the rows beyond count for nothing
+      memset(ds, 0, 2 * (size_t)block);
+      memset(pp, 0, 2 * (size_t)block);
+      memset(dsp, 0, 2 * (size_t)block);
+    }
     for (int64_t i = 0; i < rows; i += 2) {
       int pair = i + 1 < rows;
-      float log[2] = {0}, along[2] = {0};
+      norm n[2] = {{0}};
+      float along[2] = {0};
+      vuint bits[2] = {};
+      int64_t index = place(s, batch, head, first + i);
       for (int o = 0; o <= pair; o++) {
-        log[o] = logs[(batch * s->n + head) * t + first + i + o];
+        n[o] = norms[(batch * s->n + head) * t + first + i + o];
         along[o] = dot(dout + (first + i + o) * h, context + start + (first + i + o) * d, h, 1);
       }
       for (int64_t j = 0; j < size; j += LANES) {
         vfloat used[2] = {}, slope[2] = {};
         for (int o = 0; o <= pair; o++) {
-          score_slopes(s, scores + (i + o) * size, slopes + (i + o) * size, mask, s->scale, log[o],
-                       along[o], place(s, batch, head, first + i + o), j, 1, used + o, slope + o);
+          if (s->drops && !(j & LANES))
+            bits[o] = random_bits(s->d.seed, index + o * PLACES(t) + j / (2 * LANES));
+          score_slopes(s, scores + (i + o) * size, slopes + (i + o) * size, mask, s->scale, n[o],
+                       along[o], bits[o], j, 1, used + o, slope + o);
           store(ds + (i + o) * size, j, slope[o], LANES, 1);
         }
         store_pair(pp + i / 2 * size, j, used[0], used[1]);
@@ -678,7 +778,84 @@ static size_t tile_scratch(const attention *s) {
   return size * h * (3 * 2 + 3 * 2 + 2 * 4) + DEEP * size * (2 + 3 * 2 + 2 * 4) +
          DEEP * h * (2 + 4);
 }
+
+// ---- products with weights, on tiles ------------------------------------------------------------
+//
+// y = drop(f(x W + b)). W [I, O] lies packed in the order in which it is read: panels of 32 columns,
+// each [I / 2, 32] pairs of rows. I and O are multiples of 32.
+
+static void pack(const uint16_t *w, int64_t in, int64_t out, uint32_t *packed) {
+  for (int64_t j = 0; j < out; j += DEEP)
+    for (int64_t i = 0; i < in; i += 2, packed += DEEP)
+      for (int64_t k = 0; k < DEEP; k += LANES)
+        pair_rows(w + i * out + j + k, w + (i + 1) * out + j + k, packed + k);
+}
+// The same for the transpose of w [O, I].
+static void pack_turned(const uint16_t *w, int64_t in, int64_t out, uint32_t *packed) {
+  for (int64_t j = 0; j < out; j += DEEP)
+    for (int64_t i = 0; i < in; i += DEEP, packed += DEEP * DEEP / 2)
+      for (int64_t k = 0; k < DEEP; k += TILE)
+        transpose_tile((const uint32_t *)(w + (j + k) * in + i), in / 2, packed + k, DEEP);
+}
+
+#define PANEL_BYTES (5 << 18)  // of W at a time: what stays in a second-level cache beside the rest
+
+typedef struct {
+  int64_t rows, in, out;
+  const float *bias;   // NULL for none
+  int drops;
+  dropping d;
+  uint16_t *y, *before;   // y, and x W where it is kept
+} finish;
+
+// From sums [32, 32] to y, for the first `rows` rows; i and j are the place of the block in y.
+INLINE void finish_block(const finish *f, const float *sums, int64_t i, int64_t j, int64_t rows,
+                         int form) {
+  for (int64_t row = 0; row < rows; row++) {
+    vuint bits = {};
+    if (f->drops) bits = random_bits(f->d.seed, (i + row) * PLACES(f->out) + j / DEEP);
+    for (int64_t k = 0; k < DEEP; k += LANES) {
+      int64_t to = (i + row) * f->out + j + k;
+      vfloat y = load(sums, row * DEEP + k, LANES, 0);
+      if (f->before) store(f->before, to, y, LANES, 1);
+      if (f->bias) y += load(f->bias, j + k, LANES, 0);
+      y = activated(y, form, 1);
+      if (f->drops) y = drop(y, bits, k, f->d);
+      store(f->y, to, y, LANES, 1);
+    }
+  }
+}
+
+// `tail` is room for 32 rows of x.
+INLINE void linear(const finish *f, const uint16_t *x, const uint32_t *packed, uint16_t *tail,
+                   int form) {
+  float sums[DEEP * DEEP] __attribute__((aligned(64)));
+  int64_t panel = f->in / 2 * DEEP, width = PANEL_BYTES / (4 * panel) * DEEP;
+  if (width < DEEP) width = DEEP;
+  for (int64_t first = 0; first < f->out; first += width)
+    for (int64_t i = 0; i < f->rows; i += DEEP) {
+      const uint16_t *left = x + i * f->in;
+      int64_t rows = f->rows - i < DEEP ? f->rows - i : DEEP;
+      if (rows < DEEP) {   // tiles are read whole
+        memcpy(tail, left, 2 * (size_t)(rows * f->in));
+        memset(tail + rows * f->in, 0, 2 * (size_t)((DEEP - rows) * f->in));
+        left = tail;
+      }
+      for (int64_t j = first; j < f->out && j < first + width; j += DEEP) {
+        tile_product(left, f->in, packed + j / DEEP * panel, DEEP, sums, DEEP, f->in, 0);
+        finish_block(f, sums, i, j, rows, form);
+      }
+    }
+}
 #endif
+
+int adapter_bert_has_tiles(void) {
+#ifdef __AMX_BF16__
+  return tiles_allowed();
+#else
+  return 0;
+#endif
+}
 
 // The mask of one row of the batch: [T] and -infinity beyond.
 static void take_mask(const float *bias, int64_t batch, int64_t t, int64_t columns, float *mask) {
@@ -688,26 +865,26 @@ static void take_mask(const float *bias, int64_t batch, int64_t t, int64_t colum
 // ---- TensorFlow's side --------------------------------------------------------------------------
 
 typedef struct {
-  int half, form;
+  int half, form, heads, turned, keep;
   float rate;
-  int64_t heads;
 } attributes;
 
+static int number(TF_OpKernelConstruction *context, const char *name, TF_Status *status) {
+  int32_t value = 0;
+  if (TF_OpKernelConstruction_HasAttr(context, name, status))
+    TF_OpKernelConstruction_GetAttrInt32(context, name, &value, status);
+  return value;
+}
 static void *create(TF_OpKernelConstruction *context) {
   attributes *a = calloc(1, sizeof *a);
   TF_Status *status = TF_NewStatus();
   TF_DataType type = TF_FLOAT;
-  int32_t value = 0;
   TF_OpKernelConstruction_GetAttrType(context, "T", &type, status);
   a->half = type == TF_BFLOAT16;
-  if (TF_OpKernelConstruction_HasAttr(context, "form", status)) {
-    TF_OpKernelConstruction_GetAttrInt32(context, "form", &value, status);
-    a->form = value;
-  }
-  if (TF_OpKernelConstruction_HasAttr(context, "heads", status)) {
-    TF_OpKernelConstruction_GetAttrInt32(context, "heads", &value, status);
-    a->heads = value;
-  }
+  a->form = number(context, "form", status);
+  a->heads = number(context, "heads", status);
+  a->turned = number(context, "turned", status);
+  a->keep = number(context, "keep", status);
   if (TF_OpKernelConstruction_HasAttr(context, "rate", status))
     TF_OpKernelConstruction_GetAttrFloat(context, "rate", &a->rate, status);
   TF_DeleteStatus(status);
@@ -794,8 +971,10 @@ static void compute_activate(void *kernel, TF_OpKernelContext *context) {
   void *y = output_over(&c, 0, 0, x);
   rows_of m = matrix(x);
   if (!failed(&c, y, y)) FOR_TYPE(a, {
-    if (a->form == GELU_ERF) activate(TF_TensorData(x), bias, y, m.rows, m.width, GELU_ERF, half);
-    else activate(TF_TensorData(x), bias, y, m.rows, m.width, GELU_TANH, half);
+    const void *data = TF_TensorData(x);
+    if (a->form == LINEAR) activate(data, bias, y, m.rows, m.width, LINEAR, half);
+    else if (a->form == GELU_ERF) activate(data, bias, y, m.rows, m.width, GELU_ERF, half);
+    else activate(data, bias, y, m.rows, m.width, GELU_TANH, half);
   })
   end(&c);
 }
@@ -820,12 +999,12 @@ static void compute_dropout(void *kernel, TF_OpKernelContext *context) {
   const attributes *a = kernel;
   call c = begin(context);
   TF_Tensor *x = take(&c, 0), *bias = take(&c, 1);
-  uint64_t seed = spread(*(uint64_t *)input(&c, 2));
+  dropping d = dropping_at(a->rate, *(uint64_t *)input(&c, 2));
   void *y = output_over(&c, 0, 0, x);
   rows_of m = matrix(x);
   const float *added = TF_TensorElementCount(bias) ? TF_TensorData(bias) : NULL;
   if (!failed(&c, y, y))
-    FOR_TYPE(a, { dropout(TF_TensorData(x), added, y, m.rows, m.width, seed, a->rate, half); })
+    FOR_TYPE(a, { dropout(TF_TensorData(x), added, y, m.rows, m.width, d, half); })
   end(&c);
 }
 
@@ -891,8 +1070,8 @@ static void compute_column_sum(void *kernel, TF_OpKernelContext *context) {
 static attention sizes(const attributes *a, const TF_Tensor *query, uint64_t seed) {
   int64_t b = TF_Dim(query, 0), t = TF_Dim(query, 1), h = TF_Dim(query, 2) / a->heads;
   attention s = {.b = b, .t = t, .n = a->heads, .h = h, .columns = ROUND_UP(t),
-                 .width = ROUND_UP(h), .rate = a->rate, .scale = 1.0f / sqrtf((float)h),
-                 .seed = spread(seed), .half = a->half};
+                 .width = ROUND_UP(h), .scale = 1.0f / sqrtf((float)h), .half = a->half,
+                 .drops = a->rate > 0, .d = dropping_at(a->rate, seed)};
 #ifdef __AMX_BF16__
   s.tiles = a->half && h % DEEP == 0 && tiles_allowed();
   if (s.tiles) s.columns = ROUND_UP_DEEP(t);
@@ -925,17 +1104,17 @@ static void compute_attend(void *kernel, TF_OpKernelContext *context) {
   const void *key = input(&c, 1), *value = input(&c, 2), *bias = input(&c, 3);
   attention s = sizes(kernel, query, *(uint64_t *)input(&c, 4));
   void *out = output_like(&c, 0, query);
-  float *logs = output(&c, 1, TF_FLOAT, (int64_t[]){s.b, s.n, s.t}, 3);
+  norm *norms = output(&c, 1, TF_FLOAT, (int64_t[]){s.b, s.n, s.t, 2}, 4);
   float *mask = scratch_of(&s, 3, 1, 1);
-  if (!failed(&c, logs, mask)) {
+  if (!failed(&c, norms, mask)) {
     begin_heads(&s);
     for (int64_t i = 0; i < s.b; i++) {
       take_mask(bias, i, s.t, s.columns, mask);
       for (int64_t head = 0; head < s.n; head++)
         IF_TILES(&s,
-          attend_head_tiles(&s, i, head, TF_TensorData(query), key, value, mask, out, logs,
+          attend_head_tiles(&s, i, head, TF_TensorData(query), key, value, mask, out, norms,
                             (char *)(mask + s.columns)),
-          attend_head(&s, i, head, TF_TensorData(query), key, value, mask, out, logs,
+          attend_head(&s, i, head, TF_TensorData(query), key, value, mask, out, norms,
                       mask + s.columns));
     }
     end_heads(&s);
@@ -951,7 +1130,7 @@ static void compute_attend_grad(void *kernel, TF_OpKernelContext *context) {
   const void *key = input(&c, 2), *value = input(&c, 3), *bias = input(&c, 4);
   attention s = sizes(kernel, query, *(uint64_t *)input(&c, 5));
   const void *out = input(&c, 6);
-  const float *logs = input(&c, 7);
+  const norm *norms = input(&c, 7);
   void *dquery = output_over(&c, 0, 0, query), *dkey = output_like(&c, 1, query);
   void *dvalue = output_like(&c, 2, query);
   float *mask = scratch_of(&s, 8, 2, 2);
@@ -962,8 +1141,8 @@ static void compute_attend_grad(void *kernel, TF_OpKernelContext *context) {
       for (int64_t head = 0; head < s.n; head++)
         IF_TILES(&s,
           attend_grad_head_tiles(&s, i, head, dcontext, TF_TensorData(query), key, value, mask, out,
-                                 logs, dquery, dkey, dvalue, (char *)(mask + s.columns)),
-          attend_grad_head(&s, i, head, dcontext, TF_TensorData(query), key, value, mask, out, logs,
+                                 norms, dquery, dkey, dvalue, (char *)(mask + s.columns)),
+          attend_grad_head(&s, i, head, dcontext, TF_TensorData(query), key, value, mask, out, norms,
                            dquery, dkey, dvalue, mask + s.columns));
     }
     end_heads(&s);
@@ -972,9 +1151,51 @@ static void compute_attend_grad(void *kernel, TF_OpKernelContext *context) {
   end(&c);
 }
 
+#ifdef __AMX_BF16__
+static void compute_pack(void *kernel, TF_OpKernelContext *context) {
+  const attributes *a = kernel;
+  call c = begin(context);
+  TF_Tensor *w = take(&c, 0);
+  int64_t in = TF_Dim(w, a->turned), out = TF_Dim(w, !a->turned);
+  uint32_t *packed = output(&c, 0, TF_BFLOAT16, (int64_t[]){in, out}, 2);
+  if (!failed(&c, packed, packed)) {
+    if (a->turned) pack_turned(TF_TensorData(w), in, out, packed);
+    else pack(TF_TensorData(w), in, out, packed);
+  }
+  end(&c);
+}
+
+static void compute_linear(void *kernel, TF_OpKernelContext *context) {
+  const attributes *a = kernel;
+  call c = begin(context);
+  TF_Tensor *x = take(&c, 0), *packed = take(&c, 1), *bias = take(&c, 3);
+  int64_t shape[MOST_DIMENSIONS], nothing = 0;
+  int rank = shape_of(x, shape);
+  finish f = {.rows = matrix(x).rows, .in = TF_Dim(packed, 0), .out = TF_Dim(packed, 1),
+              .bias = TF_TensorElementCount(bias) ? TF_TensorData(bias) : NULL,
+              .drops = a->rate > 0, .d = dropping_at(a->rate, *(uint64_t *)input(&c, 4))};
+  shape[rank - 1] = f.out;
+  f.y = output(&c, 0, TF_BFLOAT16, shape, rank);
+  f.before = output(&c, 1, TF_BFLOAT16, a->keep ? shape : &nothing, a->keep ? rank : 1);
+  uint16_t *tail = aligned_alloc(64, 2 * (size_t)(DEEP * f.in));
+  if (!failed(&c, f.before, tail)) {
+    if (!a->keep) f.before = NULL;
+    tiles_on();
+    if (a->form == GELU_ERF) linear(&f, TF_TensorData(x), TF_TensorData(packed), tail, GELU_ERF);
+    else if (a->form == GELU_TANH)
+      linear(&f, TF_TensorData(x), TF_TensorData(packed), tail, GELU_TANH);
+    else linear(&f, TF_TensorData(x), TF_TensorData(packed), tail, LINEAR);
+    _tile_release();
+  }
+  free(tail);
+  end(&c);
+}
+#endif
+
 typedef struct {
   const char *name, *inputs, *outputs, *attributes;  // names parted by spaces
   void (*compute)(void *, TF_OpKernelContext *);
+  int half_only;
 } operation;
 
 static const operation OPERATIONS[] = {
@@ -988,10 +1209,15 @@ static const operation OPERATIONS[] = {
    "dx:T dgamma:float dbeta:float", "", compute_add_norm_grad},
   {"AdapterBertColumnSum", "x:T", "sum:float", "", compute_column_sum},
   {"AdapterBertAttend", "query:T key:T value:T bias:float seed:int64",
-   "context:T logs:float", "heads:int rate:float", compute_attend},
+   "context:T norms:float", "heads:int rate:float", compute_attend},
   {"AdapterBertAttendGrad",
-   "dcontext:T query:T key:T value:T bias:float seed:int64 context:T logs:float",
+   "dcontext:T query:T key:T value:T bias:float seed:int64 context:T norms:float",
    "dquery:T dkey:T dvalue:T", "heads:int rate:float", compute_attend_grad},
+#ifdef __AMX_BF16__
+  {"AdapterBertPack", "kernel:T", "packed:T", "turned:int", compute_pack, 1},
+  {"AdapterBertLinear", "x:T packed:T turned:T bias:float seed:int64", "y:T before:T",
+   "form:int rate:float keep:int", compute_linear, 1},
+#endif
 };
 
 static void infer_nothing(TF_ShapeInferenceContext *context, TF_Status *status) {
@@ -1018,7 +1244,7 @@ __attribute__((constructor)) static void register_operations(void) {
     each_word(o->outputs, builder, TF_OpDefinitionBuilderAddOutput);
     TF_OpDefinitionBuilderSetShapeInferenceFunction(builder, infer_nothing);
     TF_RegisterOpDefinition(builder, status);
-    for (int j = 0; j < 2; j++) {
+    for (int j = o->half_only; j < 2; j++) {
       TF_KernelBuilder *kernel = TF_NewKernelBuilder(o->name, "CPU", create, o->compute, delete);
       TF_KernelBuilder_TypeConstraint(kernel, "T", types[j], status);
       TF_RegisterKernelBuilder(o->name, kernel, status);

@@ -1,4 +1,5 @@
 """Compiles the kernels for this machine, once, and loads them into TensorFlow."""
+import ctypes
 import functools
 import hashlib
 import os
@@ -29,7 +30,7 @@ def load():
     Raises:
       UnavailableError: there is no C compiler, or it failed.
     """
-    path = cache_folder() / f"kernels-{fingerprint()}.so"
+    path = kernels_path()
     if not path.exists():
         build(path)
     try:
@@ -38,10 +39,22 @@ def load():
         raise UnavailableError(f"{path} cannot be loaded ({error}); remove it") from error
 
 
+@functools.lru_cache(maxsize=1)
+def has_tiles():
+    """Whether the kernels multiply on the CPU's tile registers (AMX), which they do in bfloat16."""
+    load()
+    return bool(ctypes.CDLL(str(kernels_path())).adapter_bert_has_tiles())
+
+
 def cache_folder():
     """Where compiled kernels lie: under $XDG_CACHE_HOME, ~/.cache where that is not set."""
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return pathlib.Path(root) / "adapter-bert"
+
+
+def kernels_path():
+    """The file of the compiled kernels."""
+    return cache_folder() / f"kernels-{fingerprint()}.so"
 
 
 def fingerprint():

@@ -6,11 +6,74 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert.kernels import library
 
-FORMS = {"gelu_erf": 0, "gelu": 1}
+FORMS = {"linear": 0, "gelu_erf": 1, "gelu": 2}
+
+
+def pack(kernel, turned=False):
+    """A weight in the order in which `linear` reads it.
+
+    Args:
+      kernel: bfloat16 [I, O], both multiples of 32.
+      turned: bool; pack the transpose.
+
+    Returns:
+      bfloat16 [I, O] or [O, I]: the numbers in another order.
+    """
+    packed = library.load().adapter_bert_pack(kernel=kernel, turned=turned)
+    rows, columns = kernel.shape.dims or (None, None)
+    packed.set_shape([columns, rows] if turned else [rows, columns])
+    return packed
+
+
+@tf.RegisterGradient("AdapterBertPack")
+def pack_grad(_, dkernel):
+    """The gradient of `pack`: that of `linear` with respect to the weight as it was."""
+    return dkernel
+
+
+def linear(x, packed, turned, bias, name, rate, seed, trains):
+    """dropout(f(x W + b), rate), see modeling.linear.
+
+    Args:
+      x: bfloat16 [..., I].
+      packed: bfloat16 [I, O], what `pack` makes of W.
+      turned: bfloat16 [O, I], what it makes of W's transpose, for the gradient; [0, 0] without one.
+      bias: float32 [O]; [0] for none.
+      name: of f, a key of FORMS.
+      rate: float.
+      seed: int64 scalar tensor.
+      trains: whether there will be a gradient.
+
+    Returns:
+      bfloat16 [..., O].
+    """
+    y = library.load().adapter_bert_linear(
+        x=x, packed=packed, turned=turned, bias=bias, seed=seed, form=FORMS[name], rate=rate,
+        keep=trains and name != "linear").y
+    y.set_shape(x.shape[:-1].concatenate(packed.shape[1:]))
+    return y
+
+
+@tf.RegisterGradient("AdapterBertLinear")
+def linear_grad(op, dy, _):
+    """The gradient of `linear`; a frozen weight, which is a variable's value, has none."""
+    x, packed, turned, bias, seed = op.inputs
+    rate, form = op.get_attr("rate"), op.get_attr("form")
+    if rate:
+        dy = dropout(dy, tf.zeros([0]), rate, seed)
+    if form != FORMS["linear"]:
+        dy = shaped(library.load().adapter_bert_activate_grad(
+            dy=dy, x=op.outputs[1], bias=bias, form=form), dy)
+    dx = linear(dy, turned, tf.zeros([0, 0], dy.dtype), tf.zeros([0]), "linear", 0.0, seed, False)
+    dpacked = None
+    if packed.op.type == "AdapterBertPack":
+        rows = [tf.reshape(tensor, [-1, tensor.shape[-1]]) for tensor in (x, dy)]
+        dpacked = tf.matmul(*rows, transpose_a=True)
+    return dx, dpacked, None, None if bias.shape[0] == 0 else column_sum(dy, bias), None
 
 
 def activate(x, bias, name):
-    """One of the two forms of GELU, of x + bias.  float [..., F], float32 [F] -> as x."""
+    """f(x + b) for an f of FORMS.  float [..., F], float32 [F] -> as x."""
     return shaped(library.load().adapter_bert_activate(x=x, bias=bias, form=FORMS[name]), x)
 
 
@@ -18,6 +81,8 @@ def activate(x, bias, name):
 def activate_grad(op, dy):
     """The gradient of `activate`."""
     x, bias = op.inputs
+    if op.get_attr("form") == FORMS["linear"]:
+        return dy, column_sum(dy, bias)
     dx = shaped(library.load().adapter_bert_activate_grad(
         dy=dy, x=x, bias=bias, form=op.get_attr("form")), x)
     return dx, column_sum(dx, bias)
@@ -64,14 +129,6 @@ def add_norm_grad(op, dy, *_):
     return dx, dx, shaped(dgamma, gamma), shaped(dbeta, beta)
 
 
-@tf.custom_gradient
-def add_bias(x, bias):
-    """x + bias, where the bias's gradient is summed in float32.  [..., F], float32 [F] -> as x."""
-    def grad(dy):
-        return dy, column_sum(dy, bias)
-    return tf.nn.bias_add(x, tf.cast(bias, x.dtype)), grad
-
-
 def attend(query, key, value, bias, heads, rate, seed):
     """softmax(Q K^T / sqrt(H) + bias) V, head by head, with dropout of the softmax.
 
@@ -96,7 +153,7 @@ def attend_grad(op, dcontext, _):
     query, key, value, bias, seed = op.inputs
     gradients = library.load().adapter_bert_attend_grad(
         dcontext=dcontext, query=query, key=key, value=value, bias=bias, seed=seed,
-        context=op.outputs[0], logs=op.outputs[1], heads=op.get_attr("heads"),
+        context=op.outputs[0], norms=op.outputs[1], heads=op.get_attr("heads"),
         rate=op.get_attr("rate"))
     return *(shaped(gradient, query) for gradient in gradients), None, None
 

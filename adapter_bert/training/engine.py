@@ -27,11 +27,16 @@ class Engine:
     towers: int = 1
     reason: str = ""
 
-    def formulas(self, seed=0):
-        """The modeling.Formulas; `seed` is that of dropout, of no account where nothing drops."""
+    def formulas(self, seed=0, trains=True):
+        """The modeling.Formulas.
+
+        Args:
+          seed: int, that of dropout; of no account where nothing drops.
+          trains: whether gradients will be asked for.
+        """
         places = Places(seed)
         if self.fused:
-            return kernels.fused_formulas(places.next_seed)
+            return kernels.fused_formulas(places.next_seed, trains)
         return modeling.plain_formulas(places.dropout)
 
     def line(self, precision):

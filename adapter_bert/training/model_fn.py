@@ -67,7 +67,7 @@ def network(model, features, is_training, formulas, use_tpu, getter):
             formulas=formulas, dtype=tf.as_dtype(model.precision))
         pooled = bert.get_pooled_output()
         if is_training:
-            pooled = formulas.dropout(pooled, None, heads.HEAD_DROPOUT)
+            pooled = formulas.dropout(pooled, heads.HEAD_DROPOUT)
         return heads.HEADS[model.kind](pooled, model.num_labels, features.get("label_ids"))
 
 
@@ -131,7 +131,7 @@ def build_model_fn(model, start, engine, schedule=None, announce=lambda variable
     def model_fn(features, labels, mode, params):
         del labels, params
         is_training = mode == tf.estimator.ModeKeys.TRAIN
-        formulas = engine.formulas(schedule.seed if is_training else 0)
+        formulas = engine.formulas(schedule.seed if is_training else 0, is_training)
         output, variables = towers(model, features, engine.towers, is_training, formulas, use_tpu)
         variables = list(variables.values())
         announce(variables)

@@ -1,0 +1,54 @@
+"""Weights in the order in which the product's kernel reads them."""
+import tensorflow.compat.v1 as tf
+
+from adapter_bert.kernels import library, ops
+
+SIDE = 32   # of a block of a product
+COPIES = "packed_weights"
+
+
+class Packing:
+    """The packed weights of one graph, each made once.
+
+    A weight that trains is packed at every step. A frozen one is packed when a session starts, into
+    a local variable that `copies` lists.
+    """
+
+    def __init__(self):
+        self._packed = {}
+
+    def of(self, kernel, turned):
+        """The packed form of a kernel, or of its transpose where `turned`: as [I, O] or [O, I]."""
+        key = kernel.name, turned
+        if key not in self._packed:
+            make = frozen_copy if is_frozen(kernel) else ops.pack
+            self._packed[key] = make(kernel, turned)
+        return self._packed[key]
+
+
+def fits(x, kernel):
+    """Whether there is a kernel for the product of x [B, T, I] and kernel [I, O]."""
+    return (x.dtype == tf.bfloat16 and kernel.shape.rank == 2 and library.has_tiles()
+            and not any(size % SIDE for size in kernel.shape.as_list()))
+
+
+def is_frozen(kernel):
+    """Whether a weight is a variable that stays what it is, not a tensor made of one."""
+    return not getattr(kernel, "trainable", True)
+
+
+def frozen_copy(kernel, turned):
+    """A local variable that holds a frozen weight packed."""
+    def first_value():
+        with tf.control_dependencies([kernel.initializer]):
+            return ops.pack(kernel.read_value(), turned)
+    packed = tf.Variable(first_value, trainable=False, use_resource=True,
+                         collections=[tf.GraphKeys.LOCAL_VARIABLES],
+                         name="kernel_packed" + turned * "_turned")
+    tf.add_to_collection(COPIES, (kernel.op.name, turned, packed))
+    return packed
+
+
+def copies():
+    """[(name of a frozen weight, turned, its packed variable)] of this graph."""
+    return tf.get_collection(COPIES)
