@@ -1,11 +1,13 @@
 """Work on several cores in processes that are copies of this one."""
+import contextlib
+import gc
 import multiprocessing
 import os
 import traceback
 
 
 def map_forked(function, arguments):
-    """[function(argument), ...], each call in a forked process, all at once.
+    """[function(argument), ...], all at once: the last call here, the others in forked processes.
 
     A copy has all that this process has, so nothing is sent to it but what `function` returns. It
     must not use TensorFlow's sessions, whose threads a copy does not have.
@@ -15,19 +17,36 @@ def map_forked(function, arguments):
     """
     context = multiprocessing.get_context("fork")
     started = []
-    for argument in arguments:
+    *others, last = arguments
+    for argument in others:
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=_call, args=(function, argument, sender), daemon=True)
         process.start()
         sender.close()
         started.append((process, receiver))
-    return [_result(process, receiver) for process, receiver in started]
+    try:
+        with without_collections():
+            own = function(last)
+    finally:
+        results = [_result(process, receiver) for process, receiver in started]
+    return [*results, own]
+
+
+@contextlib.contextmanager
+def without_collections():
+    """For a while, Python does not look for garbage among all that was ever made."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _call(function, argument, sender):
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # that library's threads are not in the copy
     try:
-        sender.send(function(argument))
+        with without_collections():
+            sender.send(function(argument))
     except OSError as error:
         sender.send(error)
     except BaseException:

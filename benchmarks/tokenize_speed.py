@@ -32,6 +32,17 @@ def serialize_with_messages(row):
     return tf.train.Example(features=tf.train.Features(feature=columns)).SerializeToString()
 
 
+def join(first, second, cls, sep):
+    """The ids and segment ids of one text, or of a pair; `second` is None for one text."""
+    while len(first) + len(second or ()) > MAX_LENGTH - 2 - (second is not None):
+        (second if second is not None and len(second) >= len(first) else first).pop()
+    row = {"input_ids": [cls, *first, sep], "segment_ids": [0] * (len(first) + 2)}
+    if second is not None:
+        row["input_ids"] += [*second, sep]
+        row["segment_ids"] += [1] * (len(second) + 1)
+    return row
+
+
 def plain(examples, tokenizer, path):
     """Text by text with FullTokenizer.tokenize, in this process."""
     cls, sep = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
@@ -40,7 +51,7 @@ def plain(examples, tokenizer, path):
         return None if text is None else tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text))
     with tf.io.TFRecordWriter(path) as writer:
         for index, example in enumerate(examples):
-            row = features.join(ids(example.text_a), ids(example.text_b), cls, sep, MAX_LENGTH)
+            row = join(ids(example.text_a), ids(example.text_b), cls, sep)
             writer.write(serialize_with_messages(
                 {**row, "index": index, "label_ids": LABELS[example.label]}))
 

@@ -5,12 +5,10 @@ import numpy as np
 
 
 def write(path, rows):
-    """Writes records of `features.featurize`: ids and segments of rows of their own lengths."""
-    lengths = np.array([len(row["input_ids"]) for row in rows])
-    np.savez(path, lengths=lengths,
-             input_ids=np.concatenate([row["input_ids"] for row in rows]),
-             segment_ids=np.concatenate([row["segment_ids"] for row in rows]),
-             label_ids=np.array([row["label_ids"] for row in rows]))
+    """Writes a list of what `features.featurize` yields."""
+    columns = {name: np.concatenate([some.columns[name] for some in rows])
+               for name in ("input_ids", "segment_ids", "label_ids")}
+    np.savez(path, lengths=np.concatenate([some.lengths for some in rows]), **columns)
 
 
 def read(path):

@@ -24,19 +24,33 @@ def slow_truncate(first, second, limit):
 def test_truncation_equals_the_loop(limit):
     for a in range(12):
         for b in range(12):
-            first, second = list(range(a)), list(range(100, 100 + b))
-            assert features.truncate_pair(first, second, limit) == slow_truncate(
-                first, second, limit)
+            kept = features.truncate_pairs(np.array([a]), np.array([b]), np.array([limit]))
+            wanted = slow_truncate(range(a), range(100, 100 + b), limit)
+            assert [side[0] for side in kept] == list(map(len, wanted))
+
+
+def ragged(lists):
+    """Lists of ids as what `encode_ragged` gives."""
+    return (np.array([index for some in lists for index in some], np.int32),
+            np.array(list(map(len, lists)), np.int64))
+
+
+def split(rows, name):
+    """A column of Rows as a list for each row."""
+    return [part.tolist() for part in np.split(rows.columns[name], np.cumsum(rows.lengths)[:-1])]
 
 
 def test_join_by_hand():
-    assert features.join([7, 8], None, 1, 2, 10) == {
-        "input_ids": [1, 7, 8, 2], "segment_ids": [0, 0, 0, 0]}
-    assert features.join([7, 8, 9], [5, 6], 1, 2, 7) == {
-        "input_ids": [1, 7, 8, 2, 5, 6, 2], "segment_ids": [0, 0, 0, 0, 1, 1, 1]}
-    assert features.join([], None, 1, 2, 10)["input_ids"] == [1, 2]
-    assert features.join([], [], 1, 2, 10)["segment_ids"] == [0, 0, 1]
-    assert len(features.join(list(range(500)), None, 1, 2, 16)["input_ids"]) == 16
+    firsts = [[7, 8], [7, 8, 9], [], [], list(range(500))]
+    seconds = [None, [5, 6], None, [], None]
+    rows = features.join(ragged(firsts), ragged([ids or [] for ids in seconds]),
+                         np.array([ids is not None for ids in seconds]), 1, 2, 7)
+    assert split(rows, "input_ids") == [
+        [1, 7, 8, 2], [1, 7, 8, 2, 5, 6, 2], [1, 2], [1, 2, 2], [1, 0, 1, 2, 3, 4, 2]]
+    assert split(rows, "segment_ids") == [
+        [0] * 4, [0, 0, 0, 0, 1, 1, 1], [0, 0], [0, 0, 1], [0] * 7]
+    alone = features.join(ragged(firsts[:1]), ragged([]), np.array([False]), 1, 2, 7)
+    assert split(alone, "input_ids") == [[1, 7, 8, 2]]
 
 
 class Words:
@@ -45,24 +59,40 @@ class Words:
     def convert_tokens_to_ids(self, tokens):
         return [101 if token == "[CLS]" else 102 for token in tokens]
 
-    def encode_batch(self, texts):
-        return [[len(word) for word in text.split()] for text in texts]
+    def encode_ragged(self, texts):
+        return ragged([[len(word) for word in text.split()] for text in texts])
 
 
 def test_featurize_keeps_order_over_chunks(monkeypatch):
     monkeypatch.setattr(features, "TEXTS_AT_ONCE", 2)
-    examples = [Example("a bb", None, "x"), Example("ccc", "d", "y"), Example("", "", None)]
+    examples = [Example("a bb", None, "x"), Example("ccc", "d", "y"), Example("", "", "x")]
     rows = list(features.featurize(examples, Words(), 16, {"x": 0, "y": 1}))
-    assert [row["input_ids"] for row in rows] == [
+    assert [ids for some in rows for ids in split(some, "input_ids")] == [
         [101, 1, 2, 102], [101, 3, 102, 1, 102], [101, 102, 102]]
-    assert [row["index"] for row in rows] == [0, 1, 2]
-    assert [row.get("label_ids") for row in rows] == [0, 1, None]
+    assert [some.columns["index"].tolist() for some in rows] == [[0, 1], [2]]
+    assert [some.columns["label_ids"].tolist() for some in rows] == [[0, 1], [0]]
+    unlabelled = features.featurize([Example("a", None, None)], Words(), 16, {})
+    assert "label_ids" not in next(unlabelled).columns
+
+
+def test_long_texts_come_in_smaller_lists(monkeypatch):
+    monkeypatch.setattr(features, "CHARACTERS_AT_ONCE", 10)
+    examples = [Example("a" * length, None, None) for length in (3, 3, 3, 50, 1, 2, 8)]
+    chunks = list(features.chunks(examples))
+    assert sum(chunks, []) == examples and [len(chunk) for chunk in chunks] == [3, 1, 1, 2]
 
 
 def make_rows(count, longest, seed=0):
+    """A list of Rows, each of one row."""
     lengths = np.random.default_rng(seed).integers(2, longest + 1, count)
-    return [{"input_ids": [101] + [5] * int(length - 2) + [102], "segment_ids": [0] * int(length),
-             "index": index, "label_ids": index % 3} for index, length in enumerate(lengths)]
+    return [make_row([101] + [5] * int(length - 2) + [102], [0] * int(length), index, index % 3)
+            for index, length in enumerate(lengths)]
+
+
+def make_row(input_ids, segment_ids, index, label):
+    return features.Rows(np.array([len(input_ids)]), {
+        "input_ids": np.array(input_ids), "segment_ids": np.array(segment_ids),
+        "index": np.array([index]), "label_ids": np.array([label])})
 
 
 def read(dataset, count=None):
@@ -81,8 +111,9 @@ def read(dataset, count=None):
 def test_a_record_round_trips(kind, label):
     spec = features.feature_spec(kind, labelled=True)
     row = {"input_ids": [3, 1, 2], "segment_ids": [0, 0, 1], "index": 7, "label_ids": label}
+    serialized = features.serialize(spec, make_row(*row.values()))
     with tf.Session() as session:
-        parsed = session.run(features.parse(spec, tf.constant(features.serialize(spec, row))))
+        parsed = session.run(features.parse(spec, tf.constant(serialized[0])))
     assert {name: value.tolist() for name, value in parsed.items()} == row
 
 
@@ -118,7 +149,7 @@ def test_a_process_that_fails_leaves_nothing(tmp_path, monkeypatch, capfd):
     rows = make_rows(40, 9)
     monkeypatch.setattr(records, "ROWS_A_PROCESS", 10)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(2))
-    rows[30] = {"index": 30}
+    rows[10] = features.Rows(np.array([1]), {})
     with pytest.raises(RuntimeError, match="a process ended with 1"):
         write_once(str(tmp_path / "x"), rows, "a")
     assert "KeyError" in capfd.readouterr().err
@@ -127,14 +158,20 @@ def test_a_process_that_fails_leaves_nothing(tmp_path, monkeypatch, capfd):
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 16_383, 16_384, 2**31, 2**63 - 1])
 def test_serialized_records_are_the_protocol_buffers_own(value):
-    row = {"input_ids": [101, value, 0, 30521], "segment_ids": [], "index": value,
-           "label_ids": -1.5}
     spec = features.feature_spec("regression", labelled=True)
-    example = tf.train.Example.FromString(features.serialize(spec, row)).features.feature
-    assert list(example) and {name: list((feature.int64_list or feature.float_list).value) or
-                              list(feature.float_list.value)
-                              for name, feature in example.items()} == {
-        "input_ids": row["input_ids"], "segment_ids": [], "index": [value], "label_ids": [-1.5]}
+    ids = [[101, value, 0, 30521], [], [value]]
+    rows = features.Rows(np.array([4, 0, 1]), {
+        "input_ids": np.array(sum(ids, [])), "segment_ids": np.array([0, 1, 0, 1, 1]),
+        "index": np.array([value, 1, 2]), "label_ids": np.array([-1.5, 2.0, 1e9])})
+    segments = [[0, 1, 0, 1], [], [1]]
+    for place, record in enumerate(features.serialize(spec, rows)):
+        example = tf.train.Example.FromString(record).features.feature
+        found = {name: list((feature.int64_list if feature.HasField("int64_list")
+                             else feature.float_list).value) for name, feature in example.items()}
+        assert found == {
+            "input_ids": ids[place], "segment_ids": segments[place],
+            "index": [rows.columns["index"][place]],
+            "label_ids": [rows.columns["label_ids"][place]]}
 
 
 def failing(rows):
@@ -192,7 +229,7 @@ def test_evaluation_sees_every_example_once(record_file, fixed, count):
         for place, ids, mask in zip(batch["index"], batch["input_ids"], batch["input_mask"],
                                     strict=True):
             if place >= 0:
-                assert ids[:mask.sum()].tolist() == rows[place]["input_ids"]
+                assert ids[:mask.sum()].tolist() == rows[place].columns["input_ids"].tolist()
                 assert not ids[mask.sum():].any() and not mask[mask.sum():].any()
 
 
@@ -207,7 +244,7 @@ def test_grouping_pads_to_the_batch_and_wastes_little(record_file):
         assert batch["input_ids"].shape[1] - longest < batches.LENGTH_STEP
     tokens = sum(batch["input_mask"].sum() for batch in found)
     places = sum(batch["input_mask"].size for batch in found)
-    fixed = sum(len(row["input_ids"]) for row in rows) / (203 * 40)
+    fixed = sum(row.lengths[0] for row in rows) / (203 * 40)
     assert fixed < 0.7 and tokens / places > 0.9
 
 

@@ -195,7 +195,7 @@ def test_the_library_alone_gives_other_ids(tokenizers_of_characters, monkeypatch
     tokenizer = tokenizers_of_characters[True]
     assert_same_ids(tokenizer, [text])
     monkeypatch.setattr(tokenizer._library, "reads_alike", lambda _: True)
-    monkeypatch.setattr(tokenizer, "_ids_of_chunk", {})
+    monkeypatch.setattr(tokenizer, "_memory", tokenization._Memory())
     assert tokenizer.encode_batch([text]) != ids_one_by_one(tokenizer, [text])
 
 

@@ -1,10 +1,12 @@
 """Examples to word-piece ids, and the one description of a record that writes and parses it."""
 import functools
 import itertools
-import struct
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow.compat.v1 as tf
+
+from tokenization import ragged_positions
 
 # Texts are tokenized together, up to so many, or fewer where they are long: memory stays bounded.
 TEXTS_AT_ONCE, CHARACTERS_AT_ONCE = 4096, 4_000_000
@@ -34,41 +36,91 @@ def feature_spec(kind, labelled):
             Feature("index", tf.int64, False)) + ((label,) if labelled else ())
 
 
-def serialize(spec, row):
-    """A dict {feature name: number or list of numbers} as a serialized tf.train.Example.
+class Rows(NamedTuple):
+    """Records of some examples, column by column.
 
-    The bytes are those of the protocol buffer, written here because building the message takes most
-    of the time of making a file of records.
+    lengths: int64 [rows], the tokens of each row.
+    columns: {feature name: array}, [tokens] of one row after the other where the feature has a
+      value for every token, else [rows].
     """
-    entries = b"".join([_entry(feature, row[feature.name]) for feature in spec])
-    return b"\x0a" + _varint(len(entries)) + entries
+
+    lengths: np.ndarray
+    columns: dict[str, np.ndarray]
 
 
-def _entry(feature, values):
-    """An entry of the map `features`: the name, field 1, and the tf.train.Feature, field 2.
+def serialize(spec, rows):
+    """Rows as serialized tf.train.Examples, a list of bytes.
 
-    The Feature's float_list is field 2 and its int64_list 3; the packed values are their field 1.
+    The bytes are those of the protocol buffer, written here because building the messages takes
+    most of the time of making a file of records.
     """
-    values = values if feature.per_token else [values]
-    if feature.dtype == tf.float32:
-        kind, packed = b"\x12", struct.pack(f"<{len(values)}f", *values)
-    else:
-        kind, packed = b"\x1a", b"".join(map(_varint, values))
-    numbers = b"\x0a" + _varint(len(packed)) + packed
-    content = kind + _varint(len(numbers)) + numbers
+    once, parts, sizes = np.ones_like(rows.lengths), [], np.zeros_like(rows.lengths)
+    for feature in spec:
+        heads, contents, ends = _entries(feature, rows.columns[feature.name],
+                                         rows.lengths if feature.per_token else once)
+        parts += [heads, contents]
+        sizes += np.diff(ends, prepend=0) + np.fromiter(map(len, heads), np.int64, len(heads))
+    return list(map(b"".join, zip(_each(sizes, _record_head), *parts, strict=True)))
+
+
+def _entries(feature, values, lengths):
+    """An entry of the map `features` for each row: its head, its packed values, where these end."""
+    pack, kind = (_floats, b"\x12") if feature.dtype == tf.float32 else (_varints, b"\x1a")
+    packed, ends = pack(values)
+    ends = np.concatenate([[0], ends])[np.cumsum(lengths)]
     name = feature.name.encode()
-    entry = b"\x0a" + _varint(len(name)) + name + b"\x12" + _varint(len(content)) + content
-    return b"\x0a" + _varint(len(entry)) + entry
+    key = b"\x0a" + _varint(len(name)) + name
+    heads = _each(np.diff(ends, prepend=0), functools.partial(_head, key, kind))
+    contents = [packed[start:end] for start, end in itertools.pairwise([0, *ends.tolist()])]
+    return heads, contents, ends
 
 
-@functools.lru_cache(maxsize=1 << 17)
+def _record_head(size):
+    """What stands before the entries of a record: field 1, the message of all features."""
+    return b"\x0a" + _varint(size)
+
+
+def _each(sizes, function):
+    """[function(size), ...], computed once for each size."""
+    known = np.empty(sizes.max(initial=0) + 1, object)
+    for size in np.flatnonzero(np.bincount(sizes)):
+        known[size] = function(int(size))
+    return known[sizes].tolist()
+
+
+def _head(key, kind, size):
+    """What stands before `size` bytes of packed values: field 1 of the message of all features,
+    with the name, field 1, and the tf.train.Feature, field 2, in which the float_list is field 2
+    and the int64_list 3, and in either the values field 1."""
+    numbers = b"\x0a" + _varint(size)
+    content = kind + _varint(len(numbers) + size) + numbers
+    feature = b"\x12" + _varint(len(content) + size) + content
+    return b"\x0a" + _varint(len(key) + len(feature) + size) + key + feature
+
+
+def _floats(values):
+    """Numbers as float32, and where each one ends."""
+    return np.asarray(values, "<f4").tobytes(), 4 * np.arange(1, len(values) + 1)
+
+
+def _varints(values):
+    """Numbers from 0 to 2^63 - 1 in groups of seven bits, the lowest first, and where each ends."""
+    values = np.asarray(values)
+    if values.max(initial=0) < 128:
+        return values.astype(np.uint8).tobytes(), np.arange(1, len(values) + 1)
+    shifts = range(0, int(values.max()).bit_length(), 7)
+    packed = np.empty([len(values), len(shifts)], np.uint8)
+    is_there = np.ones([len(values), len(shifts) + 1], bool)    # of each number, group by group
+    for place, shift in enumerate(shifts):
+        is_there[:, place + 1] = goes_on = values >> shift > 127
+        packed[:, place] = values >> shift & 127 | goes_on.astype(np.uint8) << 7
+    is_there = is_there[:, :-1]
+    return packed[is_there].tobytes(), np.cumsum(is_there.sum(axis=1))
+
+
+@functools.lru_cache(maxsize=1 << 16)
 def _varint(value):
-    """A number from 0 to 2^63 - 1 in groups of seven bits, the lowest first."""
-    groups = []
-    while value > 127:
-        groups.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*groups, value])
+    return _varints([value])[0]
 
 
 def parse(spec, serialized):
@@ -83,55 +135,79 @@ def featurize(examples, tokenizer, max_seq_length, label_index, first=0):
     """Records of examples: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, segments 0 and 1.
 
     Args:
-      examples: iterable of tasks.Example.
+      examples: list of tasks.Example, all with a label or none.
       tokenizer: tokenization.FullTokenizer.
       max_seq_length: the most word pieces of a record, [CLS] and [SEP] among them.
       label_index: {label: id} of a classification, None where the label is a number.
       first: `index` of the first example.
 
     Yields:
-      Dicts for `serialize`; label_ids is left out where the example has no label.
+      Rows; without the column label_ids where the examples have no label.
     """
     cls, sep = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
-    index = itertools.count(first)
     for chunk in chunks(examples):
-        firsts = tokenizer.encode_batch([example.text_a for example in chunk])
-        seconds = tokenizer.encode_batch([example.text_b or "" for example in chunk])
-        for example, first, second in zip(chunk, firsts, seconds, strict=True):
-            pair = None if example.text_b is None else second
-            row = join(first, pair, cls, sep, max_seq_length)
-            if example.label is not None:
-                row["label_ids"] = label_index[example.label] if label_index else example.label
-            yield {**row, "index": next(index)}
+        is_pair = np.array([example.text_b is not None for example in chunk])
+        firsts = tokenizer.encode_ragged([example.text_a for example in chunk])
+        seconds = tokenizer.encode_ragged(
+            [example.text_b or "" for example in chunk] if is_pair.any() else [])
+        rows = join(firsts, seconds, is_pair, cls, sep, max_seq_length)
+        rows.columns["index"] = np.arange(first, first + len(chunk))
+        first += len(chunk)
+        if chunk[0].label is not None:
+            rows.columns["label_ids"] = np.array(
+                [label_index[row.label] if label_index else row.label for row in chunk])
+        yield rows
 
 
 def chunks(examples):
-    """Examples in lists of at most TEXTS_AT_ONCE and about CHARACTERS_AT_ONCE."""
-    chunk, characters = [], 0
-    for example in examples:
-        chunk.append(example)
-        characters += len(example.text_a) + len(example.text_b or "")
-        if len(chunk) == TEXTS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
+    """A list of examples in lists of at most TEXTS_AT_ONCE and CHARACTERS_AT_ONCE, or of one."""
+    for start in range(0, len(examples), TEXTS_AT_ONCE):
+        yield from in_characters(examples[start:start + TEXTS_AT_ONCE])
 
 
-def join(first, second, cls, sep, max_seq_length):
-    """The ids and segment ids of one text, or of a pair; `second` is None for one text."""
-    if second is None:
-        first = first[:max_seq_length - 2]
-        return {"input_ids": [cls, *first, sep], "segment_ids": [0] * (len(first) + 2)}
-    first, second = truncate_pair(first, second, max_seq_length - 3)
-    return {"input_ids": [cls, *first, sep, *second, sep],
-            "segment_ids": [0] * (len(first) + 2) + [1] * (len(second) + 1)}
+def in_characters(examples):
+    """Examples in halves, and these in halves, until each list is bounded."""
+    characters = sum(len(example.text_a) + len(example.text_b or "") for example in examples)
+    if characters <= CHARACTERS_AT_ONCE or len(examples) == 1:
+        yield examples
+        return
+    middle = len(examples) // 2
+    yield from in_characters(examples[:middle])
+    yield from in_characters(examples[middle:])
 
 
-def truncate_pair(first, second, limit):
-    """Cuts the ends so that both have at most `limit` ids together, the longer side first.
+def join(firsts, seconds, is_pair, cls, sep, max_seq_length):
+    """Rows of ids and segment ids of texts and pairs of texts.
+
+    Args:
+      firsts, seconds: (ids int32 [tokens], lengths int64 [rows]) of one text after the other; no
+        seconds at all where no row is a pair.
+      is_pair: bool [rows], whether there is a second text.
+      cls, sep: int ids.
+      max_seq_length: the most ids of a row.
+    """
+    if not is_pair.any():
+        seconds = np.zeros(0, np.int32), np.zeros_like(firsts[1])
+    first, second = truncate_pairs(firsts[1], seconds[1], max_seq_length - 2 - is_pair)
+    head, tail = first + 2, np.where(is_pair, second + 1, 0)   # tokens of segments 0 and 1
+    lengths = head + tail
+    starts = np.cumsum(lengths) - lengths
+    ids = np.full(lengths.sum(), sep, np.int32)
+    ids[starts] = cls
+    for (source, available), kept, place in ((firsts, first, starts + 1),
+                                             (seconds, second, starts + head)):
+        begins = np.cumsum(available) - available
+        ids[ragged_positions(place, kept)] = source[ragged_positions(begins, kept)]
+    segments = np.zeros_like(ids)
+    segments[ragged_positions(starts + head, tail)] = 1
+    return Rows(lengths, {"input_ids": ids, "segment_ids": segments})
+
+
+def truncate_pairs(first, second, limit):
+    """How many ids of each side stay so that both have at most `limit`: the longer side is cut.
 
     The result is that of taking one id at a time from the longer side, from `second` when even.
+    All are int [rows].
     """
-    kept = min(len(first), max(limit - len(second), (limit + 1) // 2))
-    return first[:kept], second[:limit - kept]
+    kept = np.minimum(first, np.maximum(limit - second, (limit + 1) // 2))
+    return kept, np.minimum(second, limit - kept)

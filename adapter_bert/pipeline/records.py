@@ -12,7 +12,7 @@ from adapter_bert.errors import InputError
 from adapter_bert.pipeline.features import serialize
 
 FORMAT_VERSION = 1
-ROWS_A_PROCESS = 5000
+ROWS_A_PROCESS = 1000
 
 
 def write_once(path, rows_between, count, spec, fingerprint):
@@ -23,8 +23,8 @@ def write_once(path, rows_between, count, spec, fingerprint):
 
     Args:
       path: where the TFRecord file goes.
-      rows_between: function (start, stop) -> iterable of dicts, see `features.serialize`; not
-        called where the file is kept.
+      rows_between: function (start, stop) -> iterable of features.Rows; not called where the file
+        is kept.
       count: rows in all.
       spec: tuple of features.Feature.
       fingerprint: hex digest of everything that the rows are made of.
@@ -76,9 +76,10 @@ def write_rows(path, rows, spec):
     """Writes rows into a TFRecord file; returns their tokens."""
     tokens = 0
     with tf.io.TFRecordWriter(path) as writer:
-        for row in rows:
-            writer.write(serialize(spec, row))
-            tokens += len(row["input_ids"])
+        for some in rows:
+            for record in serialize(spec, some):
+                writer.write(record)
+            tokens += int(some.lengths.sum())
     return tokens
 
 
