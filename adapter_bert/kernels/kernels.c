@@ -172,8 +172,8 @@ INLINE vfloat tanh_gate(vfloat x, vfloat *slope) {
 
 enum activation { LINEAR, GELU_ERF, GELU_TANH, FORMS };
 
-// GELU is x gate(x), and both gate and slope have f(-x) = 1 - f(x). For results that are rounded to
-// bfloat16, which is 2^-9 wide, they are parabolas on 32 equal parts of 0 <= x < 4.8, to 4e-5.
+// GELU is x gate(x), and both gate and slope are 1/2 + g(x) with g(-x) = -g(x). For results that are
+// rounded to bfloat16, which is 2^-9 wide, g is parabolas on 32 equal parts of 0 <= x < 4.8, to 4e-5.
 #define PARTS 32
 #define PART (4.8 / PARTS)
 static float GATES[FORMS][3][PARTS], SLOPES[FORMS][3][PARTS];
@@ -192,11 +192,11 @@ static void fit(double (*f)(double, int), int form, float table[3][PARTS]) {
     double middle = (part + 0.5) * PART, d = 0.8660254 * PART / 2;
     double low = f(middle - d, form), here = f(middle, form), high = f(middle + d, form);
     double c2 = (high - 2 * here + low) / (2 * d * d), c1 = (high - low) / (2 * d);
-    table[0][part] = here - c1 * middle + c2 * middle * middle;
+    table[0][part] = here - 0.5 - c1 * middle + c2 * middle * middle;
     table[1][part] = c1 - 2 * c2 * middle;
     table[2][part] = c2;
   }
-  table[0][PARTS - 1] = 1;                     // the last part is also all that lies beyond
+  table[0][PARTS - 1] = 0.5;                   // the last part is also all that lies beyond
   table[1][PARTS - 1] = table[2][PARTS - 1] = 0;
 }
 __attribute__((constructor)) static void fill_tables(void) {
@@ -216,18 +216,19 @@ INLINE vfloat at(const float *table, vint part) {
 #endif
 }
 INLINE vfloat from_table(const float table[3][PARTS], vfloat x) {
-  vfloat a = clamp(choose(x < 0, -x, x), 0, 4.79f);
+  const vint sign = (vint)all(-0.0f);
+  vfloat a = clamp((vfloat)((vint)x & ~sign), 0, 4.79f);
   vint part = __builtin_convertvector(a * (float)(1 / PART), vint);
-  vfloat y = (at(table[2], part) * a + at(table[1], part)) * a + at(table[0], part);
-  return choose(x < 0, 1.0f - y, y);
+  vfloat g = (at(table[2], part) * a + at(table[1], part)) * a + at(table[0], part);
+  return 0.5f + (vfloat)((vint)g | ((vint)x & sign));
 }
 
-// Beyond 12 both forms of GELU are x or 0, and their squares and cubes could overflow.
+// Beyond 12 both forms of GELU are x or 0, and the squares and cubes in them could overflow.
 INLINE vfloat activated(vfloat x, int form, int half) {
   if (form == LINEAR) return x;
+  if (half) return x * from_table(GATES[form], x);
   vfloat unused, inner = clamp(x, -12.0f, 12.0f);
-  vfloat gate = half ? from_table(GATES[form], x)
-                     : form == GELU_ERF ? normal_cdf(inner, &unused) : tanh_gate(inner, &unused);
+  vfloat gate = form == GELU_ERF ? normal_cdf(inner, &unused) : tanh_gate(inner, &unused);
   return choose(x < -12.0f, (vfloat){}, x * gate);
 }
 INLINE vfloat gelu_slope(vfloat x, int form, int half) {
@@ -585,6 +586,18 @@ static void tiles_on(void) {  // eight tiles of 16 rows of 64 bytes
   _tile_loadconfig(&config);
 }
 
+// Tiles 0 to 3, which are C[32, 32], += left[32, 32] right[32, 32]; `right` has n pairs a row.
+INLINE void tile_step(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t n) {
+  _tile_loadd(4, left, 2 * ldl);
+  _tile_loadd(6, right, 4 * n);
+  _tile_loadd(7, right + TILE, 4 * n);
+  _tile_loadd(5, left + TILE * ldl, 2 * ldl);
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_dpbf16ps(1, 4, 7);
+  _tile_dpbf16ps(2, 5, 6);
+  _tile_dpbf16ps(3, 5, 7);
+}
+
 // C[32, n] (+)= left[32, k] right[k, n], all sizes multiples of 32; `right` has n pairs a row.
 static void tile_product(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t n,
                          float *c, int64_t ldc, int64_t k, int add) {
@@ -601,17 +614,7 @@ static void tile_product(const uint16_t *left, int64_t ldl, const uint32_t *righ
       _tile_zero(2);
       _tile_zero(3);
     }
-    for (int64_t p = 0; p < k; p += DEEP) {
-      const uint32_t *pairs = right + p / 2 * n + j;
-      _tile_loadd(4, left + p, 2 * ldl);
-      _tile_loadd(5, left + TILE * ldl + p, 2 * ldl);
-      _tile_loadd(6, pairs, 4 * n);
-      _tile_loadd(7, pairs + TILE, 4 * n);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_dpbf16ps(1, 4, 7);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
-    }
+    for (int64_t p = 0; p < k; p += DEEP) tile_step(left + p, ldl, right + p / 2 * n + j, n);
     _tile_stored(0, c0, 4 * ldc);
     _tile_stored(1, c0 + TILE, 4 * ldc);
     _tile_stored(2, c1, 4 * ldc);
@@ -808,29 +811,53 @@ typedef struct {
   uint16_t *y, *before;   // y, and x W where it is kept
 } finish;
 
-// From sums [32, 32] to y, for the first `rows` rows; i and j are the place of the block in y.
-INLINE void finish_block(const finish *f, const float *sums, int64_t i, int64_t j, int64_t rows,
-                         int form) {
-  for (int64_t row = 0; row < rows; row++) {
+typedef struct {  // 32 x 32 sums, and their place in y
+  float sums[DEEP * DEEP] __attribute__((aligned(64)));
+  int64_t i, j, rows;
+} block;
+
+// From the sums of some rows of a block to y.
+INLINE void finish_rows(const finish *f, const block *b, int64_t from, int64_t to, int form) {
+  for (int64_t row = from; row < to && row < b->rows; row++) {
     vuint bits = {};
-    if (f->drops) bits = random_bits(f->d.seed, (i + row) * PLACES(f->out) + j / DEEP);
+    if (f->drops) bits = random_bits(f->d.seed, (b->i + row) * PLACES(f->out) + b->j / DEEP);
     for (int64_t k = 0; k < DEEP; k += LANES) {
-      int64_t to = (i + row) * f->out + j + k;
-      vfloat y = load(sums, row * DEEP + k, LANES, 0);
-      if (f->before) store(f->before, to, y, LANES, 1);
-      if (f->bias) y += load(f->bias, j + k, LANES, 0);
+      int64_t place = (b->i + row) * f->out + b->j + k;
+      vfloat y = load(b->sums, row * DEEP + k, LANES, 0);
+      if (f->before) store(f->before, place, y, LANES, 1);
+      if (f->bias) y += load(f->bias, b->j + k, LANES, 0);
       y = activated(y, form, 1);
       if (f->drops) y = drop(y, bits, k, f->d);
-      store(f->y, to, y, LANES, 1);
+      store(f->y, place, y, LANES, 1);
     }
   }
+}
+
+// The sums of a block, while the CPU's other units finish the one before: tiles take 64 cycles a step.
+INLINE void multiply_block(const finish *f, const uint16_t *left, const uint32_t *panel, block *b,
+                           const block *before, int form) {
+  int64_t steps = f->in / DEEP, rows = (DEEP + steps - 1) / steps;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int64_t p = 0; p < steps; p++) {
+    tile_step(left + p * DEEP, f->in, panel + p * DEEP * DEEP / 2, DEEP);
+    finish_rows(f, before, p * rows, (p + 1) * rows, form);
+  }
+  _tile_stored(0, b->sums, 4 * DEEP);
+  _tile_stored(1, b->sums + TILE, 4 * DEEP);
+  _tile_stored(2, b->sums + TILE * DEEP, 4 * DEEP);
+  _tile_stored(3, b->sums + TILE * DEEP + TILE, 4 * DEEP);
 }
 
 // `tail` is room for 32 rows of x.
 INLINE void linear(const finish *f, const uint16_t *x, const uint32_t *packed, uint16_t *tail,
                    int form) {
-  float sums[DEEP * DEEP] __attribute__((aligned(64)));
+  block blocks[2];
   int64_t panel = f->in / 2 * DEEP, width = PANEL_BYTES / (4 * panel) * DEEP;
+  int now = 0;
+  blocks[1].rows = 0;
   if (width < DEEP) width = DEEP;
   for (int64_t first = 0; first < f->out; first += width)
     for (int64_t i = 0; i < f->rows; i += DEEP) {
@@ -841,11 +868,13 @@ INLINE void linear(const finish *f, const uint16_t *x, const uint32_t *packed, u
         memset(tail + rows * f->in, 0, 2 * (size_t)((DEEP - rows) * f->in));
         left = tail;
       }
-      for (int64_t j = first; j < f->out && j < first + width; j += DEEP) {
-        tile_product(left, f->in, packed + j / DEEP * panel, DEEP, sums, DEEP, f->in, 0);
-        finish_block(f, sums, i, j, rows, form);
+      for (int64_t j = first; j < f->out && j < first + width; j += DEEP, now = !now) {
+        block *b = blocks + now;
+        b->i = i, b->j = j, b->rows = rows;
+        multiply_block(f, left, packed + j / DEEP * panel, b, blocks + !now, form);
       }
     }
+  finish_rows(f, blocks + !now, 0, DEEP, form);
 }
 #endif
 
