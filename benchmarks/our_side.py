@@ -10,22 +10,30 @@ import graph
 import numpy as np
 import sides
 import tensorflow.compat.v1 as tf
-from workload import peak_memory, read
+from workload import peak_memory
 
 from adapter_bert.pipeline import batches, features, records
 
 BATCH, MAX_LENGTH = 32, 128
 
 
-def input_batch(folder, rows, is_training):
+def input_batch(folder, workload, is_training):
     """The features of a batch, by the input pipeline of a run."""
-    spec = features.feature_spec("classification", True)
+    def rows_between(start, stop):
+        ends = np.concatenate([[0], np.cumsum(workload["lengths"])])
+        tokens, rows = slice(ends[start], ends[stop]), slice(start, stop)
+        yield features.Rows(workload["lengths"][rows], {
+            "input_ids": workload["input_ids"][tokens],
+            "segment_ids": workload["segment_ids"][tokens],
+            "label_ids": workload["label_ids"][rows], "index": np.arange(start, stop)})
+
+    count, spec = len(workload["lengths"]), features.feature_spec("classification", True)
     path = os.path.join(folder, "rows.tf_record")
-    records.write_once(path, lambda start, stop: rows[start:stop], len(rows), spec, "benchmark")
+    records.write_once(path, rows_between, count, spec, "benchmark")
     if is_training:
-        data = batches.training_batches(path, spec, len(rows), BATCH, MAX_LENGTH, seed=0)
+        data = batches.training_batches(path, spec, count, BATCH, MAX_LENGTH, seed=0)
     else:
-        data = batches.evaluation_batches(path, spec, len(rows), BATCH, MAX_LENGTH).repeat()
+        data = batches.evaluation_batches(path, spec, count, BATCH, MAX_LENGTH).repeat()
     return tf.data.make_one_shot_iterator(data).get_next()
 
 
@@ -44,7 +52,8 @@ def main():
 def serve(options, folder):
     """Answers requests; the records lie in `folder`."""
     is_training = options.work == "train"
-    batch = input_batch(folder, read(options.rows), is_training)
+    with np.load(options.rows) as workload:
+        batch = input_batch(folder, dict(workload), is_training)
     shape = tf.shape(batch["input_ids"])
     session, wanted, model, chosen = graph.build(options, batch, BATCH, is_training)
 

@@ -6,6 +6,8 @@ a linear head on the base's pooled output trained, float32, batches grouped by l
 optimizer is the one its users take: torch's AdamW.
 
     python benchmarks/peer_quality.py --base HF_BERT_DIR --data MRPC_DIR --output DIR --seeds 5
+
+With --each_epoch it is a race instead: bfloat16, the dev score printed after each epoch.
 """
 import argparse
 import csv
@@ -80,14 +82,14 @@ def pad(tokenizer, encoded, indices):
                          return_tensors="pt")
 
 
-def evaluate(model, tokenizer, encoded, labels):
+def evaluate(model, tokenizer, encoded, labels, half=False):
     """Accuracy and F1 over the whole dev set."""
     model.eval()
     predictions = []
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
         for start in range(0, len(labels), BATCH):
             batch = pad(tokenizer, encoded, range(start, min(start + BATCH, len(labels))))
-            predictions.append(model(**batch).logits.argmax(-1).numpy())
+            predictions.append(model(**batch).logits.float().argmax(-1).numpy())
     model.train()
     predicted = np.concatenate(predictions)
     hits = int(((predicted == 1) & (labels == 1)).sum())
@@ -95,8 +97,8 @@ def evaluate(model, tokenizer, encoded, labels):
             "eval_f1": 2 * hits / float((predicted == 1).sum() + (labels == 1).sum())}
 
 
-def run_seed(base, data, seed):
-    """Train and evaluate one seed; returns the record that is written."""
+def train_epochs(base, data, seed, epochs=EPOCHS, half=False):
+    """Trains on one seed; yields the model and its dev metrics after each epoch."""
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
@@ -106,20 +108,28 @@ def run_seed(base, data, seed):
     lengths = [len(ids) for ids in encoded["input_ids"]]
     model = build_model(base)
     model.train()
-    optimizer, schedule = build_optimizer(model, len(train) // BATCH * EPOCHS)
-    start = time.time()
-    for _ in range(EPOCHS):
-        for indices in grouped_batches(lengths, generator):
-            logits = model(**pad(tokenizer, encoded, indices)).logits
-            loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels[indices]))
+    steps = int(len(train) // BATCH * epochs)
+    optimizer, schedule = build_optimizer(model, steps)
+    for _ in range(max(1, int(epochs))):
+        for indices in grouped_batches(lengths, generator)[:steps]:
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                logits = model(**pad(tokenizer, encoded, indices)).logits
+            loss = torch.nn.functional.cross_entropy(logits.float(), torch.tensor(labels[indices]))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(
                 [p for p in model.parameters() if p.requires_grad], 1.0)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
+        dev_labels = np.array([row[2] for row in dev])
+        yield model, evaluate(model, tokenizer, encoded_dev, dev_labels, half)
+
+
+def run_seed(base, data, seed):
+    """Train and evaluate one seed; returns the record that is written."""
+    start = time.time()
+    *_, (model, metrics) = train_epochs(base, data, seed)
     seconds = time.time() - start
-    metrics = evaluate(model, tokenizer, encoded_dev, np.array([row[2] for row in dev]))
     return {
         "metrics": metrics, "seed": seed, "train_seconds": seconds,
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -135,9 +145,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--base", required=True, help="Hugging Face BERT folder")
     parser.add_argument("--data", required=True, help="folder of MRPC's train.tsv and dev.tsv")
-    parser.add_argument("--output", required=True, help="folder for seed_N.json")
+    parser.add_argument("--output", help="folder for seed_N.json")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--each_epoch", action="store_true", help="race one seed in bfloat16")
+    parser.add_argument("--seed", type=int, default=0, help="of the race")
+    parser.add_argument("--epochs", type=float, default=EPOCHS, help="of the race")
     options = parser.parse_args()
+    if options.each_epoch:
+        for _, metrics in train_epochs(options.base, options.data, options.seed, options.epochs,
+                                       half=True):
+            print(json.dumps(metrics), flush=True)
+        return
     os.makedirs(options.output, exist_ok=True)
     for seed in range(options.seeds):
         path = os.path.join(options.output, f"seed_{seed}.json")

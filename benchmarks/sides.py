@@ -73,11 +73,14 @@ def interleaved(sides, requests):
     return answers
 
 
-def ratios(answers, ours, others):
-    """{name: (median, smallest, largest) of ours / that side's, pair by pair} of `per_second`."""
-    found = {}
+def ratios(answers, ours, others, key="per_second"):
+    """{name: (median, smallest, largest) of the ratio to that side's, pair by pair}.
+
+    The ratio says how much better ours is: of rates ours / theirs, of bytes theirs / ours.
+    """
+    found, sign = {}, -1 if key == "peak_bytes" else 1
     for name in others:
-        pairs = [mine["per_second"] / theirs["per_second"]
+        pairs = [(mine[key] / theirs[key]) ** sign
                  for mine, theirs in zip(answers[ours], answers[name], strict=True)]
         found[name] = (statistics.median(pairs), min(pairs), max(pairs))
     return found

@@ -11,6 +11,15 @@ def write(path, rows):
     np.savez(path, lengths=np.concatenate([some.lengths for some in rows]), **columns)
 
 
+def write_even(path, source, tokens):
+    """Writes rows of `tokens` tokens each: those of another workload, one after the other."""
+    with np.load(source) as file:
+        count = len(file["input_ids"]) // tokens
+        columns = {name: file[name][:count * tokens] for name in ("input_ids", "segment_ids")}
+        np.savez(path, **columns, lengths=np.full(count, tokens),
+                 label_ids=file["label_ids"][:count])
+
+
 def read(path):
     """The rows of a file that `write` made, as dicts of lists, with their `index`."""
     with np.load(path) as file:

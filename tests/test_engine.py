@@ -6,6 +6,7 @@ from conftest import TINY
 from runs import go, write_sst2
 
 import adapter_layers
+import optimization
 from adapter_bert import kernels
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
@@ -78,6 +79,31 @@ def test_both_kernels_and_precisions_train_from_the_command(tmp_path, tiny_dir):
         assert results["flags"]["precision"] == flags["precision"]
         scores[tuple(flags.items())] = results["metrics"]["eval_loss"]
     assert np.ptp(list(scores.values())) < 0.05
+
+
+def kinds_of_operations(use_tpu, is_training):
+    """The types and attributes in a graph of the engine that is chosen for a device."""
+    with tf.Graph().as_default() as graph:
+        chosen = engine.choose_engine("auto", use_tpu, 32)
+        tf.train.get_or_create_global_step()
+        model = model_fn.Model(TINY, "classification", 2, "adapters",
+                               adapter_layers.AdapterConfig(size=32), "bfloat16")
+        output, _ = model_fn.towers(model, batch(4), 1, is_training,
+                                    chosen.formulas(0, is_training), use_tpu)
+        if is_training:
+            optimization.create_optimizer(tf.reduce_mean(output.losses), 0.01, 10, 1)
+        nodes = graph.as_graph_def().node
+        return {node.op for node in nodes} | {name for node in nodes for name in node.attr}
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_a_tpu_graph_holds_nothing_that_was_compiled_here(is_training):
+    found = kinds_of_operations(True, is_training)
+    assert "_XlaMustCompile" not in found
+    assert not any(name.startswith("AdapterBert") for name in found)
+    if engine.choose_engine("auto", False, 32).fused:
+        assert any(name.startswith("AdapterBert") for name in kinds_of_operations(
+            False, is_training))
 
 
 def test_precision_and_kernels_of_the_device(monkeypatch):

@@ -1,0 +1,48 @@
+"""The benchmarks start; what they measure is no matter here."""
+import os
+import subprocess
+import sys
+
+import pytest
+from runs import write_sst2
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@pytest.fixture(name="glue_dir", scope="module")
+def fixture_glue_dir(tmp_path_factory):
+    """MRPC and SST-2 of a few made rows."""
+    folder = tmp_path_factory.mktemp("glue")
+    write_sst2(folder / "SST-2")
+    source = os.path.join(ROOT, "tests", "fixtures", "glue", "MRPC")
+    os.symlink(source, folder / "MRPC")
+    return str(folder)
+
+
+def output_of(script, *flags):
+    """What a benchmark prints."""
+    done = subprocess.run(
+        [sys.executable, f"benchmarks/{script}", *flags], cwd=ROOT, capture_output=True, text=True,
+        check=False, env={**os.environ, "PYTHONPATH": ROOT})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_tokenization_against_the_plain_way(tiny_dir, glue_dir):
+    """It also checks that both write the same records."""
+    line = output_of("tokenize_speed.py", f"--bert_dir={tiny_dir}", f"--glue_dir={glue_dir}",
+                     "--smoke")
+    assert "examples: ours" in line
+
+
+def test_training_and_prediction(tiny_dir, glue_dir, tmp_path):
+    names = ("train-SST-2-minilm", "predict-MRPC-minilm", "train-MRPC-minilm-full")
+    table = output_of("speed.py", f"--bert_dir={tiny_dir}", f"--glue_dir={glue_dir}", "--smoke",
+                      f"--only={','.join(names)}", f"--work_dir={tmp_path}")
+    assert all(f"{name:<24} ours" in table for name in names)
+    assert "times as fast as that" in table
+
+
+def test_the_profile_of_a_step(tiny_dir):
+    table = output_of("step_profile.py", f"--bert_dir={tiny_dir}", "--tokens=12")
+    assert "examples/s; products alone could do" in table
