@@ -90,7 +90,7 @@ def feedforward_adapter(x, config, formulas):
         biases2 = tf.get_variable("biases2", [1, width], initializer=zeros)
     down, up = tf.squeeze(biases1, axis=-2), tf.squeeze(biases2, axis=-2)
     hidden = formulas.linear(x, weights1, down, config.activation)     # [B, T, A]
-    return x + formulas.linear(hidden, weights2, up)
+    return formulas.linear(hidden, weights2, up, residual=x)
 
 
 ADAPTERS: dict[str, Callable] = {"feedforward_adapter": feedforward_adapter}

@@ -374,8 +374,8 @@ def dense(layer, x, width, name="dense", activation="linear", rate=0.0):
     return layer.formulas.linear(x, kernel, bias, activation, rate)
 
 
-def linear(dropout, x, kernel, bias, activation="linear", rate=0.0):
-    """dropout(f(x W + b), rate).
+def linear(dropout, x, kernel, bias, activation="linear", rate=0.0, residual=None):
+    """dropout(f(x W + b), rate) + residual.
 
     Args:
       dropout: function (x, rate) -> x.
@@ -384,11 +384,13 @@ def linear(dropout, x, kernel, bias, activation="linear", rate=0.0):
       bias: float32 [O], or [B, O] with one a row.
       activation: key of ACTIVATIONS, the function f, which is computed in float32.
       rate: float.
+      residual: float [B, T, O]; None for nothing to add.
 
     Returns:
       Float [B, T, O], of the type of x.
     """
-    return dropout(activate(product(x, kernel), bias, activation), rate)
+    y = dropout(activate(product(x, kernel), bias, activation), rate)
+    return y if residual is None else y + residual
 
 
 def product(x, kernel):

@@ -139,11 +139,12 @@ def main():
     parser.add_argument("--only", help="comma-separated names of rows")
     parser.add_argument("--work_dir", type=pathlib.Path, default=WORK_DIR)
     parser.add_argument("--smoke", action="store_true",
-                        help="one step a side: does it start? Without the library, ours alone")
+                        help="one step a side: does it start?")
+    parser.add_argument("--alone", action="store_true", help="leave the library out")
     options = parser.parse_args()
     options.work_dir.mkdir(parents=True, exist_ok=True)
     rows = ROWS
-    if options.smoke and not sides.PEER_PYTHON.exists():
+    if options.alone:
         rows = [row._replace(floors={mode: floor for mode, floor in row.floors.items()
                                      if mode == "full"}) for row in ROWS]
     wanted = options.only.split(",") if options.only else [row.name for row in ROWS]

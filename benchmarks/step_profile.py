@@ -134,7 +134,7 @@ def main():
                 (f"{options.name}: examples a second", BATCH / seconds, None),
                 (f"{options.name}: the products' share of their limit", share,
                  options.least_share)])
-    sys.exit(share < options.least_share)
+    sys.exit(int(share < options.least_share))
 
 
 if __name__ == "__main__":

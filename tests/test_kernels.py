@@ -64,12 +64,13 @@ def test_linear(dtype, name, rows, inner, width, is_frozen, record_property):
     kernel = tf.get_variable("kernel", initializer=normal(1, [inner, width], dtype, inner ** -0.5),
                              trainable=not is_frozen)
     x, bias = normal(0, [*rows, inner], dtype), normal(2, [width], tf.float32)
-    arguments, formulas = [x, bias] + [kernel] * (not is_frozen), fused()
+    residual, formulas = normal(4, [*rows, width], dtype), fused()
+    arguments = [x, bias, residual] + [kernel] * (not is_frozen)
     upstream = normal(3, [*rows, width], dtype)
-    y = formulas.linear(x, kernel, bias, name)
+    y = formulas.linear(x, kernel, bias, name, residual=residual)
     found = [y, *tf.gradients(y, arguments, upstream)]
-    exact = [tf.cast(argument, tf.float32) for argument in (x, bias, kernel)]
-    y = modeling.plain_formulas().linear(exact[0], exact[2], exact[1], name)
+    exact = [tf.cast(argument, tf.float32) for argument in (x, bias, residual, kernel)]
+    y = modeling.plain_formulas().linear(exact[0], exact[3], exact[1], name, residual=exact[2])
     wanted = [y, *tf.gradients(y, exact[:len(arguments)], tf.cast(upstream, tf.float32))]
     on_tiles = any(op.type == "AdapterBertLinear" for op in x.graph.get_operations())
     assert on_tiles == (dtype == tf.bfloat16 and inner % 32 == 0 and library.has_tiles())

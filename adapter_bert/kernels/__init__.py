@@ -24,20 +24,22 @@ def fused_formulas(next_seed, trains=True):
         functools.partial(dropout, next_seed), add_norm, functools.partial(attend, next_seed))
 
 
-def linear(weights, next_seed, trains, x, kernel, bias, activation="linear", rate=0.0):
+def linear(weights, next_seed, trains, x, kernel, bias, activation="linear", rate=0.0,
+           residual=None):
     """See modeling.linear."""
     seed = next_seed() if rate else tf.constant(0, tf.int64)
     covered = bias.shape.rank == 1 and activation in ops.FORMS
     if covered and packing.fits(x, kernel):
         turned = weights.of(kernel, turned=True) if trains else tf.zeros([0, 0], x.dtype)
-        return ops.linear(x, weights.of(kernel, turned=False), turned, bias, activation, rate, seed,
-                          trains)
+        return ops.linear(x, weights.of(kernel, turned=False), turned, bias, residual, activation,
+                          rate, seed, trains)
     x = modeling.product(x, kernel)
     if covered and not (rate and activation == "linear"):
         x, bias = ops.activate(x, bias, activation), tf.zeros([0])
     elif not covered:
         x, bias = modeling.activate(x, bias, activation), tf.zeros([0])
-    return ops.dropout(x, bias, rate, seed) if rate else x
+    y = ops.dropout(x, bias, rate, seed) if rate else x
+    return y if residual is None else y + residual
 
 
 def dropout(next_seed, x, rate):

@@ -784,7 +784,7 @@ static size_t tile_scratch(const attention *s) {
 
 // ---- products with weights, on tiles ------------------------------------------------------------
 //
-// y = drop(f(x W + b)). W [I, O] lies packed in the order in which it is read: panels of 32 columns,
+// y = drop(f(x W + b)) + residual. W [I, O] lies packed in the order in which it is read: panels of 32 columns,
 // each [I / 2, 32] pairs of rows. I and O are multiples of 32.
 
 static void pack(const uint16_t *w, int64_t in, int64_t out, uint32_t *packed) {
@@ -808,6 +808,7 @@ typedef struct {
   const float *bias;   // NULL for none
   int drops;
   dropping d;
+  const uint16_t *residual;   // NULL for none
   uint16_t *y, *before;   // y, and x W where it is kept
 } finish;
 
@@ -828,6 +829,7 @@ INLINE void finish_rows(const finish *f, const block *b, int64_t from, int64_t t
       if (f->bias) y += load(f->bias, b->j + k, LANES, 0);
       y = activated(y, form, 1);
       if (f->drops) y = drop(y, bits, k, f->d);
+      if (f->residual) y += load(f->residual, place, LANES, 1);
       store(f->y, place, y, LANES, 1);
     }
   }
@@ -1198,10 +1200,12 @@ static void compute_linear(void *kernel, TF_OpKernelContext *context) {
   const attributes *a = kernel;
   call c = begin(context);
   TF_Tensor *x = take(&c, 0), *packed = take(&c, 1), *bias = take(&c, 3);
+  TF_Tensor *residual = take(&c, 5);
   int64_t shape[MOST_DIMENSIONS], nothing = 0;
   int rank = shape_of(x, shape);
   finish f = {.rows = matrix(x).rows, .in = TF_Dim(packed, 0), .out = TF_Dim(packed, 1),
               .bias = TF_TensorElementCount(bias) ? TF_TensorData(bias) : NULL,
+              .residual = TF_TensorElementCount(residual) ? TF_TensorData(residual) : NULL,
               .drops = a->rate > 0, .d = dropping_at(a->rate, *(uint64_t *)input(&c, 4))};
   shape[rank - 1] = f.out;
   f.y = output(&c, 0, TF_BFLOAT16, shape, rank);
@@ -1244,7 +1248,7 @@ static const operation OPERATIONS[] = {
    "dquery:T dkey:T dvalue:T", "heads:int rate:float", compute_attend_grad},
 #ifdef __AMX_BF16__
   {"AdapterBertPack", "kernel:T", "packed:T", "turned:int", compute_pack, 1},
-  {"AdapterBertLinear", "x:T packed:T turned:T bias:float seed:int64", "y:T before:T",
+  {"AdapterBertLinear", "x:T packed:T turned:T bias:float seed:int64 residual:T", "y:T before:T",
    "form:int rate:float keep:int", compute_linear, 1},
 #endif
 };

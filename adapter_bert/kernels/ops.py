@@ -31,14 +31,15 @@ def pack_grad(_, dkernel):
     return dkernel
 
 
-def linear(x, packed, turned, bias, name, rate, seed, trains):
-    """dropout(f(x W + b), rate), see modeling.linear.
+def linear(x, packed, turned, bias, residual, name, rate, seed, trains):
+    """dropout(f(x W + b), rate) + residual, see modeling.linear.
 
     Args:
       x: bfloat16 [..., I].
       packed: bfloat16 [I, O], what `pack` makes of W.
       turned: bfloat16 [O, I], what it makes of W's transpose, for the gradient; [0, 0] without one.
       bias: float32 [O]; [0] for none.
+      residual: bfloat16 [..., O], or None.
       name: of f, a key of FORMS.
       rate: float.
       seed: int64 scalar tensor.
@@ -48,7 +49,8 @@ def linear(x, packed, turned, bias, name, rate, seed, trains):
       bfloat16 [..., O].
     """
     y = library.load().adapter_bert_linear(
-        x=x, packed=packed, turned=turned, bias=bias, seed=seed, form=FORMS[name], rate=rate,
+        x=x, packed=packed, turned=turned, bias=bias, seed=seed,
+        residual=tf.zeros([0], x.dtype) if residual is None else residual, form=FORMS[name], rate=rate,
         keep=trains and name != "linear").y
     y.set_shape(x.shape[:-1].concatenate(packed.shape[1:]))
     return y
@@ -57,19 +59,22 @@ def linear(x, packed, turned, bias, name, rate, seed, trains):
 @tf.RegisterGradient("AdapterBertLinear")
 def linear_grad(op, dy, _):
     """The gradient of `linear`; a frozen weight, which is a variable's value, has none."""
-    x, packed, turned, bias, seed = op.inputs
+    x, packed, turned, bias, seed, residual = op.inputs
     rate, form = op.get_attr("rate"), op.get_attr("form")
+    dresidual = None if residual.shape.rank == 1 else dy
     if rate:
         dy = dropout(dy, tf.zeros([0]), rate, seed)
     if form != FORMS["linear"]:
         dy = shaped(library.load().adapter_bert_activate_grad(
             dy=dy, x=op.outputs[1], bias=bias, form=form), dy)
-    dx = linear(dy, turned, tf.zeros([0, 0], dy.dtype), tf.zeros([0]), "linear", 0.0, seed, False)
+    dx = linear(dy, turned, tf.zeros([0, 0], dy.dtype), tf.zeros([0]), None, "linear", 0.0, seed,
+                False)
     dpacked = None
     if packed.op.type == "AdapterBertPack":
         rows = [tf.reshape(tensor, [-1, tensor.shape[-1]]) for tensor in (x, dy)]
         dpacked = tf.matmul(*rows, transpose_a=True)
-    return dx, dpacked, None, None if bias.shape[0] == 0 else column_sum(dy, bias), None
+    dbias = None if bias.shape[0] == 0 else column_sum(dy, bias)
+    return dx, dpacked, None, dbias, None, dresidual
 
 
 def activate(x, bias, name):
