@@ -3,10 +3,11 @@
     python benchmarks/step_profile.py --bert_dir=DIR [--tokens=56] [--precision=auto]
 
 The limit: the rate of this machine's matrix products in that precision, measured in the same call
-with TensorFlow's own product on every core at once, in the shapes of this BERT.
+on every core at once, in the shapes of this BERT: TensorFlow's own product, and ours.
 """
 import argparse
 import collections
+import concurrent.futures
 import os
 import statistics
 import sys
@@ -20,10 +21,11 @@ import sides
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
+from adapter_bert.kernels import ops, packing
 from adapter_bert.training import setup
 
 BATCH, WIDTH, ADAPTER_PRODUCTS = 32, 64, 3
-SHOWN, STEPS, WARM_UP = 20, 15, 3
+SHOWN, STEPS, WARM_UP, COPIED_BYTES = 20, 15, 3, 1 << 28
 
 
 def step_flop(config, tokens):
@@ -76,20 +78,24 @@ def by_kind(session, step):
     return [(kind, total / 1000, counts[kind]) for kind, total in micros.most_common()]
 
 
-def product_rate(config, rows, precision, cores):
-    """FLOP a second of the feed-forward products, `cores` of them at once on a thread each."""
+def product_rate(config, rows, precision, cores, on_tiles):
+    """FLOP a second of the feed-forward products, `cores` of them at once on a thread each.
+
+    `on_tiles`: with our own kernel over packed weights instead of TensorFlow's product.
+    """
     shape, repeats = (rows, config.hidden_size, config.intermediate_size), 8
     off = tf.GraphOptions(rewrite_options=rewriter_config_pb2.RewriterConfig(
         disable_meta_optimizer=True))   # else equal products are computed once
     with tf.Graph().as_default():
         products = []
         for _ in range(cores):
-            left, right = (tf.Variable(tf.cast(tf.random.normal(size), tf.as_dtype(precision)))
+            left, right = (tf.cast(tf.random.normal(size), tf.as_dtype(precision))
                            for size in (shape[:2], shape[1:]))
+            left, right = tf.Variable(left), tf.Variable(ops.pack(right) if on_tiles else right)
             chain = []
             for _ in range(repeats):
                 with tf.control_dependencies(chain[-1:]):
-                    chain.append(tf.matmul(left, right).op)
+                    chain.append((tile_product if on_tiles else tf.matmul)(left, right).op)
             products += chain
         with tf.Session(config=tf.ConfigProto(
                 intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores,
@@ -99,6 +105,26 @@ def product_rate(config, rows, precision, cores):
             seconds_of(session, everything, WARM_UP)
             seconds = seconds_of(session, everything, STEPS)
     return 2 * np.prod(shape, dtype=float) * repeats * cores / seconds
+
+
+def tile_product(left, packed):
+    """The product alone, without bias, activation or dropout."""
+    none = tf.zeros([0, 0], left.dtype)
+    return ops.linear(left, packed, none, tf.zeros([0]), None, "linear", 0.0,
+                      tf.constant(0, tf.int64), trains=False)
+
+
+def copy_rate(cores):
+    """Bytes a second, read and written, of copies of large arrays, a thread a core."""
+    pairs = [(np.ones(COPIED_BYTES, np.uint8), np.ones(COPIED_BYTES, np.uint8))
+             for _ in range(cores)]
+    with concurrent.futures.ThreadPoolExecutor(cores) as pool:
+        times = []
+        for _ in range(STEPS):
+            start = time.perf_counter()
+            list(pool.map(lambda pair: np.copyto(*pair), pairs))
+            times.append(time.perf_counter() - start)
+    return 2 * COPIED_BYTES * cores / statistics.median(times)
 
 
 def main():
@@ -117,23 +143,32 @@ def main():
     precision = model.precision
     seconds_of(session, step, WARM_UP)
     seconds, cores = seconds_of(session, step, STEPS), len(os.sched_getaffinity(0))
-    limit = product_rate(config, BATCH * options.tokens // chosen.towers, precision, cores)
-    share = step_flop(config, options.tokens) / seconds / limit
+    rows = BATCH * options.tokens // chosen.towers
+    limits = {"TensorFlow's": product_rate(config, rows, precision, cores, False)}
+    if packing.can_pack([config.hidden_size, config.intermediate_size], tf.as_dtype(precision)):
+        limits["our own"] = product_rate(config, rows, precision, cores, True)
+    rate, memory = step_flop(config, options.tokens) / seconds, copy_rate(cores)
     kinds = by_kind(session, step)
     total = sum(milliseconds for _, milliseconds, _ in kinds)
     print(f"{chosen.line(precision)}, {BATCH} x {options.tokens} tokens")
     for kind, milliseconds, count in kinds[:SHOWN]:
         print(f"  {kind:<28} {milliseconds:8.2f} ms {milliseconds / total:6.1%} {count:5}")
-    print(f"a step {seconds * 1000:.1f} ms, {BATCH / seconds:.0f} examples/s; products alone could "
-          f"do {limit / 1e9:.0f} GFLOP/s here, a step does {share:.1%} of that")
+    print(f"a step {seconds * 1000:.1f} ms, {BATCH / seconds:.0f} examples/s, "
+          f"{rate / 1e9:.0f} GFLOP/s of products; memory is copied at {memory / 1e9:.1f} GB/s")
+    for whose, limit in limits.items():
+        print(f"  {whose} product alone does {limit / 1e9:.0f} GFLOP/s; a step does "
+              f"{rate / limit:.1%} of that")
+    share = rate / max(limits.values())
     if options.name:
         sides.write(options.name, {
             "engine": chosen.line(precision), "tokens": options.tokens, "seconds": seconds,
-            "product_flop": step_flop(config, options.tokens), "limit_flop_per_second": limit,
+            "product_flop": step_flop(config, options.tokens), "limits_flop_per_second": limits,
+            "copied_bytes_per_second": memory,
             "milliseconds": {kind: [ms, count] for kind, ms, count in kinds}}, [
                 (f"{options.name}: examples a second", BATCH / seconds, None),
-                (f"{options.name}: the products' share of their limit", share,
-                 options.least_share)])
+                *((f"{options.name}: the products' share of the rate of {whose} product alone",
+                   rate / limit, options.least_share if limit == max(limits.values()) else None)
+                  for whose, limit in limits.items())])
     sys.exit(int(share < options.least_share))
 
 

@@ -29,7 +29,7 @@ def linear(weights, next_seed, trains, x, kernel, bias, activation="linear", rat
     """See modeling.linear."""
     seed = next_seed() if rate else tf.constant(0, tf.int64)
     covered = bias.shape.rank == 1 and activation in ops.FORMS
-    if covered and packing.fits(x, kernel):
+    if covered and packing.can_pack(kernel.shape.as_list(), x.dtype):
         turned = weights.of(kernel, turned=True) if trains else tf.zeros([0, 0], x.dtype)
         return ops.linear(x, weights.of(kernel, turned=False), turned, bias, residual, activation,
                           rate, seed, trains)

@@ -42,7 +42,10 @@ def load():
 @functools.lru_cache(maxsize=1)
 def has_tiles():
     """Whether the kernels multiply on the CPU's tile registers (AMX), which they do in bfloat16."""
-    load()
+    try:
+        load()
+    except UnavailableError:
+        return False
     return bool(ctypes.CDLL(str(kernels_path())).adapter_bert_has_tiles())
 
 

@@ -48,10 +48,10 @@ def linear(x, packed, turned, bias, residual, name, rate, seed, trains):
     Returns:
       bfloat16 [..., O].
     """
+    residual = tf.zeros([0], x.dtype) if residual is None else residual
     y = library.load().adapter_bert_linear(
-        x=x, packed=packed, turned=turned, bias=bias, seed=seed,
-        residual=tf.zeros([0], x.dtype) if residual is None else residual, form=FORMS[name], rate=rate,
-        keep=trains and name != "linear").y
+        x=x, packed=packed, turned=turned, bias=bias, seed=seed, residual=residual,
+        form=FORMS[name], rate=rate, keep=trains and name != "linear").y
     y.set_shape(x.shape[:-1].concatenate(packed.shape[1:]))
     return y
 

@@ -26,10 +26,10 @@ class Packing:
         return self._packed[key]
 
 
-def fits(x, kernel):
-    """Whether there is a kernel for the product of x [B, T, I] and kernel [I, O]."""
-    return (x.dtype == tf.bfloat16 and kernel.shape.rank == 2 and library.has_tiles()
-            and not any(size % SIDE for size in kernel.shape.as_list()))
+def can_pack(shape, dtype):
+    """Whether there is a kernel for the product with a weight [I, O] of that shape and type."""
+    return (dtype == tf.bfloat16 and len(shape) == 2 and not any(size % SIDE for size in shape)
+            and library.has_tiles())
 
 
 def is_frozen(kernel):

@@ -73,10 +73,16 @@ def decisions(task, predicted):
     return predicted["probabilities"].argmax(axis=-1)
 
 
-def evaluate_all(run, start, step, splits):
-    """The metrics of every dev split of the task; `splits` is {name: data.Split}."""
-    metrics = {}
-    for name, suffix in tasks.splits(run.task, "dev"):
+def evaluate_all(run, start, step, splits, first=None):
+    """The metrics of every dev split of the task.
+
+    Args:
+      run, start, step: as for `evaluate`.
+      splits: {name: data.Split}.
+      first: metrics of the first dev split where they are known already.
+    """
+    metrics = dict(first or {})
+    for name, suffix in tasks.splits(run.task, "dev")[first is not None:]:
         metrics |= evaluate(run, start, step, splits[name], suffix)
     return metrics
 

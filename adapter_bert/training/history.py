@@ -18,17 +18,22 @@ class History:
       metric: the key that tells the best; higher is better.
       patience: evaluations without a better score after which training stops; 0 for never.
       keep_best: whether the best checkpoint is copied to best/.
+
+    Attributes:
+      added: {global step: metrics} of the evaluations that this object was told of.
     """
 
     def __init__(self, output_dir, metric, patience, keep_best):
         self._path = os.path.join(output_dir, HISTORY_FILE)
         self._best_dir = os.path.join(output_dir, base.BEST_FOLDER)
         self._metric, self._patience, self._keep_best = metric, patience, keep_best
+        self.added = {}
         self._rows = read_rows(self._path, metric) if os.path.exists(self._path) else []
 
     def add(self, metrics, checkpoint):
         """Notes an evaluation of a checkpoint, and keeps the checkpoint where it is the best."""
         step = metrics["global_step"]
+        self.added[step] = metrics
         self._rows = [row for row in self._rows if row["global_step"] < step] + [metrics]
         if self._keep_best and (
                 self.best() is metrics or not checkpoints.latest(self._best_dir)):

@@ -1,4 +1,6 @@
 """What a person sees of a run while it trains."""
+import contextlib
+import os
 import sys
 import time
 
@@ -53,6 +55,14 @@ class Progress:
         began, self._began = self._began, time.monotonic()
         return self._began - began
 
+    @contextlib.contextmanager
+    def paused(self):
+        """For something else than training, the time of which does not count."""
+        began = time.monotonic()
+        yield
+        gone = time.monotonic() - began
+        self._began, self._previous = self._began + gone, self._previous + gone
+
     def close(self):
         """Ends the bar."""
         if self._bar is not None:
@@ -104,3 +114,31 @@ class ProgressHook(tf.train.SessionRunHook):
         del run_context
         self._done += 1
         self._progress.update(self._done, float(run_values.results))
+
+
+class EvaluationHook(tf.train.SessionRunHook):
+    """Saves a checkpoint every so many steps and has it evaluated, and ends training if told so.
+
+    Args:
+      every: steps between two evaluations; the last step of the run is evaluated after it.
+      output_dir: folder of the run's checkpoints.
+      judge: function (step) -> whether training is over; it evaluates the newest checkpoint.
+      progress: Progress, which does not count that time.
+    """
+
+    def __init__(self, every, output_dir, judge, progress):
+        self._every, self._judge, self._progress = every, judge, progress
+        self._prefix = os.path.join(output_dir, "model.ckpt")
+
+    def after_run(self, run_context, run_values):
+        """Evaluates where that is due."""
+        del run_values
+        session = run_context.session
+        step = int(session.run(tf.train.get_global_step(session.graph)))
+        if step % self._every:
+            return
+        with self._progress.paused():
+            saver = session.graph.get_collection(tf.GraphKeys.SAVERS)[0]
+            saver.save(session, self._prefix, global_step=step, write_meta_graph=False)
+            if self._judge(step):
+                run_context.request_stop()

@@ -11,7 +11,7 @@ from adapter_bert.errors import InputError
 from adapter_bert.pipeline import batches
 from adapter_bert.training import checkpoints, data, evaluation, history, results, setup
 from adapter_bert.training.estimator import build_estimator, deployment
-from adapter_bert.training.hooks import Progress
+from adapter_bert.training.hooks import EvaluationHook, Progress
 from adapter_bert.training.model_fn import Schedule
 
 
@@ -33,12 +33,13 @@ def run(settings, given, task):
     with files.locked(settings.output_dir), plain_errors():
         current, splits = data.prepare(current)
         logging.info(current.engine.line(current.settings.precision))
+        noted = {}
         if settings.do_train:
-            current, start = train(current, splits)
+            current, start, noted = train(current, splits)
         else:
             start = checkpoints.find_start(
                 current.trained, current.bert_config.to_dict(), current.base_checkpoint)
-        metrics = report_scores(current, start, splits) if settings.do_eval else {}
+        metrics = report_scores(current, start, splits, noted) if settings.do_eval else {}
         if settings.do_predict:
             evaluation.predict_all(current, start, splits)
     return metrics
@@ -62,10 +63,13 @@ def plain_errors():
         raise InputError(f"{reason[0]}; {advice[type(error)]}") from error
 
 
-def report_scores(current, start, splits):
-    """Evaluates on every dev split and leaves the scores in the log and in the output folder."""
+def report_scores(current, start, splits, noted):
+    """Evaluates on every dev split and leaves the scores in the log and in the output folder.
+
+    `noted` are {global step: metrics of the first dev split} that are known already.
+    """
     step, output_dir = checkpoints.global_step(current.trained), current.settings.output_dir
-    metrics = evaluation.evaluate_all(current, start, step, splits)
+    metrics = evaluation.evaluate_all(current, start, step, splits, noted.get(step))
     results.write_block(output_dir, metrics)
     results.write_events(output_dir, metrics, step)
     results.update_results(output_dir, metrics=metrics, checkpoint=current.trained)
@@ -80,7 +84,8 @@ def train(current, splits):
       splits: {name: data.Split} with "train", and the dev split where it is evaluated on the way.
 
     Returns:
-      The run with the checkpoint to evaluate in `trained`, and its checkpoints.Start.
+      The run with the checkpoint to evaluate in `trained`, its checkpoints.Start, and the scores
+      that were noted on the way, {global step: metrics}.
     """
     settings, split = current.settings, splits["train"]
     start = checkpoints.find_start(settings.init_checkpoint, current.bert_config.to_dict(),
@@ -96,10 +101,10 @@ def train(current, splits):
     checkpoints.point_to(settings.output_dir, latest if step else None)
     files.write_json(os.path.join(settings.output_dir, base.RUN_FILE), identity)
     results.update_results(settings.output_dir, flags=dataclasses.asdict(settings))
-    fit(current, start, splits, schedule, step)
+    noted = fit(current, start, splits, schedule, step)
     trained = checkpoints.best_or_latest(settings.output_dir)
     logging.info("trained: %s", trained)
-    return dataclasses.replace(current, trained=trained), start._replace(task=trained)
+    return dataclasses.replace(current, trained=trained), start._replace(task=trained), noted
 
 
 def make_schedule(settings, count):
@@ -117,29 +122,41 @@ def make_schedule(settings, count):
 
 
 def fit(current, start, splits, schedule, step):
-    """Trains from `step` to the end of the schedule, evaluating in between where that is asked."""
+    """Trains from `step` to the end of the schedule, evaluating in between where that is asked.
+
+    A TPU has room for one session, so training stops there for an evaluation; elsewhere a hook
+    evaluates while the training session stays.
+
+    Returns:
+      {global step: metrics} of the evaluations made.
+    """
     settings, total = current.settings, schedule.num_train_steps
     scores = history.History(settings.output_dir, f"eval_{current.task.metrics[0]}",
                              settings.early_stopping_patience, settings.keep_best)
     every = evaluation_interval(settings, splits["train"].examples)
     logging.info(where_it_stands(step, total, scores))
     progress = Progress(total, settings.train_batch_size)
+
+    def note(step):
+        is_due = every and step and (step % every == 0 or step == total)
+        if is_due and not scores.has(step):
+            note_scores(current, start, splits, scores)
+        return scores.is_over()
+
+    hooks = [EvaluationHook(every, settings.output_dir, note, progress)] if (
+        every and not settings.use_tpu) else []
     estimator = build_estimator(current, start, settings.output_dir, schedule=schedule,
                                 progress=progress, announce=announcer(current, splits["train"]))
     try:
-        while True:
-            is_due = every and step and (step % every == 0 or step == total)
-            if is_due and not scores.has(step):
-                note_scores(current, start, splits, scores)
-            if step >= total or scores.is_over():
-                return
-            stop = min(total, step + every - step % every) if every else total
-            train_stretch(estimator, current, splits["train"], step, stop)
+        while not note(step) and step < total:
+            stop = min(total, step + every - step % every) if every and not hooks else total
+            train_stretch(estimator, current, splits["train"], step, stop, hooks)
             results.add_training_time(settings.output_dir, progress)
             checkpoints.prune(settings.output_dir)
-            step = stop
+            step = checkpoints.latest_step(settings.output_dir)[1]
     finally:
         progress.close()
+    return scores.added
 
 
 def where_it_stands(step, total, scores):
@@ -176,7 +193,7 @@ def announcer(current, split):
     return announce
 
 
-def train_stretch(estimator, current, split, step, stop):
+def train_stretch(estimator, current, split, step, stop, hooks):
     """Trains from `step` until `stop`.
 
     Raises:
@@ -191,7 +208,7 @@ def train_stretch(estimator, current, split, step, stop):
             settings.seed, skip=step * replicas, fixed=settings.use_tpu, shard=(host, hosts))
 
     try:
-        estimator.train(input_fn, max_steps=stop)
+        estimator.train(input_fn, hooks, max_steps=stop)
     except tf.train.NanLossDuringTrainingError as error:
         raise InputError(f"the loss is not a number any more; --learning_rate="
                          f"{settings.learning_rate} is too high for this task, lower it") from error
