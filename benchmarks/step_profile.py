@@ -8,10 +8,12 @@ on every core at once, in the shapes of this BERT: TensorFlow's own product, and
 import argparse
 import collections
 import concurrent.futures
+import math
 import os
 import statistics
 import sys
 import time
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -25,7 +27,7 @@ from adapter_bert.kernels import ops, packing
 from adapter_bert.training import setup
 
 BATCH, WIDTH, ADAPTER_PRODUCTS = 32, 64, 3
-SHOWN, STEPS, WARM_UP, COPIED_BYTES = 20, 15, 3, 1 << 28
+SHOWN, STEPS, WARM_UP, ROUNDS, COPIED_BYTES = 20, 5, 3, 9, 1 << 28
 
 
 def step_flop(config, tokens):
@@ -53,14 +55,25 @@ def random_batch(tokens, vocab_size):
         for name, column in columns.items()}
 
 
-def seconds_of(session, step, count):
-    """The median seconds of a step."""
-    times = []
-    for _ in range(count):
-        start = time.perf_counter()
-        session.run(step)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+class Work(NamedTuple):
+    """An operation, and the FLOP of its products."""
+
+    session: tf.Session
+    operation: tf.Operation
+    flop: float
+
+    def seconds(self, count):
+        """The median seconds of one of `count` times."""
+        times = []
+        for _ in range(count):
+            start = time.perf_counter()
+            self.session.run(self.operation)
+            times.append(time.perf_counter() - start)
+        return statistics.median(times)
+
+    def rate(self):
+        """FLOP a second."""
+        return self.flop / self.seconds(STEPS)
 
 
 def by_kind(session, step):
@@ -78,8 +91,8 @@ def by_kind(session, step):
     return [(kind, total / 1000, counts[kind]) for kind, total in micros.most_common()]
 
 
-def product_rate(config, rows, precision, cores, on_tiles):
-    """FLOP a second of the feed-forward products, `cores` of them at once on a thread each.
+def products(config, rows, precision, cores, on_tiles):
+    """Feed-forward products, `cores` of them at once on a thread each, as a Work.
 
     `on_tiles`: with our own kernel over packed weights instead of TensorFlow's product.
     """
@@ -87,7 +100,7 @@ def product_rate(config, rows, precision, cores, on_tiles):
     off = tf.GraphOptions(rewrite_options=rewriter_config_pb2.RewriterConfig(
         disable_meta_optimizer=True))   # else equal products are computed once
     with tf.Graph().as_default():
-        products = []
+        last = []
         for _ in range(cores):
             left, right = (tf.cast(tf.random.normal(size), tf.as_dtype(precision))
                            for size in (shape[:2], shape[1:]))
@@ -96,15 +109,11 @@ def product_rate(config, rows, precision, cores, on_tiles):
             for _ in range(repeats):
                 with tf.control_dependencies(chain[-1:]):
                     chain.append((tile_product if on_tiles else tf.matmul)(left, right).op)
-            products += chain
-        with tf.Session(config=tf.ConfigProto(
-                intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores,
-                graph_options=off)) as session:
-            session.run(tf.global_variables_initializer())
-            everything = tf.group(products)
-            seconds_of(session, everything, WARM_UP)
-            seconds = seconds_of(session, everything, STEPS)
-    return 2 * np.prod(shape, dtype=float) * repeats * cores / seconds
+            last.append(chain[-1])
+        session = tf.Session(config=tf.ConfigProto(
+            intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores, graph_options=off))
+        session.run(tf.global_variables_initializer())
+        return Work(session, tf.group(last), 2 * math.prod(shape) * repeats * cores)
 
 
 def tile_product(left, packed):
@@ -127,6 +136,22 @@ def copy_rate(cores):
     return 2 * COPIED_BYTES * cores / statistics.median(times)
 
 
+def measure(works):
+    """What is measured of {name: Work}, in turn, the first being the step.
+
+    Returns:
+      [{name: FLOP a second}] a round, their medians {name: FLOP a second}, and the medians of the
+      step's share of the others, {name: share}.
+    """
+    for work in works.values():
+        work.seconds(WARM_UP)
+    rounds = [{name: work.rate() for name, work in works.items()} for _ in range(ROUNDS)]
+    step, *others = works
+    return (rounds, {name: statistics.median(rates[name] for rates in rounds) for name in works},
+            {name: statistics.median(rates[step] / rates[name] for rates in rounds)
+             for name in others})
+
+
 def main():
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -141,34 +166,34 @@ def main():
     session, step, model, chosen = graph.build(
         options, random_batch(options.tokens, config.vocab_size), BATCH)
     precision = model.precision
-    seconds_of(session, step, WARM_UP)
-    seconds, cores = seconds_of(session, step, STEPS), len(os.sched_getaffinity(0))
-    rows = BATCH * options.tokens // chosen.towers
-    limits = {"TensorFlow's": product_rate(config, rows, precision, cores, False)}
-    if packing.can_pack([config.hidden_size, config.intermediate_size], tf.as_dtype(precision)):
-        limits["our own"] = product_rate(config, rows, precision, cores, True)
-    rate, memory = step_flop(config, options.tokens) / seconds, copy_rate(cores)
+    cores, rows = len(os.sched_getaffinity(0)), BATCH * options.tokens // chosen.towers
+    shape, dtype = [config.hidden_size, config.intermediate_size], tf.as_dtype(precision)
+    works = {"a step": Work(session, step, step_flop(config, options.tokens)),
+             "TensorFlow's product": products(config, rows, precision, cores, False)}
+    if packing.can_pack(shape, dtype):
+        works["our product"] = products(config, rows, precision, cores, True)
+    rounds, rates, shares = measure(works)
+    seconds, memory = works["a step"].flop / rates["a step"], copy_rate(cores)
     kinds = by_kind(session, step)
     total = sum(milliseconds for _, milliseconds, _ in kinds)
     print(f"{chosen.line(precision)}, {BATCH} x {options.tokens} tokens")
     for kind, milliseconds, count in kinds[:SHOWN]:
         print(f"  {kind:<28} {milliseconds:8.2f} ms {milliseconds / total:6.1%} {count:5}")
     print(f"a step {seconds * 1000:.1f} ms, {BATCH / seconds:.0f} examples/s, "
-          f"{rate / 1e9:.0f} GFLOP/s of products; memory is copied at {memory / 1e9:.1f} GB/s")
-    for whose, limit in limits.items():
-        print(f"  {whose} product alone does {limit / 1e9:.0f} GFLOP/s; a step does "
-              f"{rate / limit:.1%} of that")
-    share = rate / max(limits.values())
+          f"{rates['a step'] / 1e9:.0f} GFLOP/s of products; memory is copied at "
+          f"{memory / 1e9:.1f} GB/s")
+    for name, share in shares.items():
+        print(f"  {name} alone does {rates[name] / 1e9:.0f} GFLOP/s; a step does {share:.1%} of it")
+    share = min(shares.values())
     if options.name:
         sides.write(options.name, {
             "engine": chosen.line(precision), "tokens": options.tokens, "seconds": seconds,
-            "product_flop": step_flop(config, options.tokens), "limits_flop_per_second": limits,
-            "copied_bytes_per_second": memory,
+            "flop_per_second": rounds, "copied_bytes_per_second": memory,
             "milliseconds": {kind: [ms, count] for kind, ms, count in kinds}}, [
                 (f"{options.name}: examples a second", BATCH / seconds, None),
-                *((f"{options.name}: the products' share of the rate of {whose} product alone",
-                   rate / limit, options.least_share if limit == max(limits.values()) else None)
-                  for whose, limit in limits.items())])
+                *((f"{options.name}: a step's products, share of the rate of {name} alone", value,
+                   options.least_share if value == share else None)
+                  for name, value in shares.items())])
     sys.exit(int(share < options.least_share))
 
 
