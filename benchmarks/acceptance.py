@@ -59,6 +59,15 @@ ROWS = (
         "pytest tests/test_training.py -k mrpc_steps"),
     Row("quality", "MRPC, median of 5 seeds, against the library adapters; the other tasks",
         f"{sys.executable} benchmarks/quality.py --report --verdict"),
+    Row("kernels", "each compiled kernel equals its plain formula, value and gradient, odd shapes, "
+        "extreme inputs", "pytest tests/test_kernels.py"),
+    Row("bfloat16", "logits of the recorded cases in bfloat16 within 0.05 of float32's",
+        "pytest tests/test_modeling.py -k near_the_recorded"),
+    Row("tpu-graph", "nothing compiled for this CPU is in a graph for a TPU",
+        "pytest tests/test_engine.py -k tpu_graph"),
+    Row("benchmarks", "the benchmarks start", "pytest tests/test_benchmarks.py"),
+    Row("speed", "the floors of speed and memory, as `make bench` and `make profile` measured them",
+        f"{sys.executable} benchmarks/floors.py"),
     Row("demo", "make demo: 83 % on held-out reviews, in 6 minutes from a filled pip cache",
         f"{sys.executable} benchmarks/demo_time.py"),
 )

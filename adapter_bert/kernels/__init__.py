@@ -28,18 +28,26 @@ def linear(weights, next_seed, trains, x, kernel, bias, activation="linear", rat
            residual=None):
     """See modeling.linear."""
     seed = next_seed() if rate else tf.constant(0, tf.int64)
-    covered = bias.shape.rank == 1 and activation in ops.FORMS
-    if covered and packing.can_pack(kernel.shape.as_list(), x.dtype):
+    if is_covered(bias, activation) and packing.can_pack(kernel.shape.as_list(), x.dtype):
         turned = weights.of(kernel, turned=True) if trains else tf.zeros([0, 0], x.dtype)
         return ops.linear(x, weights.of(kernel, turned=False), turned, bias, residual, activation,
                           rate, seed, trains)
-    x = modeling.product(x, kernel)
-    if covered and not (rate and activation == "linear"):
-        x, bias = ops.activate(x, bias, activation), tf.zeros([0])
-    elif not covered:
-        x, bias = modeling.activate(x, bias, activation), tf.zeros([0])
-    y = ops.dropout(x, bias, rate, seed) if rate else x
+    y = finished(modeling.product(x, kernel), bias, activation, rate, seed)
     return y if residual is None else y + residual
+
+
+def is_covered(bias, activation):
+    """Whether there are kernels for f(x + b)."""
+    return bias.shape.rank == 1 and activation in ops.FORMS
+
+
+def finished(x, bias, activation, rate, seed):
+    """dropout(f(x + b), rate), after a product."""
+    if not is_covered(bias, activation):
+        x, bias = modeling.activate(x, bias, activation), tf.zeros([0])
+    elif activation != "linear" or not rate:   # else the dropout adds the bias
+        x, bias = ops.activate(x, bias, activation), tf.zeros([0])
+    return ops.dropout(x, bias, rate, seed) if rate else x
 
 
 def dropout(next_seed, x, rate):

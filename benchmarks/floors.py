@@ -1,0 +1,19 @@
+"""Says which floors the measurements in docs/benchmarks meet; exits with 1 where one is missed."""
+import json
+import sys
+
+from sides import RESULTS
+
+
+def main():
+    """Prints a line for each missed floor, and the count."""
+    claims = [claim for path in sorted(RESULTS.glob("*.json"))
+              for claim in json.loads(path.read_text())["claims"] if claim[2] is not None]
+    missed = [f"{what}: {number:.3g}, not {floor:g}" for what, number, floor in claims
+              if number < floor]
+    print("; ".join([f"{len(claims) - len(missed)} of {len(claims)} floors met", *missed]))
+    sys.exit(bool(missed))
+
+
+if __name__ == "__main__":
+    main()
