@@ -255,6 +255,27 @@ def test_training_uses_every_example_about_equally(record_file):
     assert seen.sum() == 254 * 8 and seen.min() >= 9 and seen.max() <= 11
 
 
+def test_batches_of_tokens_have_about_as_many_and_lose_nothing(record_file):
+    path, rows = record_file
+    arguments = (path, SPEC, 203, 10, 200, 40, 0)
+    found = read(batches.batches_of_tokens(*arguments), 120)
+    assert {len(batch["index"]) for batch in found} > {5, 6, 10, 16}
+    for batch in found:
+        count, tokens = batch["input_ids"].shape
+        assert tokens % batches.LENGTH_STEP == 0 and count * tokens <= 200 * 1.5
+        assert tokens - batch["input_mask"].sum(axis=1).max() < batches.LENGTH_STEP
+        for place, ids, mask in zip(batch["index"], batch["input_ids"], batch["input_mask"],
+                                    strict=True):
+            assert ids[:mask.sum()].tolist() == rows[place].columns["input_ids"].tolist()
+    seen = np.bincount(np.concatenate([batch["index"] for batch in found]), minlength=203)
+    assert seen.min() >= 3 and seen.max() - seen.min() <= 2
+    places = sum(batch["input_mask"].size for batch in found)
+    assert sum(batch["input_mask"].sum() for batch in found) / places > 0.85
+    later = read(batches.batches_of_tokens(*arguments, skip=70), 50)
+    assert all(np.array_equal(one["index"], other["index"])
+               for one, other in zip(found[70:], later, strict=True))
+
+
 @pytest.mark.parametrize("count,batch_size", [(203, 8), (20, 8), (5, 8), (1000, 4)])
 def test_an_epoch_holds_every_example_but_the_remainder(tmp_path, count, batch_size):
     path = str(tmp_path / "x.tf_record")

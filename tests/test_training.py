@@ -15,6 +15,7 @@ from adapter_bert import base, convert
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
 from adapter_bert.training import checkpoints
+from adapter_bert.training.data import Split
 from adapter_bert.training.run import make_schedule, run
 from adapter_bert.training.settings import Settings
 
@@ -266,8 +267,20 @@ def test_a_reference_checkpoint_is_evaluated(tmp_path, data, tiny_dir):
 
 
 def test_the_reference_counts_its_mrpc_steps():
-    schedule = make_schedule(Settings(num_train_epochs=5.0), 3668)
+    split = Split("train", "", 3668, 200_000, (), None, "")
+    schedule = make_schedule(Settings(num_train_epochs=5.0), split)
     assert (schedule.num_train_steps, schedule.num_warmup_steps) == (573, 57)
+
+
+def test_batches_by_tokens_count_their_steps_and_train(tmp_path, data, tiny_dir):
+    split = Split("train", "", 1000, 20_000, (), None, "")
+    schedule = make_schedule(Settings(train_batch_tokens=400, num_train_epochs=2.0), split)
+    assert schedule.num_train_steps == 100
+    out = str(tmp_path / "out")
+    metrics = go(data_dir=data, bert_dir=tiny_dir, output_dir=out, do_train=True, do_eval=True,
+                 train_batch_tokens=64, num_train_epochs=2.0)
+    tokens = read_json(f"{out}/train.tf_record.json")["tokens"]
+    assert metrics["global_step"] == int(tokens / 64 * 2) and np.isfinite(metrics["eval_loss"])
 
 
 def test_start_names_what_is_missing(tmp_path, tiny_dir):

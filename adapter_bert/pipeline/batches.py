@@ -58,6 +58,45 @@ def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0
     return batches.skip(skip - first * window).prefetch(4)
 
 
+def batches_of_tokens(path, spec, count, batch_size, tokens, max_seq_length, seed, skip=0):
+    """Shuffled batches without end that hold as many examples of like length as make `tokens`.
+
+    As `training_batches`, but that a window's sorted rows are cut where the sum of their lengths,
+    rounded up, passes a multiple of `tokens`.
+
+    Args:
+      path, spec, count, max_seq_length, seed, skip: as for `training_batches`.
+      batch_size: examples of a batch in the mean.
+      tokens: B * T of a batch, about.
+
+    Returns:
+      As `training_batches`.
+    """
+    window = window_size(count, batch_size) * batch_size               # in rows
+    records = tf.data.TFRecordDataset(path).shuffle(
+        min(count, SHUFFLE_AT_MOST), seed=seed, reshuffle_each_iteration=True).repeat()
+
+    def cut(number, rows):
+        lengths = rounded(rows["input_ids"].row_lengths(), max_seq_length)
+        order = tf.argsort(lengths, stable=True)
+        batch_of = (tf.cumsum(tf.gather(lengths, order)) - 1) // tokens
+        turns = tf.random.experimental.stateless_shuffle(
+            tf.range(batch_of[-1] + 1), tf.stack([tf.constant(seed, tf.int64), number]))
+
+        def batch(turn):
+            places = tf.boolean_mask(order, tf.equal(batch_of, turn))
+            return padded(take(rows, places), tf.stack([-1, lengths[places[-1]]]))
+        return tf.data.Dataset.from_tensor_slices(turns).map(as_it_is(batch))
+
+    batches = parsed(records, spec).ragged_batch(window).enumerate().flat_map(as_it_is(cut))
+    return batches.skip(skip).prefetch(4)
+
+
+def rounded(lengths, max_seq_length):
+    """Lengths rounded up to LENGTH_STEP, but for max_seq_length itself."""
+    return tf.minimum(-(-lengths // LENGTH_STEP) * LENGTH_STEP, max_seq_length)
+
+
 def window_size(count, batch_size):
     """Batches of a window: an epoch is cut into equal windows of at most BATCHES_A_WINDOW."""
     batches_an_epoch = max(1, count // batch_size)
@@ -102,8 +141,7 @@ def grouped_batches(rows, batch_size, max_seq_length):
     """Rows in their order as batches; T is the longest row's, rounded up to LENGTH_STEP."""
     def pad(batch):
         longest = tf.reduce_max(batch["input_ids"].row_lengths())
-        tokens = -(-longest // LENGTH_STEP) * LENGTH_STEP
-        return padded(batch, tf.stack([-1, tf.minimum(tokens, max_seq_length)]))
+        return padded(batch, tf.stack([-1, rounded(longest, max_seq_length)]))
 
     return rows.ragged_batch(batch_size).map(as_it_is(pad))
 

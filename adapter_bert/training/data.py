@@ -16,12 +16,14 @@ from adapter_bert.training import setup
 class Split(NamedTuple):
     """A split that is ready to be read in batches.
 
+    tokens: word pieces of all examples.
     labels: int or float array [examples]; None for a test split.
     """
 
     name: str
     path: str
     examples: int
+    tokens: int
     spec: tuple
     labels: np.ndarray | None
     fingerprint: str
@@ -96,4 +98,4 @@ def write_split(run, name, examples=None):
     labels = None
     if labelled:
         labels = np.array([label_index.get(row.label, row.label) for row in examples])
-    return Split(name, path, metadata["count"], spec, labels, fingerprint)
+    return Split(name, path, metadata["count"], metadata["tokens"], spec, labels, fingerprint)

@@ -18,7 +18,7 @@ class Progress:
 
     Args:
       total: steps of the whole run.
-      batch_size: examples a step.
+      batch_size: examples a step, a mean where steps differ.
     """
 
     def __init__(self, total, batch_size):

@@ -90,7 +90,7 @@ def train(current, splits):
     settings, split = current.settings, splits["train"]
     start = checkpoints.find_start(settings.init_checkpoint, current.bert_config.to_dict(),
                                    current.base_checkpoint)
-    schedule = make_schedule(settings, split.examples)
+    schedule = make_schedule(settings, split)
     identity = setup.identity(current, split.fingerprint, start)
     latest, step = checkpoints.latest_step(settings.output_dir)
     setup.refuse_contradiction(settings.output_dir, identity)
@@ -107,16 +107,25 @@ def train(current, splits):
     return dataclasses.replace(current, trained=trained), start._replace(task=trained), noted
 
 
-def make_schedule(settings, count):
-    """The Schedule for `count` examples: int(count / batch * epochs) steps.
+def examples_a_step(settings, split):
+    """Examples of a training batch, in the mean where it is filled by tokens."""
+    if settings.train_batch_tokens:
+        return settings.train_batch_tokens * split.examples / split.tokens
+    return settings.train_batch_size
+
+
+def make_schedule(settings, split):
+    """The Schedule for a training split: int(examples / batch * epochs) steps.
 
     Raises:
       InputError: there are too few examples for one step.
     """
-    steps = int(count / settings.train_batch_size * settings.num_train_epochs)
+    batch = examples_a_step(settings, split)
+    steps = int(split.examples / batch * settings.num_train_epochs)
     if not steps:
-        raise InputError(f"{count} examples make no batch of {settings.train_batch_size} in "
-                         f"{settings.num_train_epochs} epochs; lower --train_batch_size")
+        flag = "train_batch_tokens" if settings.train_batch_tokens else "train_batch_size"
+        raise InputError(f"{split.examples} examples make no batch of {batch:.0f} in "
+                         f"{settings.num_train_epochs} epochs; lower --{flag}")
     return Schedule(settings.learning_rate, steps, int(steps * settings.warmup_proportion),
                     settings.bias_correction, settings.seed)
 
@@ -133,9 +142,9 @@ def fit(current, start, splits, schedule, step):
     settings, total = current.settings, schedule.num_train_steps
     scores = history.History(settings.output_dir, f"eval_{current.task.metrics[0]}",
                              settings.early_stopping_patience, settings.keep_best)
-    every = evaluation_interval(settings, splits["train"].examples)
+    every = evaluation_interval(settings, splits["train"])
     logging.info(where_it_stands(step, total, scores))
-    progress = Progress(total, settings.train_batch_size)
+    progress = Progress(total, examples_a_step(settings, splits["train"]))
 
     def note(step):
         is_due = every and step and (step % every == 0 or step == total)
@@ -170,11 +179,11 @@ def where_it_stands(step, total, scores):
     return f"going on from step {step} of {total}" if step else f"{total} steps"
 
 
-def evaluation_interval(settings, count):
+def evaluation_interval(settings, split):
     """Steps between two evaluations while training; 0 for none."""
     if not settings.evaluates_in_training:
         return 0
-    return settings.eval_steps or max(1, count // settings.train_batch_size)
+    return settings.eval_steps or max(1, int(split.examples / examples_a_step(settings, split)))
 
 
 def announcer(current, split):
@@ -194,7 +203,7 @@ def announcer(current, split):
 
 
 def train_stretch(estimator, current, split, step, stop, hooks):
-    """Trains from `step` until `stop`.
+    """Trains from `step` until `stop`, with these SessionRunHooks beside the estimator's own.
 
     Raises:
       InputError: the loss is not a number any more.
@@ -202,6 +211,10 @@ def train_stretch(estimator, current, split, step, stop, hooks):
     settings = current.settings
 
     def input_fn(params):
+        if settings.train_batch_tokens:
+            return batches.batches_of_tokens(
+                split.path, split.spec, split.examples, int(examples_a_step(settings, split)),
+                settings.train_batch_tokens, settings.max_seq_length, settings.seed, skip=step)
         host, hosts, replicas = deployment(params)
         return batches.training_batches(
             split.path, split.spec, split.examples, params["batch_size"], settings.max_seq_length,

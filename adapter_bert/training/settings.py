@@ -69,6 +69,9 @@ class Settings:
         "auto", "Type of the products: float32, bfloat16, or auto for what this CPU is faster in.")
     kernels: str = setting(
         "auto", "Between the products: plain formulas, fused kernels compiled here, or auto.")
+    train_batch_tokens: int = setting(
+        0, "Places for word pieces in a training batch, filled with examples of one length in the "
+           "place of --train_batch_size of them; 0: off.")
     max_train_examples: int = setting(0, "Train on so many examples drawn at random; 0: all.")
     text_column: str | None = setting(None, "Task custom: column of the text, name or number.")
     text_b_column: str | None = setting(None, "Task custom: column of a second text, if any.")
@@ -88,7 +91,7 @@ LEAST = {
     **dict.fromkeys(("max_seq_length", "train_batch_size", "eval_batch_size", "predict_batch_size",
                      "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores"), 1),
     **dict.fromkeys(("seed", "eval_steps", "early_stopping_patience", "max_train_examples",
-                     "learning_rate"), 0)}
+                     "train_batch_tokens", "learning_rate"), 0)}
 
 MOST = {"seed": 2**31 - 1, "adapter_size": 2**16}
 
@@ -113,6 +116,9 @@ def check(settings):
     for name, known in (("precision", PRECISIONS), ("kernels", KERNELS)):
         if getattr(settings, name) not in known:
             raise InputError(f"--{name}={getattr(settings, name)}: not one of {', '.join(known)}")
+    if 0 < settings.train_batch_tokens < settings.max_seq_length:
+        raise InputError(f"--train_batch_tokens={settings.train_batch_tokens}: must hold an "
+                         f"example of --max_seq_length={settings.max_seq_length}")
     check_tpu(settings)
 
 
@@ -124,6 +130,9 @@ def check_tpu(settings):
             "train_batch_size", "eval_batch_size", "predict_batch_size")):
         raise InputError("--use_tpu: batch sizes must be multiples of --num_tpu_cores="
                          f"{settings.num_tpu_cores}")
+    if settings.use_tpu and settings.train_batch_tokens:
+        raise InputError("--train_batch_tokens: a TPU wants batches of one shape; "
+                         "give --train_batch_size")
 
 
 def check_value(name, value):

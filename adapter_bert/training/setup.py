@@ -18,9 +18,10 @@ from adapter_bert.training.settings import Settings, adapter_config, check
 MODEL_FLAGS = ("tuning", "adapter_fn", "adapter_size", "adapter_placement", "adapter_layers",
                "adapter_activation", "do_lower_case")
 # What a run fixes for going on with its training.
-RUN_FLAGS = (*MODEL_FLAGS, "task_name", "max_seq_length", "train_batch_size", "learning_rate",
-             "num_train_epochs", "warmup_proportion", "bias_correction", "adapter_init_stddev",
-             "seed", "precision", "max_train_examples", "use_tpu")
+RUN_FLAGS = (*MODEL_FLAGS, "task_name", "max_seq_length", "train_batch_size",
+             "train_batch_tokens", "learning_rate", "num_train_epochs", "warmup_proportion",
+             "bias_correction", "adapter_init_stddev", "seed", "precision", "max_train_examples",
+             "use_tpu")
 BASE_FILES = ("vocab_file", "bert_config_file", "init_checkpoint")
 # What else it fixes, and how a message says that it differs.
 FACTS = {"labels": "other labels", "train_data": "other training data",
