@@ -1,9 +1,11 @@
-// The parts of BERT between its matrix products, as TensorFlow kernels for CPU.
+// What BERT is made of, as TensorFlow kernels for CPU: the parts between its matrix products, and,
+// for bfloat16 on CPUs with tile registers (AMX), the products with what follows them.
 //
 // Every kernel reads float32 or bfloat16, computes in float32, and writes the type that it read. A
-// kernel runs on one thread: the model is built once for each core (towers in training/model_fn.py), and its
-// copies run side by side. Nothing here is stored for a gradient that can be computed again from
-// what the model keeps anyway: a dropout mask comes from a hash of seed and place.
+// kernel runs on one thread: the model is built once for each core (towers in
+// training/model_fn.py), and its copies run side by side. Nothing here is stored for a gradient that
+// can be computed again from what the model keeps anyway: a dropout mask comes from a hash of seed
+// and place.
 //
 // Letters: B batch, T tokens, N heads, H head width, D = N * H hidden; R rows, W width of a row.
 #include <math.h>
@@ -784,8 +786,8 @@ static size_t tile_scratch(const attention *s) {
 
 // ---- products with weights, on tiles ------------------------------------------------------------
 //
-// y = drop(f(x W + b)) + residual. W [I, O] lies packed in the order in which it is read: panels of 32 columns,
-// each [I / 2, 32] pairs of rows. I and O are multiples of 32.
+// y = drop(f(x W + b)) + residual. W [I, O] lies packed in the order in which it is read: panels of
+// 32 columns, each [I / 2, 32] pairs of rows. I and O are multiples of 32.
 
 static void pack(const uint16_t *w, int64_t in, int64_t out, uint32_t *packed) {
   for (int64_t j = 0; j < out; j += DEEP)
@@ -835,7 +837,8 @@ INLINE void finish_rows(const finish *f, const block *b, int64_t from, int64_t t
   }
 }
 
-// The sums of a block, while the CPU's other units finish the one before: tiles take 64 cycles a step.
+// The sums of a block, while the CPU's other units finish the one before: a step on tiles takes 64
+// cycles, in which they would wait.
 INLINE void multiply_block(const finish *f, const uint16_t *left, const uint32_t *panel, block *b,
                            const block *before, int form) {
   int64_t steps = f->in / DEEP, rows = (DEEP + steps - 1) / steps;
