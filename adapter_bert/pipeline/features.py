@@ -54,25 +54,24 @@ def serialize(spec, rows):
     The bytes are those of the protocol buffer, written here because building the messages takes
     most of the time of making a file of records.
     """
-    once, parts, sizes = np.ones_like(rows.lengths), [], np.zeros_like(rows.lengths)
-    for feature in spec:
-        heads, contents, ends = _entries(feature, rows.columns[feature.name],
-                                         rows.lengths if feature.per_token else once)
-        parts += [heads, contents]
-        sizes += np.diff(ends, prepend=0) + np.fromiter(map(len, heads), np.int64, len(heads))
+    once = np.ones_like(rows.lengths)
+    parts = [part for feature in spec for part in _entries(
+        feature, rows.columns[feature.name], rows.lengths if feature.per_token else once)]
+    sizes = sum(np.fromiter(map(len, part), np.int64, len(part)) for part in parts)
     return list(map(b"".join, zip(_each(sizes, _record_head), *parts, strict=True)))
 
 
 def _entries(feature, values, lengths):
-    """An entry of the map `features` for each row: its head, its packed values, where these end."""
-    pack, kind = (_floats, b"\x12") if feature.dtype == tf.float32 else (_varints, b"\x1a")
-    packed, ends = pack(values)
+    """An entry of the map `features` for each row, as lists of bytes to be put together."""
+    head = functools.partial(_head, feature.name.encode(), feature.dtype)
+    if feature.dtype != tf.float32 and not values.any():   # zeros of so many tokens
+        return [_each(lengths, lambda length: head(length) + bytes(length))]
+    if feature.dtype != tf.float32 and not feature.per_token and values.max() < 128:
+        return [_each(values, lambda value: head(1) + bytes([value]))]
+    packed, ends = (_floats if feature.dtype == tf.float32 else _varints)(values)
     ends = np.concatenate([[0], ends])[np.cumsum(lengths)]
-    name = feature.name.encode()
-    key = b"\x0a" + _varint(len(name)) + name
-    heads = _each(np.diff(ends, prepend=0), functools.partial(_head, key, kind))
     contents = [packed[start:end] for start, end in itertools.pairwise([0, *ends.tolist()])]
-    return heads, contents, ends
+    return [_each(np.diff(ends, prepend=0), head), contents]
 
 
 def _record_head(size):
@@ -80,19 +79,21 @@ def _record_head(size):
     return b"\x0a" + _varint(size)
 
 
-def _each(sizes, function):
-    """[function(size), ...], computed once for each size."""
-    known = np.empty(sizes.max(initial=0) + 1, object)
-    for size in np.flatnonzero(np.bincount(sizes)):
-        known[size] = function(int(size))
-    return known[sizes].tolist()
+def _each(numbers, function):
+    """[function(number), ...] of small numbers, computed once for each."""
+    known = np.empty(numbers.max(initial=0) + 1, object)
+    for number in np.flatnonzero(np.bincount(numbers)):
+        known[number] = function(int(number))
+    return known[numbers].tolist()
 
 
-def _head(key, kind, size):
+def _head(name, dtype, size):
     """What stands before `size` bytes of packed values: field 1 of the message of all features,
     with the name, field 1, and the tf.train.Feature, field 2, in which the float_list is field 2
     and the int64_list 3, and in either the values field 1."""
+    key = b"\x0a" + _varint(len(name)) + name
     numbers = b"\x0a" + _varint(size)
+    kind = b"\x12" if dtype == tf.float32 else b"\x1a"
     content = kind + _varint(len(numbers) + size) + numbers
     feature = b"\x12" + _varint(len(content) + size) + content
     return b"\x0a" + _varint(len(key) + len(feature) + size) + key + feature
