@@ -104,7 +104,7 @@ def train_epochs(base, data, seed, epochs=EPOCHS, half=False):
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
     train, dev = (read_mrpc(os.path.join(data, name)) for name in ("train.tsv", "dev.tsv"))
     encoded, encoded_dev = encode(tokenizer, train), encode(tokenizer, dev)
-    labels = np.array([row[2] for row in train])
+    labels, dev_labels = (np.array([row[2] for row in rows]) for rows in (train, dev))
     lengths = [len(ids) for ids in encoded["input_ids"]]
     model = build_model(base)
     model.train()
@@ -121,7 +121,6 @@ def train_epochs(base, data, seed, epochs=EPOCHS, half=False):
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-        dev_labels = np.array([row[2] for row in dev])
         yield model, evaluate(model, tokenizer, encoded_dev, dev_labels, half)
 
 

@@ -588,7 +588,20 @@ static void tiles_on(void) {  // eight tiles of 16 rows of 64 bytes
   _tile_loadconfig(&config);
 }
 
-// Tiles 0 to 3, which are C[32, 32], += left[32, 32] right[32, 32]; `right` has n pairs a row.
+// Tiles 0 to 3 are C[32, 32].
+INLINE void tiles_zero(void) {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+}
+INLINE void tiles_store(float *c, int64_t ldc) {
+  _tile_stored(0, c, 4 * ldc);
+  _tile_stored(1, c + TILE, 4 * ldc);
+  _tile_stored(2, c + TILE * ldc, 4 * ldc);
+  _tile_stored(3, c + TILE * ldc + TILE, 4 * ldc);
+}
+// C[32, 32] += left[32, 32] right[32, 32]; `right` has n pairs a row.
 INLINE void tile_step(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t n) {
   _tile_loadd(4, left, 2 * ldl);
   _tile_loadd(6, right, 4 * n);
@@ -611,16 +624,10 @@ static void tile_product(const uint16_t *left, int64_t ldl, const uint32_t *righ
       _tile_loadd(2, c1, 4 * ldc);
       _tile_loadd(3, c1 + TILE, 4 * ldc);
     } else {
-      _tile_zero(0);
-      _tile_zero(1);
-      _tile_zero(2);
-      _tile_zero(3);
+      tiles_zero();
     }
     for (int64_t p = 0; p < k; p += DEEP) tile_step(left + p, ldl, right + p / 2 * n + j, n);
-    _tile_stored(0, c0, 4 * ldc);
-    _tile_stored(1, c0 + TILE, 4 * ldc);
-    _tile_stored(2, c1, 4 * ldc);
-    _tile_stored(3, c1 + TILE, 4 * ldc);
+    tiles_store(c0, ldc);
   }
 }
 
@@ -842,18 +849,12 @@ INLINE void finish_rows(const finish *f, const block *b, int64_t from, int64_t t
 INLINE void multiply_block(const finish *f, const uint16_t *left, const uint32_t *panel, block *b,
                            const block *before, int form) {
   int64_t steps = f->in / DEEP, rows = (DEEP + steps - 1) / steps;
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
+  tiles_zero();
   for (int64_t p = 0; p < steps; p++) {
     tile_step(left + p * DEEP, f->in, panel + p * DEEP * DEEP / 2, DEEP);
     finish_rows(f, before, p * rows, (p + 1) * rows, form);
   }
-  _tile_stored(0, b->sums, 4 * DEEP);
-  _tile_stored(1, b->sums + TILE, 4 * DEEP);
-  _tile_stored(2, b->sums + TILE * DEEP, 4 * DEEP);
-  _tile_stored(3, b->sums + TILE * DEEP + TILE, 4 * DEEP);
+  tiles_store(b->sums, DEEP);
 }
 
 // `tail` is room for 32 rows of x.

@@ -65,8 +65,7 @@ def linear_grad(op, dy, _):
     if rate:
         dy = dropout(dy, tf.zeros([0]), rate, seed)
     if form != FORMS["linear"]:
-        dy = shaped(library.load().adapter_bert_activate_grad(
-            dy=dy, x=op.outputs[1], bias=bias, form=form), dy)
+        dy = through_activation(dy, op.outputs[1], bias, form)
     dx = linear(dy, turned, tf.zeros([0, 0], dy.dtype), tf.zeros([0]), None, "linear", 0.0, seed,
                 False)
     dpacked = None
@@ -88,9 +87,13 @@ def activate_grad(op, dy):
     x, bias = op.inputs
     if op.get_attr("form") == FORMS["linear"]:
         return dy, column_sum(dy, bias)
-    dx = shaped(library.load().adapter_bert_activate_grad(
-        dy=dy, x=x, bias=bias, form=op.get_attr("form")), x)
+    dx = through_activation(dy, x, bias, op.get_attr("form"))
     return dx, column_sum(dx, bias)
+
+
+def through_activation(dy, x, bias, form):
+    """dy f'(x + b).  float [..., F] twice, float32 [F], a value of FORMS -> as dy."""
+    return shaped(library.load().adapter_bert_activate_grad(dy=dy, x=x, bias=bias, form=form), dy)
 
 
 def dropout(x, bias, rate, seed):

@@ -41,8 +41,7 @@ def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0
     window = 1 if fixed else window_size(count, batch_size)            # in batches
     first = skip // window
     reader, readers = shard
-    records = tf.data.TFRecordDataset(path).shard(readers, reader).shuffle(
-        min(count, SHUFFLE_AT_MOST), seed=seed, reshuffle_each_iteration=True).repeat()
+    records = shuffled(tf.data.TFRecordDataset(path).shard(readers, reader), count, seed)
     rows = parsed(records.skip(first * window * batch_size), spec)
     if fixed:
         return fixed_batches(rows, batch_size, max_seq_length).prefetch(4)
@@ -73,8 +72,7 @@ def batches_of_tokens(path, spec, count, batch_size, tokens, max_seq_length, see
       As `training_batches`.
     """
     window = window_size(count, batch_size) * batch_size               # in rows
-    records = tf.data.TFRecordDataset(path).shuffle(
-        min(count, SHUFFLE_AT_MOST), seed=seed, reshuffle_each_iteration=True).repeat()
+    records = shuffled(tf.data.TFRecordDataset(path), count, seed)
 
     def cut(number, rows):
         lengths = rounded(rows["input_ids"].row_lengths(), max_seq_length)
@@ -90,6 +88,12 @@ def batches_of_tokens(path, spec, count, batch_size, tokens, max_seq_length, see
 
     batches = parsed(records, spec).ragged_batch(window).enumerate().flat_map(as_it_is(cut))
     return batches.skip(skip).prefetch(4)
+
+
+def shuffled(records, count, seed):
+    """Records without end, each epoch shuffled anew."""
+    return records.shuffle(min(count, SHUFFLE_AT_MOST), seed=seed,
+                           reshuffle_each_iteration=True).repeat()
 
 
 def rounded(lengths, max_seq_length):

@@ -86,7 +86,21 @@ def duration(seconds):
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{seconds:02d} min"
 
 
-class ProgressHook(tf.train.SessionRunHook):
+class CountingHook(tf.train.SessionRunHook):
+    """Knows the step of the training, `step`, without asking the session each time."""
+
+    def after_create_session(self, session, coord):
+        """Learns the step that training goes on from."""
+        del coord
+        self.step = int(session.run(tf.train.get_global_step(session.graph)))
+
+    def after_run(self, run_context, run_values):
+        """Counts."""
+        del run_context, run_values
+        self.step += 1
+
+
+class ProgressHook(CountingHook):
     """Tells a Progress of each step and its loss.
 
     Args:
@@ -96,13 +110,11 @@ class ProgressHook(tf.train.SessionRunHook):
 
     def __init__(self, progress, loss):
         self._progress, self._loss = progress, loss
-        self._done = None
 
     def after_create_session(self, session, coord):
-        """Learns the step that training goes on from."""
-        del coord
-        self._done = int(session.run(tf.train.get_global_step(session.graph)))
-        self._progress.begin(self._done)
+        """Training begins."""
+        super().after_create_session(session, coord)
+        self._progress.begin(self.step)
 
     def before_run(self, run_context):
         """Asks for the loss beside the step's own work."""
@@ -111,12 +123,11 @@ class ProgressHook(tf.train.SessionRunHook):
 
     def after_run(self, run_context, run_values):
         """Passes the step on."""
-        del run_context
-        self._done += 1
-        self._progress.update(self._done, float(run_values.results))
+        super().after_run(run_context, run_values)
+        self._progress.update(self.step, float(run_values.results))
 
 
-class EvaluationHook(tf.train.SessionRunHook):
+class EvaluationHook(CountingHook):
     """Saves a checkpoint every so many steps and has it evaluated, and ends training if told so.
 
     Args:
@@ -132,13 +143,12 @@ class EvaluationHook(tf.train.SessionRunHook):
 
     def after_run(self, run_context, run_values):
         """Evaluates where that is due."""
-        del run_values
-        session = run_context.session
-        step = int(session.run(tf.train.get_global_step(session.graph)))
-        if step % self._every:
+        super().after_run(run_context, run_values)
+        if self.step % self._every:
             return
         with self._progress.paused():
+            session = run_context.session
             saver = session.graph.get_collection(tf.GraphKeys.SAVERS)[0]
-            saver.save(session, self._prefix, global_step=step, write_meta_graph=False)
-            if self._judge(step):
+            saver.save(session, self._prefix, global_step=self.step, write_meta_graph=False)
+            if self._judge(self.step):
                 run_context.request_stop()

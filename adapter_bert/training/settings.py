@@ -70,8 +70,8 @@ class Settings:
     kernels: str = setting(
         "auto", "Between the products: plain formulas, fused kernels compiled here, or auto.")
     train_batch_tokens: int = setting(
-        0, "Places for word pieces in a training batch, filled with examples of one length in the "
-           "place of --train_batch_size of them; 0: off.")
+        0, "Fill a training batch with examples of like length to about so many word pieces, in "
+           "the place of --train_batch_size examples; 0: off.")
     max_train_examples: int = setting(0, "Train on so many examples drawn at random; 0: all.")
     text_column: str | None = setting(None, "Task custom: column of the text, name or number.")
     text_b_column: str | None = setting(None, "Task custom: column of a second text, if any.")
