@@ -1,6 +1,7 @@
 """Examples to word-piece ids, and the one description of a record that writes and parses it."""
 import functools
 import itertools
+import operator
 from typing import NamedTuple
 
 import numpy as np
@@ -57,8 +58,9 @@ def serialize(spec, rows):
     once = np.ones_like(rows.lengths)
     parts = [part for feature in spec for part in _entries(
         feature, rows.columns[feature.name], rows.lengths if feature.per_token else once)]
-    sizes = sum(np.fromiter(map(len, part), np.int64, len(part)) for part in parts)
-    return list(map(b"".join, zip(_each(sizes, _record_head), *parts, strict=True)))
+    contents = list(map(b"".join, zip(*parts, strict=True)))
+    sizes = np.fromiter(map(len, contents), np.int64, len(contents))
+    return list(map(operator.add, _each(sizes, _record_head), contents))
 
 
 def _entries(feature, values, lengths):

@@ -61,8 +61,9 @@ def write_parts(path, rows_between, count, spec):
 
     try:
         tokens = sum(processes.map_forked(write_part, range(parts)))
-        with open(path, "wb") as whole:
-            for part in paths:
+        os.replace(paths[0], path)
+        with open(path, "ab") as whole:
+            for part in paths[1:]:
                 with open(part, "rb") as file:
                     shutil.copyfileobj(file, whole, 1 << 20)
     finally:
