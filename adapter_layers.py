@@ -11,6 +11,8 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 
+# The scope of each site in a layer, and the sites of each placement.
+SCOPES = {"attention_output": "attention/output", "output": "output"}
 PLACEMENTS = {
     "both": ("attention_output", "output"),
     "attention": ("attention_output",),
@@ -30,6 +32,11 @@ class AdapterConfig:
       activation: a key of `modeling.ACTIVATIONS`; "gelu" is the tanh form, as in the reference.
       init_stddev: standard deviation of the initial weights (the paper says 1e-2, its code 1e-3).
       adapter_fn: a key of `ADAPTERS`.
+      original_ln_before: the adapter reads LayerNorm(output + residual) in the place of the output,
+        and the same LayerNorm follows once more (Pfeiffer et al., 2021, as AdapterHub's library
+        computes it).
+      residual_before_ln: what is added to the adapter's result is the output of the projection;
+        False adds what the adapter reads.
 
     Raises:
       ValueError: a value that no adapter can have.
@@ -41,6 +48,8 @@ class AdapterConfig:
     activation: str = "gelu"
     init_stddev: float = 1e-3
     adapter_fn: str = "feedforward_adapter"
+    original_ln_before: bool = False
+    residual_before_ln: bool = True
 
     def __post_init__(self):
         if self.layers is not None:
@@ -69,16 +78,17 @@ class AdapterConfig:
         return {**values, "layers": None if self.layers is None else list(self.layers)}
 
 
-def feedforward_adapter(x, config, formulas):
-    """h + W2 f(W1 h + b1) + b2, the bottleneck of the paper's figure 2.
+def feedforward_adapter(x, residual, config, formulas):
+    """h + W2 f(W1 x + b1) + b2, the bottleneck of the paper's figure 2, where x is h.
 
     Args:
       x: float [B, T, D], the output of a projection after its dropout.
+      residual: float [B, T, D], what is added: h.
       config: AdapterConfig.
       formulas: modeling.Formulas.
 
     Returns:
-      Float [B, T, D]. With `init_stddev` 0 it starts as `x` exactly.
+      Float [B, T, D]. With `init_stddev` 0 it starts as `residual` exactly.
     """
     width, size = x.shape[-1], config.size
     initializer = tf.truncated_normal_initializer(stddev=config.init_stddev)
@@ -90,7 +100,7 @@ def feedforward_adapter(x, config, formulas):
         biases2 = tf.get_variable("biases2", [1, width], initializer=zeros)
     down, up = tf.squeeze(biases1, axis=-2), tf.squeeze(biases2, axis=-2)
     hidden = formulas.linear(x, weights1, down, config.activation)     # [B, T, A]
-    return formulas.linear(hidden, weights2, up, residual=x)
+    return formulas.linear(hidden, weights2, up, residual=residual)
 
 
 ADAPTERS: dict[str, Callable] = {"feedforward_adapter": feedforward_adapter}
@@ -122,11 +132,33 @@ def adapt(config, site):
     """The output of a `modeling.Site` after its adapter, or as it is in a layer without one."""
     if config.layers is not None and site.layer not in config.layers:
         return site.output
-    return ADAPTERS[config.adapter_fn](site.output, config, site.formulas)
+    x = site.normalized() if config.original_ln_before else site.output
+    residual = site.output if config.residual_before_ln else x
+    return ADAPTERS[config.adapter_fn](x, residual, config, site.formulas)
+
+
+def variable_shapes(config, width, num_layers):
+    """{name: shape tuple} of the adapters of a model.
+
+    Args:
+      config: AdapterConfig.
+      width: D of the model.
+      num_layers: L of the model.
+    """
+    with tf.Graph().as_default():
+        x = tf.zeros([1, 1, width])
+        ADAPTERS[config.adapter_fn](x, x, config, modeling.plain_formulas())
+        shapes = {variable.op.name: tuple(variable.shape.as_list())
+                  for variable in tf.global_variables()}
+    layers = range(num_layers) if config.layers is None else config.layers
+    return {f"bert/encoder/layer_{layer}/{SCOPES[site]}/{name}": shape for layer in layers
+            for site in PLACEMENTS[config.placement] for name, shape in shapes.items()}
 
 
 FROZEN = "frozen"
+ADAPTER = (r"/adapters/", "adapters")
 LAYER_NORM = (r"/LayerNorm/", "layer_norm")
+POOLER = (r"^bert/pooler/", "pooler")
 HEAD = (r"^(?!bert/)", "head")
 REST_FROZEN = (r"", FROZEN)
 
@@ -134,22 +166,26 @@ REST_FROZEN = (r"", FROZEN)
 def tuning_rules(tuning, num_layers):
     """What trains in a tuning mode: [(pattern, group or FROZEN)], the first match wins.
 
-    | tuning       | trained besides the head                                                 |
-    |--------------|--------------------------------------------------------------------------|
-    | adapters     | adapters and every LayerNorm, the embeddings' too (Houlsby et al., 2019) |
-    | full         | everything                                                               |
-    | top_layers=K | the last K layers and the pooler (the paper's "variable fine-tuning")    |
-    | layer_norm   | every LayerNorm                                                          |
-    | bias         | every bias, LayerNorm's beta among them (BitFit, Ben Zaken et al., 2022) |
-    | head         | nothing                                                                  |
+    | tuning          | trained besides the head                                                 |
+    |-----------------|--------------------------------------------------------------------------|
+    | adapters        | adapters and every LayerNorm, the embeddings' too (Houlsby et al., 2019) |
+    | adapters_only   | adapters: what AdapterHub's format can carry                             |
+    | adapters_pooler | adapters and the pooler, AdapterHub's head of two layers                 |
+    | full            | everything                                                               |
+    | top_layers=K    | the last K layers and the pooler (the paper's "variable fine-tuning")    |
+    | layer_norm      | every LayerNorm                                                          |
+    | bias            | every bias, LayerNorm's beta among them (BitFit, Ben Zaken et al., 2022) |
+    | head            | nothing                                                                  |
 
     Raises:
       ValueError: an unknown mode, or K outside 1..L.
     """
     modes = {
-        "adapters": [(r"/adapters/", "adapters"), LAYER_NORM, HEAD, REST_FROZEN],
-        "full": [(r"^bert/embeddings/", "embeddings"), (r"^bert/encoder/", "encoder"),
-                 (r"^bert/pooler/", "pooler"), HEAD],
+        "adapters": [ADAPTER, LAYER_NORM, HEAD, REST_FROZEN],
+        "adapters_only": [ADAPTER, HEAD, REST_FROZEN],
+        "adapters_pooler": [ADAPTER, POOLER, HEAD, REST_FROZEN],
+        "full": [(r"^bert/embeddings/", "embeddings"), (r"^bert/encoder/", "encoder"), POOLER,
+                 HEAD],
         "layer_norm": [LAYER_NORM, HEAD, REST_FROZEN],
         "bias": [(r"^bert/.*/(bias|beta)$", "bias"), HEAD, REST_FROZEN],
         "head": [HEAD, REST_FROZEN],
@@ -167,13 +203,12 @@ def top_layers_rules(count, num_layers):
     if not 1 <= count <= num_layers:
         raise ValueError(f"tuning top_layers={count}: the model has {num_layers} layers")
     top = "|".join(str(layer) for layer in range(num_layers - count, num_layers))
-    return [(rf"^bert/encoder/layer_({top})/", "top_layers"), (r"^bert/pooler/", "pooler"), HEAD,
-            REST_FROZEN]
+    return [(rf"^bert/encoder/layer_({top})/", "top_layers"), POOLER, HEAD, REST_FROZEN]
 
 
 def uses_adapters(tuning):
     """Whether a model in this tuning mode has adapters."""
-    return tuning == "adapters"
+    return tuning.startswith("adapters")
 
 
 def group_of(name, rules):

@@ -130,9 +130,10 @@ class Site(NamedTuple):
     | intermediate     | attended [B, T, D]     | projection, activated [B, T, F]  | None      |
     | output           | intermediate [B, T, F] | projection, dropped [B, T, D]    | [B, T, D] |
 
-    The residual is what is added to the result before LayerNorm. The variable scope is that of the
-    site: in `output`, `tf.get_variable("x")` is `bert/encoder/layer_0/output/x`. The formulas are
-    those of the model.
+    The residual is what is added to the result before LayerNorm, and `normalized` a function
+    without arguments that gives what stands there without a method: LayerNorm(output + residual).
+    The variable scope is that of the site: in `output`, `tf.get_variable("x")` is
+    `bert/encoder/layer_0/output/x`. The formulas are those of the model.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Site(NamedTuple):
     output: tf.Tensor
     residual: tf.Tensor | None
     formulas: "Formulas"
+    normalized: Callable | None = None
 
 
 Method = Callable[[Site], tf.Tensor]
@@ -179,9 +181,12 @@ class Layer(NamedTuple):
 
     def at(self, site, source, output, residual=None):
         """`output`, or what the method at `site` makes of it."""
-        method = self.methods.get(site)
+        if site not in self.methods:
+            return output
         place = Site(site, self.number, source, output, residual, self.formulas)
-        return method(place) if method else output
+        if residual is not None:
+            place = place._replace(normalized=functools.partial(normalize, self, output, residual))
+        return self.methods[site](place)
 
 
 class BertModel:
@@ -352,10 +357,14 @@ def merge_heads(x):
 
 def sublayer_output(layer, site, x, residual):
     """LayerNorm(method(dropout(x W + b)) + residual).  [B, T, any], [B, T, D] -> [B, T, D]."""
-    width = layer.config.hidden_size
-    output = dense(layer, x, width, rate=layer.config.hidden_dropout_prob)
-    output = layer.at(site, x, output, residual)
-    return layer.formulas.add_norm(output, residual, *norm_weights(width))
+    output = dense(layer, x, layer.config.hidden_size, rate=layer.config.hidden_dropout_prob)
+    return normalize(layer, layer.at(site, x, output, residual), residual)
+
+
+def normalize(layer, x, residual):
+    """LayerNorm(x + residual) with the one LayerNorm of this scope.  [B, T, D] -> [B, T, D]."""
+    with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+        return layer.formulas.add_norm(x, residual, *norm_weights(layer.config.hidden_size))
 
 
 def pooler(config, x, formulas):

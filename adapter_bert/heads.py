@@ -68,4 +68,9 @@ def linear(pooled, width):
     return tf.matmul(pooled, weights, transpose_b=True) + bias
 
 
+def variable_shapes(hidden_size, num_labels):
+    """{name: shape tuple} of the variables that `linear` makes."""
+    return {"output_weights": (num_labels, hidden_size), "output_bias": (num_labels,)}
+
+
 HEADS = {"classification": classification, "regression": regression}

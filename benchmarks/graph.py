@@ -3,7 +3,8 @@ import tensorflow.compat.v1 as tf
 
 import adapter_layers
 import optimization
-from adapter_bert.training import checkpoints, engine, model_fn, setup
+from adapter_bert import engine, network
+from adapter_bert.training import checkpoints
 
 
 def add_options(parser):
@@ -24,16 +25,16 @@ def build(options, batch, rows, is_training=True):
       is_training: whether the op is a training step or a prediction.
 
     Returns:
-      The session, the op to run, the model_fn.Model and the engine.Engine.
+      The session, the op to run, the network.Model and the engine.Engine.
     """
     tf.train.get_or_create_global_step()
     chosen = engine.choose_engine(options.kernels, False, rows)
-    model = model_fn.Model(
-        setup.read_config(f"{options.bert_dir}/bert_config.json"), "classification", 2,
+    model = network.Model(
+        network.read_config(f"{options.bert_dir}/bert_config.json"), "classification", 2,
         options.tuning,
         adapter_layers.AdapterConfig() if adapter_layers.uses_adapters(options.tuning) else None,
         engine.choose_precision(options.precision, False))
-    output, variables = model_fn.towers(model, batch, chosen.towers, is_training,
+    output, variables = network.towers(model, batch, chosen.towers, is_training,
                                         chosen.formulas(trains=is_training))
     wanted = output.predictions["probabilities"]
     if is_training:

@@ -24,7 +24,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from adapter_bert.kernels import ops, packing
-from adapter_bert.training import setup
+from adapter_bert.network import read_config
 
 BATCH, WIDTH, ADAPTER_PRODUCTS = 32, 64, 3
 SHOWN, STEPS, WARM_UP, ROUNDS, COPIED_BYTES = 20, 5, 3, 9, 1 << 28
@@ -162,7 +162,7 @@ def main():
                         help="exit with 1 where the products' share of the limit is below")
     options = parser.parse_args()
     tf.disable_eager_execution()
-    config = setup.read_config(f"{options.bert_dir}/bert_config.json")
+    config = read_config(f"{options.bert_dir}/bert_config.json")
     session, step, model, chosen = graph.build(
         options, random_batch(options.tokens, config.vocab_size), BATCH)
     precision = model.precision

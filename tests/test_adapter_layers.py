@@ -12,16 +12,16 @@ from adapter_layers import AdapterConfig
 
 
 def test_adapter_by_hand():
-    x = tf.constant([[[1.0, 2.0]]])
+    x, residual = tf.constant([[[1.0, 2.0]]]), tf.constant([[[10.0, 20.0]]])
     y = adapter_layers.feedforward_adapter(
-        x, AdapterConfig(size=1, activation="relu"), modeling.plain_formulas())
+        x, residual, AdapterConfig(size=1, activation="relu"), modeling.plain_formulas())
     values = {"weights1": [[1.0], [1.0]], "biases1": [[0.5]], "weights2": [[2.0, -1.0]],
               "biases2": [[0.0, 1.0]]}
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         for variable in tf.global_variables():
             variable.load(values[variable.op.name.split("/")[-1]], session)
-        assert np.allclose(session.run(y), [[[1 + 7.0, 2 - 3.5 + 1]]])
+        assert np.allclose(session.run(y), [[[10 + 7.0, 20 - 3.5 + 1]]])
 
 
 @pytest.mark.parametrize("stddev,most", [(0.0, 0.0), (1e-6, 1e-5)])

@@ -7,10 +7,9 @@ from runs import go, write_sst2
 
 import adapter_layers
 import optimization
-from adapter_bert import kernels
+from adapter_bert import engine, kernels, network
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
-from adapter_bert.training import engine, model_fn
 
 
 def batch(rows, tokens=9):
@@ -23,11 +22,11 @@ def batch(rows, tokens=9):
 
 
 def losses_and_gradients(towers, rows, fused=False, precision="float32"):
-    model = model_fn.Model(TINY, "classification", 2, "adapters",
+    model = network.Model(TINY, "classification", 2, "adapters",
                            adapter_layers.AdapterConfig(size=4, init_stddev=0.1), precision)
     tf.train.get_or_create_global_step()
     chosen = engine.Engine(fused, towers)
-    output, variables = model_fn.towers(model, batch(rows), towers, False, chosen.formulas())
+    output, variables = network.towers(model, batch(rows), towers, False, chosen.formulas())
     trained = [variable for variable in variables.values() if variable.trainable]
     gradients = tf.gradients(tf.reduce_mean(output.losses), trained)
     fetch = [output.losses, output.predictions["probabilities"],
@@ -86,9 +85,9 @@ def kinds_of_operations(use_tpu, is_training):
     with tf.Graph().as_default() as graph:
         chosen = engine.choose_engine("auto", use_tpu, 32)
         tf.train.get_or_create_global_step()
-        model = model_fn.Model(TINY, "classification", 2, "adapters",
+        model = network.Model(TINY, "classification", 2, "adapters",
                                adapter_layers.AdapterConfig(size=32), "bfloat16")
-        output, _ = model_fn.towers(model, batch(4), 1, is_training,
+        output, _ = network.towers(model, batch(4), 1, is_training,
                                     chosen.formulas(0, is_training), use_tpu)
         if is_training:
             optimization.create_optimizer(tf.reduce_mean(output.losses), 0.01, 10, 1)

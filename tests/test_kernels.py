@@ -8,8 +8,8 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 from adapter_bert import kernels
+from adapter_bert.engine import Places
 from adapter_bert.kernels import library, ops
-from adapter_bert.training.engine import Places
 
 TYPES = (tf.float32, tf.bfloat16)
 # Largest difference, as a share of the largest value: rounding of the type that goes in and out.

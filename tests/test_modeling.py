@@ -8,8 +8,8 @@ import adapter_layers
 import modeling
 import optimization
 from adapter_bert import base, heads, kernels
+from adapter_bert.engine import Places
 from adapter_bert.files import read_json
-from adapter_bert.training.engine import Places
 
 GOLDEN = "tests/fixtures/golden/"
 

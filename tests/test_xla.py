@@ -7,8 +7,8 @@ from conftest import TINY
 import adapter_layers
 import modeling
 import optimization
-from adapter_bert.training.engine import Places
-from adapter_bert.training.model_fn import Model, towers
+from adapter_bert.engine import Places
+from adapter_bert.network import Model, towers
 
 BATCH, TOKENS = 4, 24
 

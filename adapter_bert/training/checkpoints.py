@@ -1,5 +1,4 @@
 """Where the first values of variables come from, strictly."""
-import functools
 import glob
 import os
 import re
@@ -9,7 +8,7 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 
 import adapter_layers
-from adapter_bert import base, kernels
+from adapter_bert import base, network
 from adapter_bert.errors import InputError
 
 
@@ -85,34 +84,8 @@ def scaffold(variables, start, fresh_allowed):
       InputError: variables that no checkpoint has, or has in another shape.
     """
     for prefix, matched in match(variables, start, fresh_allowed).items():
-        cast = {name: variable for name, variable in matched.items()
-                if variable.dtype.base_dtype != tf.float32}
-        tf.train.init_from_checkpoint(prefix, {name: variable for name, variable in matched.items()
-                                               if name not in cast})
-        for name, variable in cast.items():
-            init_from_float32(prefix, name, variable)
-        for name, turned, copy in kernels.copies():
-            if name in cast:
-                init_from_float32(prefix, name, copy,
-                                  functools.partial(kernels.pack, turned=turned))
+        network.start_from(prefix, matched)
     return tf.train.Scaffold()
-
-
-def init_from_float32(prefix, name, variable, change=tf.identity):
-    """Makes a variable of another type start with a checkpoint's float32 values.
-
-    It does what init_from_checkpoint does, which reads the variable's own type only.
-
-    Args:
-      prefix: str, of a checkpoint.
-      name: str, of the values there.
-      variable: tf.Variable.
-      change: function of the values in the variable's type, to put something made of them there.
-    """
-    value = tf.raw_ops.RestoreV2(prefix=prefix, tensor_names=[name], shape_and_slices=[""],
-                                 dtypes=[tf.float32])[0]
-    variable._initializer_op = variable.assign(
-        change(tf.cast(value, variable.dtype.base_dtype))).op
 
 
 def match(variables, start, fresh_allowed):

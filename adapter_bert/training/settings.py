@@ -48,13 +48,18 @@ class Settings:
     bert_dir: str | None = setting(
         None, "Folder of the base; fills vocab_file, bert_config_file and init_checkpoint.")
     tuning: str = setting(
-        "adapters", "What trains: adapters, full, top_layers=K, layer_norm, bias or head.")
+        "adapters", "What trains: adapters, adapters_only, adapters_pooler, full, top_layers=K, "
+                    "layer_norm, bias or head.")
     adapter_fn: str = setting("feedforward_adapter", "The kind of adapter.")
     adapter_size: int = setting(64, "Width of the adapters' bottleneck.")
     adapter_placement: str = setting("both", "both, attention or feed_forward.")
     adapter_layers: str = setting("all", "Layers with adapters: all, or numbers as in 0,1,5.")
     adapter_activation: str = setting("gelu", "Activation in the adapters; gelu is the tanh form.")
     adapter_init_stddev: float = setting(1e-3, "Standard deviation of the adapters' first weights.")
+    adapter_original_ln_before: bool = setting(
+        False, "Adapters read what their LayerNorm gives (Pfeiffer's place; with feed_forward).")
+    adapter_residual_before_ln: bool = setting(
+        True, "With the former: the residual of an adapter is what LayerNorm was given.")
     bias_correction: bool = setting(
         False, "Adam's bias correction, which BERT leaves out; small tasks want it near 1e-3.")
     seed: int = setting(0, "Fixes first weights, dropout and the order of the data.")
@@ -174,7 +179,9 @@ def adapter_config(settings):
         return adapter_layers.AdapterConfig(
             size=settings.adapter_size, placement=settings.adapter_placement,
             layers=_layers(settings.adapter_layers), activation=settings.adapter_activation,
-            init_stddev=settings.adapter_init_stddev, adapter_fn=settings.adapter_fn)
+            init_stddev=settings.adapter_init_stddev, adapter_fn=settings.adapter_fn,
+            original_ln_before=settings.adapter_original_ln_before,
+            residual_before_ln=settings.adapter_residual_before_ln)
     except ValueError as error:
         raise InputError(str(error)) from error
 

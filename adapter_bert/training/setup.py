@@ -8,15 +8,16 @@ from absl import logging
 import adapter_layers
 import modeling
 import tokenization
-from adapter_bert import base, files, tasks
+from adapter_bert import base, engine, files, tasks
 from adapter_bert.errors import InputError
-from adapter_bert.training import checkpoints, engine
-from adapter_bert.training.model_fn import Model
+from adapter_bert.network import Model, read_config
+from adapter_bert.training import checkpoints
 from adapter_bert.training.settings import Settings, adapter_config, check
 
 # What a checkpoint fixes for evaluation and prediction.
 MODEL_FLAGS = ("tuning", "adapter_fn", "adapter_size", "adapter_placement", "adapter_layers",
-               "adapter_activation", "do_lower_case")
+               "adapter_activation", "adapter_original_ln_before", "adapter_residual_before_ln",
+               "do_lower_case")
 # What a run fixes for going on with its training.
 RUN_FLAGS = (*MODEL_FLAGS, "task_name", "max_seq_length", "train_batch_size",
              "train_batch_tokens", "learning_rate", "num_train_epochs", "warmup_proportion",
@@ -164,15 +165,6 @@ def fill(settings, given, values):
     """Settings with `values` in the fields that nobody gave; other keys are passed over."""
     names = {field.name for field in dataclasses.fields(Settings)} - set(given)
     return dataclasses.replace(settings, **{k: v for k, v in values.items() if k in names})
-
-
-def read_config(path):
-    """The BertConfig of a file; InputError where it is not one."""
-    values = files.read_object(path)
-    try:
-        return modeling.BertConfig.from_dict(values)
-    except ValueError as error:
-        raise InputError(f"{path}: not a BERT's config: {error}") from error
 
 
 def check_model(settings, bert_config):

@@ -1,0 +1,162 @@
+"""The network of a task: BERT, what is attached to it, and the head, for one batch.
+
+Letters: B batch, T tokens.
+"""
+import dataclasses
+import functools
+import itertools
+
+import tensorflow.compat.v1 as tf
+
+import adapter_layers
+import modeling
+from adapter_bert import base, files, heads, kernels
+from adapter_bert.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What is built: the base, what is attached, what trains, and the head.
+
+    adapter is None for a model without adapters; kind is a key of heads.HEADS; precision is the
+    type of products and activations.
+    """
+
+    bert_config: modeling.BertConfig
+    kind: str
+    num_labels: int
+    tuning: str
+    adapter: adapter_layers.AdapterConfig | None
+    precision: str = "float32"
+
+    @property
+    def rules(self):
+        """What trains, see adapter_layers.tuning_rules."""
+        return adapter_layers.tuning_rules(self.tuning, self.bert_config.num_hidden_layers)
+
+
+def read_config(path):
+    """The BertConfig of a file; InputError where it is not one."""
+    values = files.read_object(path)
+    try:
+        return modeling.BertConfig.from_dict(values)
+    except ValueError as error:
+        raise InputError(f"{path}: not a BERT's config: {error}") from error
+
+
+def network(model, features, is_training, formulas, use_tpu, getter):
+    """BERT with its adapters and head for one batch.
+
+    Args:
+      model: Model.
+      features: {"input_ids", "input_mask", "segment_ids"} int32 [B, T]; label_ids [B] or none.
+      is_training: bool.
+      formulas: modeling.Formulas.
+      use_tpu: embeddings are looked up by product.
+      getter: custom_getter of the variables.
+
+    Returns:
+      heads.Output.
+    """
+    methods = adapter_layers.attach(model.adapter, model.bert_config.num_hidden_layers)
+    with tf.variable_scope(tf.get_variable_scope(), custom_getter=getter):
+        bert = modeling.BertModel(
+            model.bert_config, is_training, features["input_ids"], features["input_mask"],
+            features["segment_ids"], use_one_hot_embeddings=use_tpu, methods=methods,
+            formulas=formulas, dtype=tf.as_dtype(model.precision))
+        pooled = bert.get_pooled_output()
+        if is_training:
+            pooled = formulas.dropout(pooled, heads.HEAD_DROPOUT)
+        return heads.HEADS[model.kind](pooled, model.num_labels, features.get("label_ids"))
+
+
+def towers(model, features, count, is_training, formulas, use_tpu=False):
+    """The network of a batch that is cut into `count` parts, which run side by side.
+
+    A part a core, each on one thread, leaves no core waiting at the end of every operation.
+
+    Args:
+      model, features, is_training, formulas, use_tpu: as for `network`.
+      count: parts; 1 for the whole batch at once.
+
+    Returns:
+      heads.Output of the whole batch, and {name: variable}.
+    """
+    variables = {}
+    frozen = tf.GraphKeys.GLOBAL_VARIABLES if use_tpu else tf.GraphKeys.LOCAL_VARIABLES
+    getter = adapter_layers.tuning_getter(model.rules, frozen, variables,
+                                          tf.as_dtype(model.precision))
+    outputs = []
+    for part in split(features, count):
+        with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+            outputs.append(network(model, part, is_training, formulas, use_tpu, getter))
+    return joined(outputs), variables
+
+
+def split(features, count):
+    """The rows of a batch as `count` batches, the sizes of which differ by 1 at most."""
+    if count == 1:
+        return [features]
+    rows = tf.shape(features["input_ids"])[0]
+    ends = [rows * part // count for part in range(count + 1)]
+    return [{name: column[start:end] for name, column in features.items()}
+            for start, end in itertools.pairwise(ends)]
+
+
+def joined(outputs):
+    """One heads.Output of those of the parts of a batch."""
+    if len(outputs) == 1:
+        return outputs[0]
+    predictions = {name: tf.concat([output.predictions[name] for output in outputs], axis=0)
+                   for name in outputs[0].predictions}
+    if outputs[0].losses is None:
+        return heads.Output(predictions, None)
+    return heads.Output(predictions, tf.concat([output.losses for output in outputs], axis=0))
+
+
+@functools.lru_cache
+def trained_shapes(model):
+    """{name: shape tuple} of the variables of a Model that train."""
+    config = model.bert_config
+    shapes = base.variable_shapes(config.to_dict()) | heads.variable_shapes(
+        config.hidden_size, model.num_labels)
+    if model.adapter:
+        shapes |= adapter_layers.variable_shapes(
+            model.adapter, config.hidden_size, config.num_hidden_layers)
+    return {name: shape for name, shape in shapes.items()
+            if adapter_layers.group_of(name, model.rules) != adapter_layers.FROZEN}
+
+
+def start_from(prefix, variables):
+    """Makes variables, and the packed copies of them, start with the values of a checkpoint.
+
+    Args:
+      prefix: str, of a checkpoint that has float32 values of these names and shapes.
+      variables: {name: tf.Variable}.
+    """
+    cast = {name: variable for name, variable in variables.items()
+            if variable.dtype.base_dtype != tf.float32}
+    tf.train.init_from_checkpoint(prefix, {name: variable for name, variable in variables.items()
+                                           if name not in cast})
+    for name, variable in cast.items():
+        init_from_float32(prefix, name, variable)
+    for name, turned, copy in kernels.copies():
+        if name in cast:
+            init_from_float32(prefix, name, copy, functools.partial(kernels.pack, turned=turned))
+
+
+def init_from_float32(prefix, name, variable, change=tf.identity):
+    """Makes a variable of another type start with a checkpoint's float32 values.
+
+    It does what init_from_checkpoint does, which reads the variable's own type only.
+
+    Args:
+      prefix: str, of a checkpoint.
+      name: str, of the values there.
+      variable: tf.Variable.
+      change: function of the values in the variable's type, to put something made of them there.
+    """
+    value = tf.raw_ops.RestoreV2(prefix=prefix, tensor_names=[name], shape_and_slices=[""],
+                                 dtypes=[tf.float32])[0]
+    variable._initializer_op = variable.assign(
+        change(tf.cast(value, variable.dtype.base_dtype))).op

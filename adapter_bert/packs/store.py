@@ -1,0 +1,197 @@
+"""A pack on disk: written whole, and read only where every byte is as it was written.
+
+    folder/pack.json             what it says of itself (manifest.Manifest)
+    folder/weights.safetensors   {name of a variable: values}, see docs/pack_format.md
+
+or the two in one .zip, uncompressed, of which there is one form for one content.
+"""
+import dataclasses
+import hashlib
+import io
+import os
+import stat
+import struct
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+import safetensors
+import tensorflow.compat.v1 as tf
+from safetensors.numpy import save
+
+from adapter_bert import base, files
+from adapter_bert.errors import InputError
+from adapter_bert.packs import manifest as manifests
+
+MANIFEST_FILE, WEIGHTS_FILE = "pack.json", "weights.safetensors"
+MANIFEST_LIMIT, WEIGHTS_LIMIT = 1 << 20, 1 << 31
+BFLOAT16 = tf.bfloat16.as_numpy_dtype
+_DTYPES = {"float32": ("F32", np.dtype("<f4")), "bfloat16": ("BF16", np.dtype(BFLOAT16))}
+_ZIP_HEAD = struct.Struct("<4s14xI8x")   # of a member: signature, 14 bytes, size, 8 bytes
+
+
+class Pack(NamedTuple):
+    """A pack in memory.
+
+    manifest: manifest.Manifest.
+    weights: {name of a variable: float32 array}.
+    """
+
+    manifest: manifests.Manifest
+    weights: dict[str, np.ndarray]
+
+
+def read(path):
+    """The pack at `path`, a folder or a .zip.
+
+    Raises:
+      InputError: there is none, or it is not exactly what was written.
+    """
+    try:
+        found, content = (_read_folder if os.path.isdir(path) else _read_zip)(path)
+        return Pack(found, _weights(found, content))
+    except (ValueError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def write(path, pack, dtype="float32"):
+    """Writes a pack, as a .zip where `path` ends so, else as a folder.
+
+    Args:
+      path: where it goes; a pack that is there is replaced.
+      pack: Pack; its manifest's `weights` are written anew.
+      dtype: "float32", or "bfloat16" for half the bytes and 8 bits of precision.
+
+    Returns:
+      The Pack as it was written.
+
+    Raises:
+      InputError: the pack cannot be read back, or something else lies at `path`.
+    """
+    found, content = to_bytes(path, pack, dtype)
+    if path.endswith(".zip"):
+        write_file(path, _zip(found.to_bytes(), content))
+        return Pack(found, _weights(found, content))
+    if os.path.isdir(path) and not set(os.listdir(path)) <= {MANIFEST_FILE, WEIGHTS_FILE}:
+        raise InputError(f"{path}: holds other files than a pack's; name a new folder, "
+                         "or a file that ends in .zip")
+    write_file(os.path.join(path, WEIGHTS_FILE), content)
+    write_file(os.path.join(path, MANIFEST_FILE), found.to_bytes())
+    return Pack(found, _weights(found, content))
+
+
+def write_file(path, content):
+    """Writes bytes, whole or not at all."""
+    if os.path.isdir(path):
+        raise InputError(f"{path}: a folder is in the place of the file; remove it")
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+
+
+def to_bytes(path, pack, dtype):
+    """The Manifest and the bytes of the weights of a pack, checked; errors name `path`."""
+    if dtype not in _DTYPES:
+        raise InputError(f"{dtype}: packs hold {' or '.join(_DTYPES)}")
+    content = save({name: np.ascontiguousarray(pack.weights[name], _DTYPES[dtype][1])
+                    for name in sorted(pack.weights)})
+    found = dataclasses.replace(pack.manifest, weights=manifests.Weights(
+        dtype, len(content), hashlib.sha256(content).hexdigest()))
+    try:
+        manifests.parse(found.to_bytes())
+        _weights(found, content)
+    except ValueError as error:
+        raise InputError(f"{path}: not written: {error}") from error
+    return found, content
+
+
+def to_zip(path, pack, dtype="float32"):
+    """The bytes of a pack as a .zip; errors name `path`."""
+    found, content = to_bytes(path, pack, dtype)
+    return _zip(found.to_bytes(), content)
+
+
+def _read_folder(path):
+    with open_plain(os.path.join(path, MANIFEST_FILE), MANIFEST_LIMIT) as file:
+        found = manifests.parse(file.read())
+    with open_plain(os.path.join(path, WEIGHTS_FILE), found.weights.bytes) as file:
+        return found, file.read()
+
+
+def _read_zip(path):
+    with open_plain(path, MANIFEST_LIMIT + WEIGHTS_LIMIT) as file:
+        head = file.read(_ZIP_HEAD.size).ljust(_ZIP_HEAD.size, b"\0")
+        signature, size = _ZIP_HEAD.unpack(head)
+        if signature != b"PK\3\4":
+            raise ValueError("neither a pack's folder nor its .zip")
+        name = file.read(len(MANIFEST_FILE))
+        if name != MANIFEST_FILE.encode() or size > MANIFEST_LIMIT:
+            raise ValueError(f"a .zip that does not begin with a {MANIFEST_FILE} as packs have it; "
+                             "unpack it and name the folder")
+        text = file.read(size)
+        found = manifests.parse(text)
+        around = len(_zip(text, b""))   # all but the weights
+        if os.fstat(file.fileno()).st_size != around + found.weights.bytes:
+            raise ValueError("cut off, or too long; fetch it again")
+        file.seek(2 * _ZIP_HEAD.size + len(name) + size + len(WEIGHTS_FILE))
+        content = file.read(found.weights.bytes)
+        file.seek(0)
+        if file.read() != _zip(text, content):
+            raise ValueError("damaged, or no .zip that adapter-bert wrote; fetch it again, or "
+                             "unpack it and name the folder")
+        return found, content
+
+
+def open_plain(path, limit):
+    """Opens a file for reading bytes, if it is a plain file of at most `limit` bytes.
+
+    Raises:
+      InputError: it is missing, a link, a folder, a device, or longer.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: not a plain file that can be read ({error.strerror}); "
+                         "links are not followed") from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+        os.close(handle)
+        raise InputError(f"{path}: not a plain file, or of more than {limit:,} bytes")
+    return os.fdopen(handle, "rb")
+
+
+def _weights(found, content):
+    """{name: float32 array} of the bytes of weights, which must be those of a Manifest."""
+    if (len(content), hashlib.sha256(content).hexdigest()) != (
+            found.weights.bytes, found.weights.sha256):
+        raise ValueError(f"{WEIGHTS_FILE} is damaged: its sha256 is not the one that "
+                         f"{MANIFEST_FILE} names; fetch it again")
+    code, numpy_dtype = _DTYPES[found.weights.dtype]
+    tensors = {name: (tuple(value["shape"]), value["dtype"], value["data"])
+               for name, value in safetensors.deserialize(content)}
+    wanted = {name: (shape, code) for name, shape in found.shapes().items()}
+    held = {name: (shape, dtype) for name, (shape, dtype, _) in tensors.items()}
+    if wanted != held:
+        differing = sorted(name for name in wanted.keys() | held.keys()
+                           if wanted.get(name) != held.get(name))
+        raise ValueError("weights missing, extra or of another shape or type: " + base.some_of(
+            f"{name} {held.get(name, 'missing')}, not {wanted.get(name, 'there')}"
+            for name in differing))
+    weights = {name: np.frombuffer(data, numpy_dtype).astype(np.float32).reshape(shape)
+               for name, (shape, _, data) in tensors.items()}
+    bad = sorted(name for name, value in weights.items() if not np.isfinite(value).all())
+    if bad:
+        raise ValueError(f"values that are no finite numbers in {base.some_of(bad)}")
+    return weights
+
+
+def _zip(text, content):
+    """The .zip of a pack.json and its weights: one for one content, whenever it is made."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in ((MANIFEST_FILE, text), (WEIGHTS_FILE, content)):
+            member = zipfile.ZipInfo(name)   # dated 1980
+            member.create_system, member.external_attr = 3, (stat.S_IFREG | 0o644) << 16
+            archive.writestr(member, data)
+    return buffer.getvalue()
