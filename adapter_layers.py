@@ -4,6 +4,7 @@ Letters: B batch, T tokens, D hidden, A adapter width, L layers.
 """
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Callable
 
@@ -53,16 +54,19 @@ class AdapterConfig:
 
     def __post_init__(self):
         if self.layers is not None:
-            object.__setattr__(self, "layers", tuple(self.layers))
-        if self.size < 1:
-            raise ValueError(f"adapter size {self.size}: must be at least 1")
-        if not self.init_stddev >= 0:
-            raise ValueError(f"adapter init_stddev {self.init_stddev}: must be 0 or more")
+            object.__setattr__(self, "layers", as_layers(self.layers))
+        if type(self.size) is not int or self.size < 1:
+            raise ValueError(f"adapter size {self.size!r}: must be a whole number of at least 1")
+        if type(self.init_stddev) not in (int, float) or not 0 <= self.init_stddev < math.inf:
+            raise ValueError(f"adapter init_stddev {self.init_stddev!r}: must be a number from 0")
         for key, known in (("placement", PLACEMENTS), ("activation", modeling.ACTIVATIONS),
                            ("adapter_fn", ADAPTERS)):
             value = getattr(self, key)
-            if value not in known:
+            if not isinstance(value, str) or value not in known:
                 raise ValueError(f"adapter {key} {value!r}: not one of {sorted(known)}")
+        for key in ("original_ln_before", "residual_before_ln"):
+            if not isinstance(getattr(self, key), bool):
+                raise ValueError(f"adapter {key} {getattr(self, key)!r}: must be true or false")
 
     @classmethod
     def from_dict(cls, values):
@@ -76,6 +80,15 @@ class AdapterConfig:
         """The config as a dict of JSON values."""
         values = dataclasses.asdict(self)
         return {**values, "layers": None if self.layers is None else list(self.layers)}
+
+
+def as_layers(values):
+    """Numbers of layers as a tuple; ValueError where they are none, or not rising from 0."""
+    is_list = isinstance(values, (list, tuple))
+    if not is_list or any(type(value) is not int or value < 0 for value in values) or sorted(
+            set(values)) != list(values):
+        raise ValueError(f"adapter layers {values!r}: must be whole numbers in rising order")
+    return tuple(values)
 
 
 def feedforward_adapter(x, residual, config, formulas):

@@ -2,6 +2,7 @@
 import argparse
 import os
 
+from adapter_bert import pack_command
 from adapter_bert.errors import InputError, exit_on_input_error
 
 
@@ -19,6 +20,8 @@ def main(arguments=None):
     parser = Parser(prog="adapter-bert", description="Adapters for BERT.")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_convert(commands)
+    pack_command.add(commands)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings; errors still raise
     options = vars(parser.parse_args(arguments))
     options.pop("run")(**options)
 
@@ -39,7 +42,6 @@ def _add_convert(commands):
 
 
 def _convert(**options):
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings; errors still raise
     from adapter_bert.convert import convert  # imports TensorFlow, which --help does without
     print(convert(**options))
 

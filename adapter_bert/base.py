@@ -248,15 +248,23 @@ def fingerprint_from_int64(words):
     return np.asarray(words).astype(">i8").tobytes().hex()
 
 
+def name_of(checkpoint):
+    """What people call the base whose checkpoint has that prefix: the name of its folder."""
+    return os.path.basename(os.path.dirname(os.path.abspath(checkpoint)))
+
+
 def recorded_run(checkpoint):
     """What the run that wrote a checkpoint says of itself in run.json; {} where there is none.
 
     Args:
-      checkpoint: prefix of the run's checkpoint; its best one has a folder of its own.
+      checkpoint: prefix of the run's checkpoint; its best one has a folder of its own. None for no
+        checkpoint.
 
     Raises:
       InputError: run.json is there and is not what a run writes.
     """
+    if not checkpoint:
+        return {}
     folder = os.path.dirname(os.path.abspath(checkpoint))
     if os.path.basename(folder) == BEST_FOLDER:
         folder = os.path.dirname(folder)
@@ -295,8 +303,10 @@ def check_base_of_run(trained, original):
     wanted = fingerprint_from_int64(trained[FINGERPRINT_VARIABLE])
     found = fingerprint_of(original)
     if found != wanted:
-        raise InputError(f"{original.prefix}: another base (fingerprint {found}) than the one of "
-                         f"{trained.prefix} (fingerprint {wanted}); give that one")
+        name = recorded_run(trained.prefix).get("base", {}).get("name", "unnamed")
+        raise InputError(
+            f"{original.prefix}: {name_of(original.prefix)} (fingerprint {found}) is another base "
+            f"than that of {trained.prefix}, {name} (fingerprint {wanted}); give that one")
     return found
 
 

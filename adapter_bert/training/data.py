@@ -17,6 +17,7 @@ class Split(NamedTuple):
     """A split that is ready to be read in batches.
 
     tokens: word pieces of all examples.
+    pairs: whether they are pairs of texts.
     labels: int or float array [examples]; None for a test split.
     """
 
@@ -24,6 +25,7 @@ class Split(NamedTuple):
     path: str
     examples: int
     tokens: int
+    pairs: bool
     spec: tuple
     labels: np.ndarray | None
     fingerprint: str
@@ -98,4 +100,5 @@ def write_split(run, name, examples=None):
     labels = None
     if labelled:
         labels = np.array([label_index.get(row.label, row.label) for row in examples])
-    return Split(name, path, metadata["count"], metadata["tokens"], spec, labels, fingerprint)
+    return Split(name, path, metadata["count"], metadata["tokens"],
+                 examples[0].text_b is not None, spec, labels, fingerprint)

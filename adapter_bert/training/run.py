@@ -13,6 +13,7 @@ from adapter_bert.training import checkpoints, data, evaluation, history, result
 from adapter_bert.training.estimator import build_estimator, deployment
 from adapter_bert.training.hooks import EvaluationHook, Progress
 from adapter_bert.training.model_fn import Schedule
+from adapter_bert.training.pack import write_pack
 
 
 def run(settings, given, task):
@@ -32,7 +33,8 @@ def run(settings, given, task):
     current = setup.open_run(settings, given, task)
     with files.locked(settings.output_dir), plain_errors():
         current, splits = data.prepare(current)
-        logging.info(current.engine.line(current.settings.precision))
+        settings = current.settings
+        logging.info(current.engine.line(settings.precision))
         noted = {}
         if settings.do_train:
             current, start, noted = train(current, splits)
@@ -40,9 +42,16 @@ def run(settings, given, task):
             start = checkpoints.find_start(
                 current.trained, current.bert_config.to_dict(), current.base_checkpoint)
         metrics = report_scores(current, start, splits, noted) if settings.do_eval else {}
+        if settings.do_train:
+            write_pack(current, start, splits, metrics or noted_scores(current, noted))
         if settings.do_predict:
             evaluation.predict_all(current, start, splits)
     return metrics
+
+
+def noted_scores(current, noted):
+    """The scores of the trained checkpoint that were noted on the way; {} for none."""
+    return noted.get(checkpoints.global_step(current.trained), {})
 
 
 @contextlib.contextmanager

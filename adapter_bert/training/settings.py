@@ -6,7 +6,8 @@ import os
 import adapter_layers
 from adapter_bert.errors import InputError
 
-PRECISIONS, KERNELS = ("auto", "float32", "bfloat16"), ("auto", "plain", "fused")
+CHOICES = {"precision": ("auto", "float32", "bfloat16"), "kernels": ("auto", "plain", "fused"),
+           "pack_precision": ("float32", "bfloat16")}
 
 
 def setting(default, text):
@@ -77,6 +78,14 @@ class Settings:
     train_batch_tokens: int = setting(
         0, "Fill a training batch with examples of like length to about so many word pieces, in "
            "the place of --train_batch_size examples; 0: off.")
+    pack: str | None = setting(
+        None, "A pack to start from, a folder or .zip, with the base that --bert_dir names.")
+    pack_dir: str | None = setting(
+        None, "Where training leaves its pack, a folder or a file that ends in .zip; "
+              "OUTPUT_DIR/pack unless given.")
+    pack_precision: str = setting("float32", "Type of the pack's weights: float32 or bfloat16.")
+    pack_license: str = setting("", "License of the pack, as SPDX writes it.")
+    pack_description: str = setting("", "A sentence on the pack for those who look for one.")
     max_train_examples: int = setting(0, "Train on so many examples drawn at random; 0: all.")
     text_column: str | None = setting(None, "Task custom: column of the text, name or number.")
     text_b_column: str | None = setting(None, "Task custom: column of a second text, if any.")
@@ -91,7 +100,8 @@ class Settings:
             self.eval_steps or self.keep_best or self.early_stopping_patience))
 
 
-PATHS = ("data_dir", "bert_config_file", "vocab_file", "output_dir", "init_checkpoint", "bert_dir")
+PATHS = ("data_dir", "bert_config_file", "vocab_file", "output_dir", "init_checkpoint", "bert_dir",
+         "pack", "pack_dir")
 LEAST = {
     **dict.fromkeys(("max_seq_length", "train_batch_size", "eval_batch_size", "predict_batch_size",
                      "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores"), 1),
@@ -118,13 +128,21 @@ def check(settings):
         raise InputError(f"--num_train_epochs={settings.num_train_epochs}: must be above 0")
     if not 0 <= settings.warmup_proportion < 1:
         raise InputError(f"--warmup_proportion={settings.warmup_proportion}: must be in [0, 1)")
-    for name, known in (("precision", PRECISIONS), ("kernels", KERNELS)):
+    for name, known in CHOICES.items():
         if getattr(settings, name) not in known:
             raise InputError(f"--{name}={getattr(settings, name)}: not one of {', '.join(known)}")
     if 0 < settings.train_batch_tokens < settings.max_seq_length:
         raise InputError(f"--train_batch_tokens={settings.train_batch_tokens}: must hold an "
                          f"example of --max_seq_length={settings.max_seq_length}")
+    check_pack(settings)
     check_tpu(settings)
+
+
+def check_pack(settings):
+    """InputError where --pack lacks its base or meets another start."""
+    if settings.pack and (settings.init_checkpoint or not settings.bert_dir):
+        raise InputError(f"--pack={settings.pack}: name the folder of its base with --bert_dir, "
+                         "and give no --init_checkpoint")
 
 
 def check_tpu(settings):
@@ -184,6 +202,14 @@ def adapter_config(settings):
             residual_before_ln=settings.adapter_residual_before_ln)
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def adapter_flags(config):
+    """{flag: value} that `adapter_config` makes an AdapterConfig of."""
+    flags = {f"adapter_{name.removeprefix('adapter_')}": value
+             for name, value in dataclasses.asdict(config).items()}
+    layers = "all" if config.layers is None else ",".join(map(str, config.layers))
+    return {**flags, "adapter_layers": layers}
 
 
 def _layers(text):

@@ -12,6 +12,7 @@ from adapter_bert import base, engine, files, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.network import Model, read_config
 from adapter_bert.training import checkpoints
+from adapter_bert.training.pack import unpack
 from adapter_bert.training.settings import Settings, adapter_config, check
 
 # What a checkpoint fixes for evaluation and prediction.
@@ -70,8 +71,10 @@ def open_run(settings, given, task):
     settings = dataclasses.replace(settings, task_name=task.name, precision=engine.choose_precision(
         settings.precision, settings.use_tpu))
     located = base.locate(settings.bert_dir) if settings.bert_dir else None
+    if settings.pack:
+        settings, given = from_pack(settings, given)
     trained = None if settings.do_train else trained_checkpoint(settings, given)
-    recorded = base.recorded_run(trained) if trained else {}
+    recorded = base.recorded_run(settings.init_checkpoint if settings.pack else trained)
     if recorded:
         settings, task = with_recorded(settings, given, task, recorded)
     if located:
@@ -89,6 +92,13 @@ def open_run(settings, given, task):
         refuse_other_base(settings, bert_config, recorded)
     return Run(settings, task, bert_config, tokenizer, trained,
                given_base(settings, given, located, trained), open_engine(settings))
+
+
+def from_pack(settings, given):
+    """The settings of a run that starts from the checkpoint of a pack, and the names now given."""
+    checkpoint = unpack(settings.pack, os.path.join(settings.output_dir, "from_pack"))
+    return (dataclasses.replace(settings, init_checkpoint=checkpoint),
+            frozenset(given) | {"init_checkpoint"})
 
 
 def open_engine(settings):
@@ -227,7 +237,8 @@ def identity(run, train_data, start):
         "train_data": train_data,
         "start": files.sha256(f"{start.task}.index") if start.task else None,
         "base": {**paths, "init_checkpoint": os.path.abspath(start.base),
-                 "fingerprint": start.fingerprint, **files_of_base(run.settings, run.bert_config)},
+                 "name": base.name_of(start.base), "fingerprint": start.fingerprint,
+                 **files_of_base(run.settings, run.bert_config)},
     }
 
 
@@ -272,5 +283,6 @@ def refuse_other_base(settings, bert_config, recorded):
     """InputError where vocabulary or config are not those that a checkpoint was trained with."""
     differing = other_base(recorded["base"], files_of_base(settings, bert_config))
     if differing:
-        raise InputError(f"the checkpoint was trained with {'; '.join(differing)} than now; "
+        raise InputError(f"the checkpoint was trained on {recorded['base'].get('name')}, and "
+                         f"{base.name_of(settings.vocab_file)} has {'; '.join(differing)}; "
                          "give the base of its training with --bert_dir")

@@ -1,0 +1,190 @@
+"""adapter-bert pack: what its subcommands take, and which function does each.
+
+Nothing here imports TensorFlow before a subcommand needs it.
+"""
+import dataclasses
+import os
+import shlex
+
+from adapter_bert.errors import InputError
+
+PACK = {"metavar": "PACK", "help": "a pack: its folder or .zip"}
+HUB = {"metavar": "HUB", "help": "a folder, its http(s):// address, or hf://owner/repo"}
+
+
+def add(commands):
+    """Adds `pack` and its subcommands to argparse's subparsers."""
+    parser = commands.add_parser("pack", help="tasks as small files: show, convert, share")
+    jobs = parser.add_subparsers(required=True, metavar="job")
+    for name, (function, text, arguments) in _JOBS.items():
+        job = jobs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        for argument, options in arguments.items():
+            job.add_argument(argument, **options)
+        job.set_defaults(run=function)
+
+
+def _show(pack, as_json):
+    from adapter_bert.packs import store
+    found = store.read(pack)
+    print(found.manifest.to_bytes().decode() if as_json else "\n".join(lines(found)), end="\n")
+
+
+def lines(pack):
+    """What a person wants to know of a store.Pack, line by line."""
+    manifest, weights = pack.manifest, pack.manifest.weights
+    count = sum(value.size for value in pack.weights.values())
+    adapter = manifest.adapter and ", ".join(
+        f"{name} {value}" for name, value in manifest.adapter.to_dict().items())
+    return [f"{name:<12} {value}" for name, value in {
+        "task": f"{manifest.task}, {manifest.head}" + {
+            True: " of pairs", False: " of single texts", None: ""}[manifest.pair],
+        "labels": ", ".join(manifest.labels) or "a number",
+        "base": f"{manifest.base.name}, fingerprint {manifest.base.fingerprint}",
+        "trained": f"{manifest.tuning}: {count:,} parameters",
+        "adapter": adapter or "none",
+        "weights": f"{weights.bytes / 1e6:.1f} MB of {weights.dtype}",
+        "texts": f"{'lower' if manifest.do_lower_case else 'as written'} case, at most "
+                 f"{manifest.max_seq_length} word pieces",
+        "scores": ", ".join(f"{name} {value:.4g}" for name, value in manifest.metrics.items())
+                  or "not measured",
+        "data": ", ".join(f"{row['examples']:,} {name}" for name, row in manifest.data.items())
+                or "not recorded",
+        "made with": ", ".join(map(" ".join, manifest.versions.items())) or "not recorded",
+        "license": manifest.license or "not stated",
+        "description": manifest.description or "none"}.items()]
+
+
+def _verify(packs, bert_dir):
+    from adapter_bert import base
+    from adapter_bert.packs import store
+    from adapter_bert.packs.predictor import check_base
+    bad = []
+    for path in packs:
+        try:
+            found = store.read(path)
+            if bert_dir:
+                check_base(base.locate(bert_dir), found.manifest)
+            print(f"{path}: sound")
+        except InputError as error:
+            bad.append(path)
+            print(f"BAD: {error}")
+    if bad:
+        raise InputError(f"{len(bad)} of {len(packs)} packs cannot be used: {', '.join(bad)}")
+
+
+def _load(pack, folder):
+    from adapter_bert.training.pack import unpack
+    if os.path.isdir(folder) and os.listdir(folder) and not os.path.exists(
+            os.path.join(folder, "run.json")):
+        raise InputError(f"{folder}: holds other files; name a new folder")
+    print(f"{unpack(pack, folder)}: a checkpoint for --init_checkpoint, with --bert_dir")
+
+
+def _describe(pack, **texts):
+    from adapter_bert.packs import store
+    found = store.read(pack)
+    told = {name: value for name, value in texts.items() if value is not None}
+    changed = found._replace(manifest=dataclasses.replace(found.manifest, **told))
+    store.write(pack, changed, found.manifest.weights.dtype)
+    print(f"{pack}: {', '.join(told) or 'nothing'} changed")
+
+
+def _convert(source, destination, from_form, to_form, **options):
+    from adapter_bert.packs import conversion
+    print(conversion.convert(source, destination, from_form, to_form, options))
+
+
+def _average(packs, output, weights, head_from):
+    from adapter_bert.packs import store
+    from adapter_bert.packs.average import average
+    if len(set(packs)) != len(packs):
+        raise InputError("a pack is named twice; give it more weight with --weights")
+    if head_from and head_from not in packs:
+        raise InputError(f"--head_from={head_from}: not one of the packs {', '.join(packs)}")
+    try:
+        shares = weights and [float(weight) for weight in weights.split(",")]
+    except ValueError as error:
+        raise InputError(f"--weights={weights}: give numbers as in 0.7,0.3") from error
+    store.write(output, average({path: store.read(path) for path in packs}, shares, head_from))
+    print(f"{output}: the average of {len(packs)} packs")
+
+
+def _list(hub):
+    _search(hub, [], None, None)
+
+
+def _search(hub, words, base, task):
+    from adapter_bert.packs import hub as hubs
+    from adapter_bert.packs import index
+    found = index.search(hubs.entries(hub), words, base, task)
+    print("\n".join(index.table(found)))
+
+
+def _push(pack, hub, name, overwrite):
+    from adapter_bert.packs import hub as hubs
+    name = name or os.path.basename(os.path.normpath(pack)).removesuffix(".zip")
+    print(hubs.push(pack, hub, name, overwrite))
+
+
+def _pull(hub, name, destination):
+    from adapter_bert.packs import hub as hubs
+    destination = destination or f"{name}.zip"
+    hubs.pull(hub, name, destination)
+    print(f"{destination}: pulled and verified; look at it with adapter-bert pack show "
+          f"{shlex.quote(destination)}")
+
+
+def _index(folder):
+    from adapter_bert.packs import hub as hubs
+    print(f"{folder}: {len(hubs.make_index(folder))} packs in its index")
+
+
+_FORMS = ("pack", "adapterhub", "checkpoint")
+_FLAG = {"action": "store_true"}
+_JOBS = {
+    "show": (_show, "what a pack says of itself, after it was verified", {
+        "pack": PACK, "--json": {**_FLAG, "dest": "as_json", "help": "pack.json as it is"}}),
+    "verify": (_verify, "whether packs are as they were written", {
+        "packs": {**PACK, "nargs": "+"},
+        "--bert_dir": {"metavar": "DIR", "help": "also whether they were made on this base"}}),
+    "load": (_load, "a checkpoint out of a pack (run_classifier.py --pack does it by itself)", {
+        "pack": PACK, "folder": {"metavar": "DIR", "help": "folder to make"}}),
+    "describe": (_describe, "other words in a pack", {
+        "pack": PACK, "--description": {"help": "a sentence on it"},
+        "--license": {"help": "as SPDX writes it"}, "--task": {"help": "name of the task"}}),
+    "convert": (_convert, "a pack from and to other forms", {
+        "source": {"metavar": "SRC", "help": "a pack, an AdapterHub folder, or the prefix of a "
+                                             "checkpoint of the reference adapter-bert"},
+        "destination": {"metavar": "DST", "help": "where it goes"},
+        "--from": {"dest": "from_form", "choices": _FORMS, "required": True},
+        "--to": {"dest": "to_form", "choices": _FORMS[:2], "required": True},
+        "--bert_dir": {"metavar": "DIR", "help": "folder of the base (not for --from=pack)"},
+        "--task": {"help": "name of the task"},
+        "--labels": {"help": "names of the classes as in no,yes; empty for a score "
+                             "(--from=checkpoint)"},
+        "--max_seq_length": {"type": int, "default": 128, "help": "the most word pieces; 128"},
+        "--cased": {**_FLAG, "help": "texts keep their case (for cased bases)"},
+        "--dtype": {"choices": ("float32", "bfloat16"), "help": "of a pack's weights"},
+        "--name": {"help": "name of the adapter (--to=adapterhub); the task's unless given"},
+        "--bin": {**_FLAG, "help": "pytorch_adapter.bin in the place of safetensors"},
+        "--layer_norms_beside": {**_FLAG, "help": "trained LayerNorms, which AdapterHub's form "
+                                                  "cannot carry, in a file beside"}}),
+    "average": (_average, "the average of packs that are alike", {
+        "packs": {**PACK, "nargs": "+"}, "--output": {"required": True, "metavar": "DST"},
+        "--weights": {"help": "how much each counts, as in 0.7,0.3"},
+        "--head_from": {"metavar": "PACK", "help": "the pack whose head is taken; heads of other "
+                                                   "tasks are not averaged"}}),
+    "list": (_list, "the packs of a hub", {"hub": HUB}),
+    "search": (_search, "the packs of a hub that have all these words", {
+        "hub": HUB, "words": {"nargs": "*"}, "--base": {"help": "name or fingerprint of the base"},
+        "--task": {"help": "name of the task"}}),
+    "push": (_push, "a pack into a hub", {
+        "pack": PACK, "hub": {**HUB, "help": "a folder"},
+        "--name": {"help": "its name there; that of the file unless given"},
+        "--overwrite": {**_FLAG, "help": "in the place of another of that name"}}),
+    "pull": (_pull, "a pack out of a hub, verified before it is in place", {
+        "hub": HUB, "name": {"help": "its name there"},
+        "destination": {"nargs": "?", "metavar": "DST", "help": "file or folder; NAME.zip"}}),
+    "index": (_index, "writes the index of a folder of packs", {
+        "folder": {"metavar": "DIR"}}),
+}

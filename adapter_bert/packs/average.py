@@ -1,0 +1,84 @@
+"""The average of packs: one pack whose weights are the mean of theirs.
+
+Adapters and LayerNorms are averaged value by value (Chronopoulou et al., 2023, average adapters). A
+head is averaged only where every pack is of one task and its labels; else it comes, as it is, from
+the pack that is named for it, with that pack's task and labels.
+"""
+import dataclasses
+
+import numpy as np
+
+from adapter_bert.errors import InputError
+from adapter_bert.heads import variable_shapes
+from adapter_bert.packs.store import Pack
+
+HEAD = tuple(variable_shapes(1, 1))
+
+
+def average(packs, shares=None, head_from=None):
+    """The weighted mean of packs of one base, tuning mode and adapter config.
+
+    Args:
+      packs: {name: Pack}, two or more.
+      shares: a number for each pack, how much it counts; equal ones where None.
+      head_from: name of the pack whose head is taken; None to average the heads.
+
+    Returns:
+      Pack, without metrics: nobody has measured it.
+
+    Raises:
+      InputError: packs that do not go together, or shares that make no mean.
+    """
+    names = list(packs)
+    shares = _checked_shares(shares or [1.0] * len(names), names)
+    _check_alike(packs)
+    first = packs[head_from or names[0]]
+    if head_from is None:
+        _check_heads(packs)
+    weights = {name: _mean([pack.weights[name] for pack in packs.values()], shares)
+               if head_from is None or name not in HEAD else first.weights[name]
+               for name in first.weights}
+    manifest = dataclasses.replace(
+        first.manifest, metrics={}, data={}, weights=None,
+        max_seq_length=max(pack.manifest.max_seq_length for pack in packs.values()),
+        description=f"average of {', '.join(names)}"
+                    + (f", the head of {head_from}" if head_from else ""))
+    return Pack(manifest, weights)
+
+
+def _mean(values, shares):
+    """The mean of arrays of one shape, computed in float64."""
+    return np.tensordot(shares, np.stack(values), 1).astype(np.float32)
+
+
+def _checked_shares(shares, names):
+    """Shares that add up to 1, float64 [packs]."""
+    total = sum(shares)
+    if len(names) < 2 or len(shares) != len(names):
+        raise InputError(f"{len(names)} packs and {len(shares)} weights: an average takes two or "
+                         "more packs, and a weight for each or none at all")
+    if not all(np.isfinite(shares)) or not abs(total) > 1e-6:
+        raise InputError(f"weights {shares}: must be numbers that do not add up to 0")
+    return np.array(shares, np.float64) / total
+
+
+def _check_alike(packs):
+    """InputError where packs have other bases, tuning modes, adapters or casing."""
+    (name, first), *others = packs.items()
+    for other, pack in others:
+        differing = [key for key in ("base", "tuning", "adapter", "do_lower_case")
+                     if getattr(pack.manifest, key) != getattr(first.manifest, key)]
+        if differing:
+            raise InputError(f"{name} and {other}: another {' and '.join(differing)}; only packs "
+                             "that are alike in these can be averaged")
+
+
+def _check_heads(packs):
+    """InputError where heads do not mean the same."""
+    (name, first), *others = packs.items()
+    for other, pack in others:
+        if (pack.manifest.task, pack.manifest.labels) != (first.manifest.task,
+                                                          first.manifest.labels):
+            raise InputError(f"{name} and {other}: heads of other tasks or labels "
+                             f"({first.manifest.task}, {pack.manifest.task}); name the pack whose "
+                             "head is taken with --head_from")

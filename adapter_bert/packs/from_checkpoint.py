@@ -1,0 +1,85 @@
+"""Packs of checkpoints: of a run, or of the reference adapter-bert, which holds a whole model."""
+import os
+import re
+
+import numpy as np
+
+import adapter_layers
+from adapter_bert import base
+from adapter_bert.errors import InputError
+from adapter_bert.packs import manifest as manifests
+from adapter_bert.packs.store import Pack
+
+_ADAPTER = re.compile(r"bert/encoder/layer_(\d+)/(attention/output|output)/adapters/weights1")
+
+
+def read(checkpoint, on, original, task, labels, do_lower_case, max_seq_length):
+    """The pack of a checkpoint with adapters and head that was trained on a base.
+
+    The adapters' size, place and layers are read off the shapes; their activation is the
+    reference's, the tanh form of GELU.
+
+    Args:
+      checkpoint: prefix, such as model.ckpt-573.
+      on: manifest.Base, its base.
+      original: prefix of that base's checkpoint.
+      task: name of the task.
+      labels: names of its classes in the order of their ids; () for a regression.
+      do_lower_case: bool.
+      max_seq_length: the most word pieces of an example.
+
+    Returns:
+      store.Pack.
+
+    Raises:
+      InputError: no adapters or head in it, or more than these and LayerNorms differs from the
+        base.
+    """
+    held = base.Checkpoint(checkpoint)
+    check_only_adapters(held, base.Checkpoint(original))
+    manifest = manifests.Manifest(
+        task=task, head="classification" if labels else "regression", labels=tuple(labels),
+        pair=None, tuning="adapters", base=on,
+        adapter=adapter_of(held.shapes, on.config.num_hidden_layers), do_lower_case=do_lower_case,
+        max_seq_length=max_seq_length, metrics={}, data={}, versions={})
+    shapes = manifest.shapes()
+    wrong = [f"{name} {held.shapes.get(name, 'missing')}, not {shape}"
+             for name, shape in shapes.items() if held.shapes.get(name) != shape]
+    if wrong:
+        raise InputError(f"{checkpoint}: does not fit {len(labels) or 'no'} labels and the base: "
+                         f"{base.some_of(wrong)}")
+    return Pack(manifest, {name: held[name].astype(np.float32) for name in shapes})
+
+
+def adapter_of(shapes, num_layers):
+    """The AdapterConfig that the shapes of a checkpoint's variables tell.
+
+    Args:
+      shapes: {name: shape tuple}.
+      num_layers: L of the base.
+    """
+    places = {match.groups(): shapes[name] for name in shapes
+              if (match := _ADAPTER.fullmatch(name))}
+    layers = tuple(sorted({int(layer) for layer, _ in places}))
+    sites = {site for _, site in places}
+    placements = [name for name, wanted in adapter_layers.PLACEMENTS.items()
+                  if {adapter_layers.SCOPES[site] for site in wanted} == sites]
+    sizes = {shape[1] for shape in places.values()}
+    if not placements or len(sizes) != 1 or len(places) != len(layers) * len(sites):
+        raise InputError(f"the checkpoint has adapters at {len(places)} places, of the widths "
+                         f"{sorted(sizes)}: no set of adapters that a pack can hold")
+    return adapter_layers.AdapterConfig(
+        size=sizes.pop(), placement=placements[0],
+        layers=None if layers == tuple(range(num_layers)) else layers)
+
+
+def check_only_adapters(held, original):
+    """InputError where a frozen variable of a checkpoint is not the base's to the bit."""
+    frozen = [name for name in original if base.is_encoder_variable(name)
+              and name in held and "/LayerNorm/" not in name]
+    changed = [name for name in frozen if not np.array_equal(held[name], original[name])]
+    if changed:
+        raise InputError(
+            f"{held.prefix}: {base.some_of(changed, 3)} differ from {original.prefix}; it was "
+            f"trained on another base than {os.path.dirname(original.prefix)}, or more than "
+            "adapters, LayerNorms and head was trained")

@@ -1,0 +1,167 @@
+"""Predictions from a base and a pack alone, in one session that takes other packs as well.
+
+Letters: B batch, T tokens.
+"""
+import functools
+import os
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import tokenization
+from adapter_bert import base, engine, files, network
+from adapter_bert.errors import InputError
+from adapter_bert.packs import store
+from adapter_bert.pipeline import arrays, features
+from adapter_bert.tasks import Example
+
+BATCH_SIZE = 32
+
+
+class Prediction(NamedTuple):
+    """The class of a text: its label, and the probability of every label."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+class Predictor:
+    """A base with a task's pack, for as long as it lives.
+
+    Args:
+      bert_dir: folder of the base, in Google's form.
+      pack: path of a pack, or a store.Pack.
+      precision: "auto", "float32" or "bfloat16", as the flag of run_classifier.py.
+      kernels: "auto", "plain" or "fused", likewise.
+
+    Attributes:
+      manifest: manifest.Manifest of the pack.
+
+    Raises:
+      InputError: the pack is not sound, or was made on another base.
+    """
+
+    def __init__(self, bert_dir, pack, precision="auto", kernels="auto"):
+        pack = pack if isinstance(pack, store.Pack) else store.read(pack)
+        located, self.manifest = base.locate(bert_dir), pack.manifest
+        check_base(located, pack.manifest)
+        self._tokenizer_of = functools.lru_cache(
+            functools.partial(tokenization.FullTokenizer, located.vocab_file))
+        self._precision = engine.choose_precision(precision, use_tpu=False)
+        chosen = engine.choose_engine(kernels, use_tpu=False, rows=BATCH_SIZE)
+        with tf.Graph().as_default():
+            self._build(located.init_checkpoint, chosen)
+        self.use(pack)
+
+    def _build(self, checkpoint, chosen):
+        """The graph, and a session in which all but the pack's own weights have their values."""
+        tf.train.get_or_create_global_step()
+        model = self.manifest.model(self._precision)
+        self._inputs = {name: tf.placeholder(tf.int32, [None, None], name)
+                        for name in ("input_ids", "input_mask", "segment_ids")}
+        output, variables = network.towers(model, self._inputs, chosen.towers, False,
+                                           chosen.formulas(trains=False))
+        self._outputs = output.predictions
+        own = {name: variables[name] for name in self.manifest.shapes()}
+        network.start_from(checkpoint, {name: variable for name, variable in variables.items()
+                                        if name not in own})
+        self._values = {name: tf.placeholder(tf.float32, variable.shape)
+                        for name, variable in own.items()}
+        self._assign = tf.group([variable.assign(self._values[name])
+                                 for name, variable in own.items()])
+        self._session = tf.Session(config=chosen.session_config())
+        self._session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+
+    def use(self, pack):
+        """Puts another task's pack in the place of the present one.
+
+        Args:
+          pack: path of a pack, or a store.Pack, of the same base, adapters and kind of head.
+
+        Raises:
+          InputError: the pack is not sound, or of another form.
+        """
+        pack = pack if isinstance(pack, store.Pack) else store.read(pack)
+        now, then = pack.manifest, self.manifest
+        if now.base != then.base or now.model() != then.model():
+            raise InputError(f"the pack of {now.task} has another base, adapters or head than that "
+                             f"of {then.task}; load it with adapter_bert.load")
+        self._session.run(self._assign, {self._values[name]: value
+                                         for name, value in pack.weights.items()})
+        self.manifest = now
+
+    def predict(self, texts):
+        """What the pack's task says of texts.
+
+        Args:
+          texts: list of str, or of pairs (str, str) for a task of pairs; a long one is cut to the
+            task's max_seq_length.
+
+        Returns:
+          A list with a Prediction for each, or the score as a float for a regression.
+
+        Raises:
+          InputError: an entry that is neither a text nor a pair.
+        """
+        if isinstance(texts, str):
+            raise InputError("predict takes a list of texts; write predict([text])")
+        examples = [_example(number, text) for number, text in enumerate(texts)]
+        values = self._run(examples)
+        if self.manifest.head == "regression":
+            return [float(value) for value in values]
+        labels = self.manifest.labels
+        return [Prediction(labels[row.argmax()], dict(zip(labels, row.tolist(), strict=True)))
+                for row in values]
+
+    def _run(self, examples):
+        """Probabilities float32 [count, C], or scores [count], in the order of the examples."""
+        name = "scores" if self.manifest.head == "regression" else "probabilities"
+        found = []
+        tokenizer = self._tokenizer_of(self.manifest.do_lower_case)
+        for rows in features.featurize(examples, tokenizer, self.manifest.max_seq_length, None):
+            part = np.zeros([len(rows.lengths), *self._outputs[name].shape[1:]], np.float32)
+            for places, batch in arrays.batches(rows, BATCH_SIZE):
+                part[places] = self._session.run(self._outputs[name], {
+                    self._inputs[key]: value for key, value in batch.items()})
+            found.append(part)
+        return np.concatenate(found) if found else np.zeros([0])
+
+    def close(self):
+        """Ends the session and frees its memory."""
+        self._session.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def check_base(located, manifest):
+    """InputError where the base in a folder is not the one that a pack was made on.
+
+    Args:
+      located: base.BertFiles.
+      manifest: manifest.Manifest.
+    """
+    wanted = manifest.base
+    found = {"config": network.read_config(located.bert_config_file),
+             "vocab": files.sha256(located.vocab_file),
+             "fingerprint": base.fingerprint(located.init_checkpoint)}
+    differing = [name for name, value in found.items() if getattr(wanted, name) != value]
+    if differing:
+        raise InputError(
+            f"the pack of {manifest.task} was made on {wanted.name} (fingerprint "
+            f"{wanted.fingerprint}), and {os.path.dirname(located.vocab_file)} holds "
+            f"{base.name_of(located.init_checkpoint)} (fingerprint {found['fingerprint']}), "
+            f"another {' and '.join(differing)}; give the base that it was made on")
+
+
+def _example(number, text):
+    if isinstance(text, str):
+        return Example(text, None, None)
+    if isinstance(text, (tuple, list)) and len(text) == 2 and all(
+            isinstance(one, str) for one in text):
+        return Example(text[0], text[1], None)
+    raise InputError(f"text {number}: {text!r:.60} is neither a text nor a pair of texts")

@@ -1,0 +1,92 @@
+"""Between runs and packs: what a run leaves as a pack, and a pack as what a run starts from."""
+import os
+import shutil
+
+from absl import logging
+
+import adapter_bert
+from adapter_bert import base, files
+from adapter_bert.packs import manifest as manifests
+from adapter_bert.packs import store
+from adapter_bert.training import results
+from adapter_bert.training.settings import adapter_config, adapter_flags
+
+
+def write_pack(run, start, splits, metrics):
+    """Leaves what a run trained as a pack.
+
+    Args:
+      run: setup.Run with the checkpoint to pack in `trained`.
+      start: checkpoints.Start of its base.
+      splits: {name: data.Split} that it trained and was scored on.
+      metrics: {name: float} on its dev set; {} where nothing was evaluated.
+    """
+    settings = run.settings
+    if settings.tuning == "full":
+        logging.info("no pack: full tuning changes the whole model; adapter-bert convert --to=full "
+                     "makes a checkpoint of it")
+        return
+    path = settings.pack_dir or os.path.join(settings.output_dir, "pack")
+    trained, manifest = base.Checkpoint(run.trained), describe(run, start, splits, metrics)
+    weights = {name: trained[name] for name in manifest.shapes()}
+    pack = store.write(path, store.Pack(manifest, weights), settings.pack_precision)
+    share = pack.manifest.weights.bytes / os.path.getsize(f"{start.base}.data-00000-of-00001")
+    logging.info("pack: %s, %.1f MB, %.1f %% of its base; use it with --pack",
+                 path, pack.manifest.weights.bytes / 1e6, 100 * share)
+
+
+def describe(run, start, splits, metrics):
+    """The Manifest of what a run trained; arguments as for `write_pack`."""
+    settings = run.settings
+    data = {name: {"examples": split.examples, "sha256": split.fingerprint}
+            for name, split in splits.items() if split.labels is not None}
+    name = run.task.name
+    if name == "custom":
+        name = os.path.basename(os.path.abspath(settings.data_dir))
+    return manifests.Manifest(
+        task=name, head=run.task.kind, labels=tuple(run.task.labels),
+        pair=splits["train"].pairs, tuning=settings.tuning, adapter=adapter_config(settings),
+        base=manifests.Base(base.name_of(start.base), start.fingerprint,
+                            files.sha256(settings.vocab_file), run.bert_config),
+        do_lower_case=settings.do_lower_case, max_seq_length=settings.max_seq_length,
+        metrics={name: float(value) for name, value in metrics.items()}, data=data,
+        versions={"adapter-bert": adapter_bert.__version__, **results.versions()},
+        license=settings.pack_license,
+        description=settings.pack_description)
+
+
+def unpack(path, folder):
+    """Makes the folder of a run out of a pack, for a run to start from.
+
+    Args:
+      path: of a pack.
+      folder: made, unless it is there and was made of this pack.
+
+    Returns:
+      The prefix of the checkpoint in it.
+
+    Raises:
+      InputError: the pack is not sound, or the folder cannot be written.
+    """
+    pack, prefix = store.read(path), os.path.join(folder, "model.ckpt-0")
+    now = record(pack.manifest)
+    if os.path.exists(f"{prefix}.index") and base.recorded_run(prefix) == now:
+        return prefix   # of an earlier start of the same run, which knows it by its bytes
+    shutil.rmtree(folder, ignore_errors=True)
+    files.make_folder(folder)
+    base.write_checkpoint(prefix, {**pack.weights, base.FINGERPRINT_VARIABLE:
+                                   base.fingerprint_as_int64(pack.manifest.base.fingerprint)})
+    files.write_json(os.path.join(folder, base.RUN_FILE), now)
+    return prefix
+
+
+def record(manifest):
+    """What run.json says of a pack: a run's flags, labels and base, without the paths."""
+    flags = {"task_name": manifest.task, "tuning": manifest.tuning,
+             "do_lower_case": manifest.do_lower_case, "max_seq_length": manifest.max_seq_length,
+             **(adapter_flags(manifest.adapter) if manifest.adapter else {})}
+    wanted = manifest.base
+    return {"flags": flags, "labels": list(manifest.labels), "train_data": None,
+            "weights": manifest.weights.sha256,
+            "base": {"name": wanted.name, "fingerprint": wanted.fingerprint, "vocab": wanted.vocab,
+                     "bert_config": wanted.config.to_dict()}}
