@@ -20,7 +20,7 @@ from adapter_bert.packs import index
 
 PAUSES = (0.5, 1.0, 2.0, 4.0)   # seconds before another try, after a connection broke
 TIMEOUT = (10, 60)              # seconds to connect, and between two pieces of an answer
-BLOCK = 1 << 16
+BLOCK = 1 << 14                 # bytes; of a block that breaks off, none is kept
 _REPOSITORY = r"hf://([A-Za-z0-9._-]+/[A-Za-z0-9._-]+)(?:@([A-Za-z0-9._/-]+))?"
 _KEEPS = "what came is kept, and the next pull goes on from there"
 
@@ -199,8 +199,8 @@ def _receive(blocks, file, limit, where):
     """Writes blocks of bytes to a file, which gets no longer than `limit`."""
     for block in blocks:
         if file.tell() + len(block) > limit:
-            raise Mismatch(f"{where}: more than {limit:,} bytes, which is too long; nothing of it "
-                           "was kept")
+            raise Mismatch(f"{where}: more than the {limit:,} bytes that it may have; nothing of "
+                           "it was kept")
         file.write(block)
 
 
