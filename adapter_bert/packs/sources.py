@@ -1,0 +1,222 @@
+"""Where a hub is: a folder, such a folder on the web, or a repository of Hugging Face's hub.
+
+Imports no TensorFlow, so that listing is fast. Nothing here trusts what it reads: an index and the
+bytes of a pack are only carried, in bounds; packs/index.py and packs/hub.py check them.
+"""
+import contextlib
+import io
+import os
+import re
+import time
+import urllib.parse
+from collections.abc import Callable
+from typing import BinaryIO, NamedTuple
+
+import huggingface_hub
+import requests
+
+from adapter_bert.errors import InputError
+from adapter_bert.packs import index
+
+PAUSES = (0.5, 1.0, 2.0, 4.0)   # seconds before another try, after a connection broke
+TIMEOUT = (10, 60)              # seconds to connect, and between two pieces of an answer
+BLOCK = 1 << 14                 # bytes; of a block that breaks off, none is kept
+_REPOSITORY = r"hf://([A-Za-z0-9._-]+/[A-Za-z0-9._-]+)(?:@([A-Za-z0-9._/-]+))?"
+_KEEPS = "what came is kept, and the next pull goes on from there"
+
+
+class Mismatch(InputError):
+    """What came is not what the index says, as when a pack was replaced a moment ago."""
+
+
+class Broken(Exception):
+    """A connection ended too early, or the server is busy: another try may do."""
+
+
+_PASSING = (Broken, requests.ConnectionError, requests.Timeout,
+            requests.exceptions.ChunkedEncodingError)
+
+
+class Source(NamedTuple):
+    """A hub.
+
+    read_index: () -> the bytes of its index.json.
+    fetch: (entry, file) -> None; brings a file, open for reading and writing, which may hold the
+      beginning of the pack already, to entry.bytes bytes.
+    """
+
+    read_index: Callable[[], bytes]
+    fetch: Callable[[index.Entry, BinaryIO], None]
+
+
+def source_of(hub):
+    """The Source at an address.
+
+    Raises:
+      InputError: there can be no hub at such an address.
+    """
+    scheme, mark, _ = hub.partition("://")
+    if not hub.strip():
+        raise InputError("the hub has no name; give a folder, https://HOST/FOLDER or hf://OWNER/REPO")
+    if not mark:
+        return _folder(hub)
+    if scheme.lower() not in _SOURCES:
+        raise InputError(f"{hub}: hubs are folders, https:// and hf:// addresses, not {scheme}://")
+    return _SOURCES[scheme.lower()](hub)
+
+
+def _folder(folder):
+    def fetch(entry, file):
+        from adapter_bert.packs import store  # imports TensorFlow
+        with store.open_plain(os.path.join(folder, entry.file), index.PACK_LIMIT) as there:
+            _copy(there, file, entry)
+    return Source(lambda: index.read_bytes(folder), fetch)
+
+
+def _hugging_face(address):
+    match = re.fullmatch(_REPOSITORY, address)
+    if not match:
+        raise InputError(f"{address}: not of the form hf://OWNER/REPO or hf://OWNER/REPO@REVISION")
+
+    def path_of(file, limit):
+        where = {"repo_id": match[1], "filename": file, "revision": match[2]}
+        try:
+            size = huggingface_hub.hf_hub_download(**where, dry_run=True).file_size
+            if size is not None and size > limit:
+                raise Mismatch(f"{address}: {file} has {size:,} bytes, more than {limit:,}")
+            return os.path.realpath(huggingface_hub.hf_hub_download(**where))
+        except InputError:
+            raise
+        except Exception as error:   # the library's errors have no class in common
+            raise InputError(f"{address}: {file} cannot be had: {_words(error)}") from error
+
+    def read_index():
+        with open(path_of(index.INDEX_FILE, index.INDEX_LIMIT), "rb") as file:
+            return file.read(index.INDEX_LIMIT + 1)
+
+    def fetch(entry, file):
+        with open(path_of(entry.file, entry.bytes), "rb") as there:
+            _copy(there, file, entry)
+    return Source(read_index, fetch)
+
+
+def _web(address):
+    try:
+        parts = urllib.parse.urlsplit(address)
+        host = parts.hostname
+    except ValueError as error:
+        raise InputError(f"{address}: not an address ({error})") from error
+    if not host or parts.query or parts.fragment:
+        raise InputError(f"{address}: not the address of a folder; give https://HOST/FOLDER")
+    folder = address.rstrip("/")
+
+    def read_index():
+        url = f"{folder}/{index.INDEX_FILE}"
+        return _persist(url, lambda: _read(url, index.INDEX_LIMIT))
+
+    def fetch(entry, file):
+        url = f"{folder}/{entry.file}"
+        _persist(url, lambda: _continue(url, entry, file))
+    return Source(read_index, fetch)
+
+
+_SOURCES = {"http": _web, "https": _web, "hf": _hugging_face}
+
+
+def _persist(url, attempt):
+    """What attempt() returns; it is called again where a connection broke, but not for ever."""
+    for pause in (*PAUSES, None):
+        try:
+            return attempt()
+        except _PASSING as error:
+            if pause is None:
+                raise InputError(f"{url}: no whole answer in {len(PAUSES) + 1} tries "
+                                 f"({_words(error)}); try later, {_KEEPS}") from error
+            time.sleep(pause)
+        except InputError:
+            raise
+        except (requests.RequestException, ValueError) as error:
+            raise InputError(f"{url}: {_words(error)}") from error
+    raise AssertionError("the last try returns or raises")
+
+
+def _read(url, limit):
+    """The bytes at a URL, at most `limit`."""
+    content = io.BytesIO()
+    with _get(url) as answer:
+        _receive(answer.iter_content(BLOCK), content, limit, url)
+    return content.getvalue()
+
+
+def _continue(url, entry, file):
+    """Gets the rest of a pack, from where `file` ends."""
+    start = _resume_at(file, entry.bytes)
+    if start == entry.bytes:
+        return
+    with _get(url, start) as answer:
+        if answer.status_code == 200:    # the whole, whatever was asked for
+            _empty(file)
+        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            _empty(file)
+            raise Broken("the server cannot go on from where the last connection ended")
+        _receive(answer.iter_content(BLOCK), file, entry.bytes, url)
+    if file.tell() < entry.bytes:
+        raise Broken(f"the answer ended after {file.tell():,} of {entry.bytes:,} bytes")
+
+
+@contextlib.contextmanager
+def _get(url, start=0):
+    """The answer to a GET of a URL from byte `start` on: its status is 200, 206 or 416."""
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    with requests.Session() as session:   # follows redirects to http:// and https:// only
+        session.max_redirects = 5
+        if url.lower().startswith("https:"):
+            del session.adapters["http://"]   # nor from a line that is safe to one that is not
+        with session.get(url, headers=headers, timeout=TIMEOUT, stream=True) as answer:
+            _check_status(answer, url, (200, 206, 416) if start else (200,))
+            yield answer
+
+
+def _check_status(answer, url, wanted):
+    status = answer.status_code
+    if status == 429 or status >= 500:
+        raise Broken(f"the server says {status}")
+    if status not in wanted:
+        raise InputError(f"{url}: the server says {status}; is the address right?")
+    if answer.headers.get("Content-Encoding", "identity") != "identity":
+        raise InputError(f"{url}: the server packs what it sends, though asked not to")
+
+
+def _copy(there, file, entry):
+    """Copies a file over `file`."""
+    _empty(file)
+    _receive(iter(lambda: there.read(BLOCK), b""), file, entry.bytes, entry.file)
+
+
+def _receive(blocks, file, limit, where):
+    """Writes blocks of bytes to a file, which gets no longer than `limit`."""
+    for block in blocks:
+        if file.tell() + len(block) > limit:
+            raise Mismatch(f"{where}: more than the {limit:,} bytes that it may have; nothing of "
+                           "it was kept")
+        file.write(block)
+
+
+def _resume_at(file, most):
+    """The count of bytes in a file, which is then at its end; it is emptied beyond `most`."""
+    if file.seek(0, os.SEEK_END) > most:
+        _empty(file)
+    return file.tell()
+
+
+def _empty(file):
+    file.seek(0)
+    file.truncate()
+
+
+def _words(error):
+    """What an error of a library says, in one short line of printable characters."""
+    line = (str(error).strip() or type(error).__name__).split("\n")[0][:300]
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
