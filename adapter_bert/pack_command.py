@@ -109,34 +109,31 @@ def _average(packs, output, weights, head_from):
     print(f"{output}: the average of {len(packs)} packs")
 
 
-def _list(hub):
-    _search(hub, [], None, None)
-
-
-def _search(hub, words, base, task):
+def _list(hub, words=(), base=None, task=None):
     from adapter_bert.packs import hub as hubs
     from adapter_bert.packs import index
     found = index.search(hubs.entries(hub), words, base, task)
-    print("\n".join(index.table(found)))
+    print("\n".join(index.table(found)) if found else "no pack is like that")
 
 
 def _push(pack, hub, name, overwrite):
     from adapter_bert.packs import hub as hubs
-    name = name or os.path.basename(os.path.normpath(pack)).removesuffix(".zip")
-    print(hubs.push(pack, hub, name, overwrite))
+    name = name or os.path.basename(os.path.abspath(pack)).removesuffix(".zip")
+    written = hubs.push(pack, hub, name, overwrite)
+    print(f"{name}: pushed to {hub}" if written else f"{name}: already there, unchanged")
 
 
 def _pull(hub, name, destination):
     from adapter_bert.packs import hub as hubs
     destination = destination or f"{name}.zip"
-    hubs.pull(hub, name, destination)
+    written = hubs.pull(hub, name, destination)
     print(f"{destination}: pulled and verified; look at it with adapter-bert pack show "
-          f"{shlex.quote(destination)}")
+          f"{shlex.quote(destination)}" if written else f"{destination}: already there, unchanged")
 
 
 def _index(folder):
     from adapter_bert.packs import hub as hubs
-    print(f"{folder}: {len(hubs.make_index(folder))} packs in its index")
+    print(f"{folder}: {len(hubs.make_index(folder)):,} packs in its index")
 
 
 _FORMS = ("pack", "adapterhub", "checkpoint")
@@ -175,7 +172,7 @@ _JOBS = {
         "--head_from": {"metavar": "PACK", "help": "the pack whose head is taken; heads of other "
                                                    "tasks are not averaged"}}),
     "list": (_list, "the packs of a hub", {"hub": HUB}),
-    "search": (_search, "the packs of a hub that have all these words", {
+    "search": (_list, "the packs of a hub that have all these words", {
         "hub": HUB, "words": {"nargs": "*"}, "--base": {"help": "name or fingerprint of the base"},
         "--task": {"help": "name of the task"}}),
     "push": (_push, "a pack into a hub", {

@@ -1,5 +1,4 @@
 """Hubs: what is pulled is what was pushed, or nothing is there; no index leads outside its hub."""
-import argparse
 import copy
 import fcntl
 import json
@@ -15,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapter_bert.errors import InputError
-from adapter_bert.packs import commands, hub, index, sources, store
+from adapter_bert.packs import hub, index, sources, store
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -524,26 +523,7 @@ def test_whatever_an_index_says_it_stays_in_its_folder(whole, data):
     assert all(line.isprintable() for line in index.table(index.search([entry], ["0"])))
 
 
-# Commands
-
-
-def test_the_commands(tmp_path, capsys, monkeypatch):
-    parser = argparse.ArgumentParser()
-    commands.add(parser.add_subparsers())
-    monkeypatch.chdir(tmp_path)
-    store.write("mine", pack())
-
-    def run(*arguments):
-        options = vars(parser.parse_args(arguments))
-        options.pop("run")(**options)
-        return capsys.readouterr().out
-    assert run("push", "mine", "hub") == "mine: pushed to hub\n"
-    assert run("push", "mine/", "hub") == "mine: already there, unchanged\n"
-    assert run("index", "hub") == "hub: 1 packs\n"
-    assert run("list", "hub", "positive", "--task=sst-2").splitlines()[1].startswith("mine  SST-2")
-    assert run("list", "hub", "absent") == "no pack is like that\n"
-    assert run("pull", "hub", "mine") == "mine.zip: pulled\n"
-    assert run("pull", "hub", "mine", "mine.zip") == "mine.zip: already there, unchanged\n"
+# The benchmark
 
 
 def test_the_benchmark_starts():

@@ -6,9 +6,10 @@ from conftest import TINY_VOCAB
 from packs import tiny_pack
 
 import adapter_bert
-from adapter_bert import base, files, network
+from adapter_bert import base, network
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest, store
+from adapter_bert.packs.conversion import base_of
 
 TEXTS = ["the film was good", "a dull story ! " * 30, "", "Éa 你好 🙂 very bad",
          ("the plot", "it was fine")]
@@ -17,10 +18,7 @@ TEXTS = ["the film was good", "a dull story ! " * 30, "", "Éa 你好 🙂 very 
 @pytest.fixture(name="on", scope="module")
 def fixture_on(tiny_dir):
     """The manifest.Base of the tiny BERT."""
-    located = base.locate(tiny_dir)
-    return manifest.Base("tiny", base.fingerprint(located.init_checkpoint),
-                         files.sha256(located.vocab_file),
-                         network.read_config(located.bert_config_file))
+    return base_of(tiny_dir)
 
 
 def test_as_plain_tensorflow_computes_it(tiny_dir, on):
