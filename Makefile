@@ -6,7 +6,7 @@ WORK := demo/work
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check quality quality-peer bench profile acceptance clean
+.PHONY: demo test check quality quality-peer bench interop profile acceptance clean
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else \
@@ -70,6 +70,11 @@ bench: $(VENV)/.installed $(VENV)-bench/.installed
 	for one in "speed.py$(if $(ROWS), --only=$(ROWS))" tokenize_speed.py time_to_accuracy.py; do \
 	  $(BIN)/python benchmarks/$$one --glue_dir=$(GLUE) --bert_dir="$$bert_dir" || missed=1; \
 	done && exit $$missed
+
+# Adapters to and from the library `adapters`: the same logits, the same weights.
+interop: $(VENV)/.installed $(VENV)-bench/.installed
+	$(BIN)/python benchmarks/interop.py --glue_dir=$(GLUE) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(if $(RUN),--run=$(RUN))
 
 # Where a training step's time goes.
 profile: $(VENV)/.installed

@@ -1,0 +1,317 @@
+"""The files that torch.save writes, without torch, and without running what a pickle says.
+
+    NAME/data.pkl    a pickle of {tensor's name: storage, offset, shape, strides}
+    NAME/data/0      the values of storage "0", and so on
+    NAME/byteorder   "little"
+    NAME/version     "3"
+
+in a .zip without compression. The pickle is read by the few steps below, each of which makes a
+number, a text, a tuple, a dict or a tensor; a pickle with another step is refused.
+"""
+import io
+import math
+import pickletools
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from adapter_bert.errors import InputError
+from adapter_bert.packs import store
+
+PICKLE_LIMIT, MEMBERS_LIMIT, AXES_LIMIT = 1 << 20, 10_000, 8
+_DTYPES = {"torch FloatStorage": np.dtype("<f4"), "torch HalfStorage": np.dtype("<f2"),
+           "torch BFloat16Storage": np.dtype(store.BFLOAT16)}
+_END = struct.Struct("<4s4x2H2IH")          # signature, members (twice), size, offset, comment
+_MEMBER = struct.Struct("<4s4x2H4x3I3H8xI")  # of the directory: signature, flags, method, crc,
+                                             # size packed and not, name, extra, comment, offset
+_LOCAL = struct.Struct("<4s22x2H")          # before a member's bytes: signature, name, extra
+
+
+def read(path, limit=store.WEIGHTS_LIMIT):
+    """The tensors of a file that torch.save wrote from a dict of them.
+
+    Args:
+      path: of the file.
+      limit: the most bytes that it may have.
+
+    Returns:
+      {name: float32, float16 or bfloat16 array}, read-only.
+
+    Raises:
+      InputError: it is no such file, it is damaged, or it holds anything but tensors.
+    """
+    with store.open_plain(path, limit) as file:
+        content = file.read()
+    try:
+        return _tensors(memoryview(content))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; load it where it was made and save it again as "
+                         "safetensors") from error
+
+
+def to_bytes(tensors):
+    """The bytes of a file that torch.load reads, with weights_only too, as {name: tensor}.
+
+    Args:
+      tensors: {name: float32 array}.
+    """
+    arrays = [np.ascontiguousarray(value, "<f4") for value in tensors.values()]
+    rows = b"".join(_pickled(name, key, value)
+                    for key, (name, value) in enumerate(zip(tensors, arrays, strict=True)))
+    members = {"data.pkl": b"\x80\x02}(" + rows + b"u.", "byteorder": b"little",
+               **{f"data/{key}": value.tobytes() for key, value in enumerate(arrays)},
+               "version": b"3\n"}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            member = zipfile.ZipInfo(f"archive/{name}")   # dated 1980
+            member.create_system, member.external_attr = 3, (stat.S_IFREG | 0o644) << 16
+            archive.writestr(member, content)
+    return buffer.getvalue()
+
+
+def _pickled(name, key, value):
+    """The steps of a pickle that put a tensor's name and the tensor on the stack."""
+    strides = [stride // value.itemsize for stride in value.strides]
+    storage = _tuple(_text("storage"), b"ctorch\nFloatStorage\n", _text(str(key)), _text("cpu"),
+                     _number(value.size))
+    hooks = b"ccollections\nOrderedDict\n)R"
+    tensor = _tuple(storage + b"Q", _number(0), _tuple(*map(_number, value.shape)),
+                    _tuple(*map(_number, strides)), b"\x89", hooks)
+    return _text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n" + tensor + b"R"
+
+
+def _text(text):
+    encoded = text.encode("utf-8")
+    return b"X" + struct.pack("<I", len(encoded)) + encoded
+
+
+def _number(number):
+    return b"J" + struct.pack("<i", number)
+
+
+def _tuple(*items):
+    return b"(" + b"".join(items) + b"t"
+
+
+class _Member(NamedTuple):
+    """A file of the .zip, its bytes and their checksum."""
+
+    content: memoryview
+    crc: int
+
+    def checked(self):
+        if zlib.crc32(self.content) != self.crc:
+            raise ValueError("damaged: a checksum is wrong")
+        return self.content
+
+
+def _tensors(content):
+    """{name: array} of the bytes of a file."""
+    members = _members(content)
+    folders = {name.partition("/")[0] for name in members}
+    folder = folders.pop() if len(folders) == 1 else None
+    pickled = members.get(f"{folder}/data.pkl")
+    if not pickled:
+        raise ValueError("a .zip without the data.pkl of torch.save")
+    if len(pickled.content) > PICKLE_LIMIT:
+        raise ValueError(f"a pickle of more than {PICKLE_LIMIT:,} bytes")
+    order = members.get(f"{folder}/byteorder")
+    if order and bytes(order.checked()) != b"little":
+        raise ValueError("its numbers are not little-endian")
+    result = _run(bytes(pickled.checked()), _Pickle(members, folder))
+    if type(result) is not dict or not all(type(value) is np.ndarray for value in result.values()):
+        raise ValueError("it holds something else than a dict of tensors")
+    return result
+
+
+def _members(content):
+    """{name: _Member} of the bytes of a .zip; nothing is unpacked."""
+    if bytes(content[:4]) != b"PK\3\4":
+        raise ValueError("no .zip as torch.save makes it (torch before 1.6 wrote a bare pickle)")
+    here = len(content) - _END.size
+    signature, count, also, size, offset, comment = _unpack(_END, content, here)
+    if signature != b"PK\5\6" or comment or count != also or offset + size > here:
+        raise ValueError("cut off or damaged: the end of its .zip is missing")
+    if count > MEMBERS_LIMIT:
+        raise ValueError(f"a .zip of more than {MEMBERS_LIMIT:,} files")
+    members = {}
+    for _ in range(count):
+        name, member, offset = _member(content, offset)
+        if members.setdefault(name, member) is not member:
+            raise ValueError("a .zip with two files of one name")
+    if sum(len(member.content) for member in members.values()) > len(content):
+        raise ValueError("a .zip with files that overlap")
+    return members
+
+
+def _member(content, offset):
+    """The name and the _Member at an offset of the directory, and the offset of the next."""
+    signature, flags, method, crc, packed, size, name, extra, comment, start = _unpack(
+        _MEMBER, content, offset)
+    if signature != b"PK\1\2":
+        raise ValueError("damaged: its .zip has no directory")
+    if method or packed != size or flags & 1:
+        raise ValueError("a .zip that is compressed or encrypted, as torch.save makes none")
+    offset += _MEMBER.size
+    text = str(content[offset:offset + name], "utf-8")
+    signature, *local = _unpack(_LOCAL, content, start)
+    start += _LOCAL.size + sum(local)
+    if signature != b"PK\3\4" or start + size > len(content):
+        raise ValueError("damaged: a file of its .zip is not where its directory says")
+    return text, _Member(content[start:start + size], crc), offset + name + extra + comment
+
+
+def _unpack(layout, content, offset):
+    if not 0 <= offset <= len(content) - layout.size:
+        raise ValueError("cut off or damaged")
+    return layout.unpack_from(content, offset)
+
+
+class _Global(str):
+    """The name of something of Python's that a pickle asks for; never looked up."""
+
+
+_MARK = object()
+
+
+class _Pickle:
+    """The stack and the memo of a pickle of tensors, whose storages are files of a .zip."""
+
+    def __init__(self, members, folder):
+        self.stack, self._memo, self._storages = [], {}, {}
+        self._members, self._folder = members, folder
+
+    def push(self, value):
+        self.stack.append(value)
+
+    def put(self, index):
+        self._memo[index] = self.stack[-1]
+
+    def get(self, index):
+        self.push(self._memo[index])
+
+    def push_global(self, name):
+        if name not in _DTYPES and name not in _CALLS:
+            raise ValueError(f"refused: it asks to run {name[:60]!r}, and tensors need no such "
+                             "thing")
+        self.push(_Global(name))
+
+    def since_mark(self):
+        """What is on the stack since the last mark; it and the mark go."""
+        items = []
+        while (item := self.stack.pop()) is not _MARK:
+            items.append(item)
+        return items[::-1]
+
+    def push_tuple(self, count):
+        self.push(tuple([self.stack.pop() for _ in range(count)][::-1]))
+
+    def call(self):
+        arguments, name = self.stack.pop(), self.stack.pop()
+        if type(name) is not _Global or type(arguments) is not tuple:
+            raise ValueError("damaged: its pickle calls no function")
+        self.push(_CALLS[name](*arguments))
+
+    def set_items(self, items):
+        found = self.stack[-1]
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if type(found) is not dict or type(key) is not str or key in found:
+                raise ValueError("a tensor's name that is no text, or is there twice")
+            found[key] = value
+
+    def push_storage(self):
+        """The array of the file that the tuple on the stack names, which takes its place."""
+        kind, name, key, _, count = self.stack.pop()
+        if (type(kind), type(name), type(key), type(count), kind) != (
+                str, _Global, str, int, "storage"):
+            raise ValueError("damaged: its pickle names no storage")
+        if key not in self._storages:
+            member = self._members[f"{self._folder}/data/{key}"]
+            if len(member.content) % _DTYPES[name].itemsize:
+                raise ValueError("a storage cut off within a number")
+            self._storages[key] = np.frombuffer(member.checked(), _DTYPES[name])
+        if self._storages[key].dtype != _DTYPES[name] or self._storages[key].size != count:
+            raise ValueError(f"a storage of {self._storages[key].size} numbers that says {count}")
+        self.push(self._storages[key])
+
+
+def _tensor(storage, offset, shape, strides, *_):
+    """The part of a storage that is a tensor: a row of its numbers, in some order of the axes.
+
+    Args:
+      storage: array of rank 1.
+      offset: int, where the row begins.
+      shape: tuple of ints.
+      strides: tuple of ints, counted in numbers.
+    """
+    if type(storage) is not np.ndarray or storage.ndim != 1:
+        raise ValueError("a tensor without a storage")
+    if not (_are_sizes((offset,)) and _are_sizes(shape) and _are_sizes(strides)
+            and len(shape) == len(strides) <= AXES_LIMIT):
+        raise ValueError("a tensor with a shape that cannot be")
+    axes = sorted(range(len(shape)), key=lambda axis: -strides[axis])   # the slowest first
+    ordered, count = [shape[axis] for axis in axes], math.prod(shape)
+    is_row = all(strides[axis] == math.prod(ordered[place + 1:])
+                 for place, axis in enumerate(axes) if shape[axis] != 1)
+    if not is_row or offset + count > storage.size:
+        raise ValueError("a tensor that is not one piece of its storage")
+    return storage[offset:offset + count].reshape(ordered).transpose(np.argsort(axes))
+
+
+def _are_sizes(values):
+    return type(values) is tuple and all(type(value) is int and value >= 0 for value in values)
+
+
+_CALLS: dict[str, Callable] = {
+    "collections OrderedDict": lambda: {}, "torch._utils _rebuild_tensor_v2": _tensor}
+
+
+def _ignore(pickle, _):
+    """PROTO says nothing of use; STOP ends the loop."""
+
+
+def _constant(make):
+    return lambda pickle, _: pickle.push(make())
+
+
+def _argument(pickle, argument):
+    pickle.push(argument)
+
+
+# What torch.save writes; BUILD gives a dict its attribute _metadata, which no number depends on.
+_STEPS: dict[str, Callable] = {
+    **dict.fromkeys(("PROTO", "STOP"), _ignore),
+    **dict.fromkeys(("BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1"), _argument),
+    "NONE": _constant(lambda: None), "NEWTRUE": _constant(lambda: True),
+    "NEWFALSE": _constant(lambda: False), "EMPTY_DICT": _constant(dict),
+    "MARK": _constant(lambda: _MARK), "EMPTY_TUPLE": lambda pickle, _: pickle.push_tuple(0),
+    "TUPLE1": lambda pickle, _: pickle.push_tuple(1),
+    "TUPLE2": lambda pickle, _: pickle.push_tuple(2),
+    "TUPLE3": lambda pickle, _: pickle.push_tuple(3),
+    "TUPLE": lambda pickle, _: pickle.push(tuple(pickle.since_mark())),
+    "BINPUT": _Pickle.put, "LONG_BINPUT": _Pickle.put, "BINGET": _Pickle.get,
+    "LONG_BINGET": _Pickle.get, "GLOBAL": _Pickle.push_global,
+    "REDUCE": lambda pickle, _: pickle.call(),
+    "BINPERSID": lambda pickle, _: pickle.push_storage(),
+    "SETITEM": lambda pickle, _: pickle.set_items([pickle.stack.pop(-2), pickle.stack.pop()]),
+    "SETITEMS": lambda pickle, _: pickle.set_items(pickle.since_mark()),
+    "BUILD": lambda pickle, _: pickle.stack.pop(),
+}
+
+
+def _run(code, pickle):
+    """What the bytes of a pickle leave on the stack."""
+    try:
+        for step, argument, _ in pickletools.genops(code):
+            if step.name not in _STEPS:
+                raise ValueError(f"refused: its pickle does {step.name}, which tensors do not need")
+            _STEPS[step.name](pickle, argument)
+        return pickle.stack.pop()
+    except (IndexError, KeyError, TypeError, OverflowError) as error:
+        raise ValueError("damaged: its pickle cannot be followed") from error
