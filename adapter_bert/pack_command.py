@@ -159,11 +159,10 @@ _JOBS = {
         "--task": {"help": "name of the task"},
         "--labels": {"help": "names of the classes as in no,yes; empty for a score "
                              "(--from=checkpoint)"},
-        "--max_seq_length": {"type": int, "default": 128, "help": "the most word pieces; 128"},
+        "--max_seq_length": {"type": int, "help": "the most word pieces; 128"},
         "--cased": {**_FLAG, "help": "texts keep their case (for cased bases)"},
         "--dtype": {"choices": ("float32", "bfloat16"), "help": "of a pack's weights"},
         "--name": {"help": "name of the adapter (--to=adapterhub); the task's unless given"},
-        "--bin": {**_FLAG, "help": "pytorch_adapter.bin in the place of safetensors"},
         "--layer_norms_beside": {**_FLAG, "help": "trained LayerNorms, which AdapterHub's form "
                                                   "cannot carry, in a file beside"}}),
     "average": (_average, "the average of packs that are alike", {

@@ -30,8 +30,7 @@ def convert(source, destination, from_form, to_form, options):
         store.write(destination, pack, dtype)
     else:
         adapterhub.write(pack, destination, options["name"] or manifest_of.task,
-                         safetensors=not options["bin"],
-                         layer_norms_beside=options["layer_norms_beside"])
+                         options["layer_norms_beside"])
     return f"{destination}: {manifest_of.task} for {manifest_of.base.name}, from {source}"
 
 
@@ -48,8 +47,8 @@ def _from_pack(source, options):
 
 
 def _from_adapterhub(source, options):
-    return adapterhub.read(source, base_of(_bert_dir(options)), not options["cased"],
-                           options["max_seq_length"], options["task"])
+    return adapterhub.read(source, base_of(_bert_dir(options)), options["task"],
+                           not options["cased"], options["max_seq_length"])
 
 
 def _from_checkpoint(source, options):
@@ -60,7 +59,7 @@ def _from_checkpoint(source, options):
     task = options["task"] or os.path.basename(os.path.dirname(os.path.abspath(source)))
     return from_checkpoint.read(source, base_of(_bert_dir(options)),
                                 base.locate(options["bert_dir"]).init_checkpoint, task, labels,
-                                not options["cased"], options["max_seq_length"])
+                                not options["cased"], options["max_seq_length"] or 128)
 
 
 def _bert_dir(options):
