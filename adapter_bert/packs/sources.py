@@ -75,7 +75,7 @@ def _folder(folder):
 
 def _hugging_face(address):
     match = re.fullmatch(_REPOSITORY, address)
-    if not match:
+    if not match or ".." in address:
         raise InputError(f"{address}: not of the form hf://OWNER/REPO or hf://OWNER/REPO@REVISION")
 
     def path_of(file, limit):
