@@ -16,6 +16,7 @@ def add(commands):
 
 def list_packs(**options):
     """Prints the packs of a hub, a line each."""
+    _quiet()
     found = index.search(hub.entries(options["hub_name"]), options["words"], options["base"],
                          options["task"])
     print("\n".join(index.table(found)) if found else "no pack is like that")
@@ -44,7 +45,9 @@ def make_index(folder):
 
 
 def _quiet():
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings; errors still raise
+    """No greetings of TensorFlow, no notes of huggingface_hub's tries; errors still raise."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 
 
 def _add_list(commands):
