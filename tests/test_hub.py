@@ -159,7 +159,7 @@ def test_links_in_a_hub_are_not_followed(folder, out):
     assert not os.listdir(out)
 
 
-@pytest.mark.parametrize("address", ["", " ", "ftp://host/hub", "file:///tmp/hub", "hf://owner",
+@pytest.mark.parametrize("address", ["", " ", "ftp://host/hub", "file:///tmp/hub", "hf://owner", "hf://a/b@../..",
                                      "hf://a/b/c", "https://", "http://host/hub?x=1", "http://[/x"])
 def test_addresses_that_are_no_hub(address, tmp_path):
     for call in (lambda: hub.entries(address), lambda: hub.make_index(address),
@@ -234,7 +234,15 @@ def test_a_killed_push_leaves_a_hub_that_works(folder, tmp_path, out, replaces):
     assert hub.pull(folder, "p0", f"{out}/p0.zip")
     assert hub.push(made, folder, "new")
     assert hub.pull(folder, "new", f"{out}/new.zip")
-    assert not [name for name in os.listdir(folder) if name.endswith(".part")]
+
+
+def test_what_killed_pushes_left_goes(folder, tmp_path):
+    _killed_push(f"{tmp_path}/made/p1.zip", folder, "old", 0)
+    (old,) = (name for name in os.listdir(folder) if name.endswith(".part"))
+    os.utime(f"{folder}/{old}", (0, 0))
+    _killed_push(f"{tmp_path}/made/p1.zip", folder, "new", 0)
+    (new,) = (name for name in os.listdir(folder) if name.endswith(".part"))
+    assert new != old   # which may yet be at work
 
 
 def test_a_killed_replacement_says_so_until_it_is_pushed_again(folder, tmp_path, out):
@@ -290,6 +298,21 @@ def test_servers_that_cannot_go_on_start_over(server, folder, out, way):
     server.way, server.patience = way, 2
     assert hub.pull(server.address, "p0", f"{out}/p0.zip")
     assert content_of(out, "p0.zip") == content_of(folder, "p0.zip")
+    assert [asked[1] for asked in server.asked].count("index.json") == 1
+
+
+def test_a_file_shorter_than_what_came_starts_over(server, folder, out):
+    server.way = "cut"
+    refused("5 tries", hub.pull, server.address, "p0", f"{out}/p0.zip")
+    content = content_of(folder, "p0.zip")
+    with open(f"{folder}/p0.zip", "wb") as file:
+        file.write(content[:100])
+    server.way = "good"
+    refused("5 tries", hub.pull, server.address, "p0", f"{out}/p0.zip")
+    assert [len(left) for left in files_in(out).values()] in ([100], [])
+    with open(f"{folder}/p0.zip", "wb") as file:
+        file.write(content)
+    assert hub.pull(server.address, "p0", f"{out}/p0.zip")
 
 
 @pytest.mark.parametrize("beginning", [b"wrong bytes", b"x" * 10 ** 6])

@@ -14,6 +14,7 @@ import math
 import os
 import shutil
 import tempfile
+import time
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
@@ -21,6 +22,7 @@ from adapter_bert.packs import index
 from adapter_bert.packs.sources import Mismatch, source_of
 
 LOCK_FILE = ".lock"
+STALE_SECONDS = 3600   # a .part file that nobody wrote to for so long is of a killed process
 
 
 def entries(hub):
@@ -292,11 +294,23 @@ def _locked(folder):
     """Waits until no other process changes a hub; the lock ends with the process that has it."""
     files.make_folder(folder)
     path = os.path.join(folder, LOCK_FILE)
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in glob.glob(os.path.join(glob.escape(folder), ".*.????????.part")):
-            os.remove(left)   # of a push that was killed
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror}); remove it") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        _remove_stale(folder)
         yield
+    finally:
+        os.close(handle)
+
+
+def _remove_stale(folder):
+    for path in glob.glob(os.path.join(glob.escape(folder), ".*.part")):
+        with contextlib.suppress(OSError):   # gone meanwhile, or no file
+            if os.path.getmtime(path) < time.time() - STALE_SECONDS:
+                os.remove(path)
 
 
 def _write(path, content):

@@ -146,9 +146,13 @@ def table(entries):
     rows = [("name", "task", "base", "trained", "parameters", "bytes", "dev set"),
             *map(_columns, entries)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(text.rjust(width) if column in (4, 5) else text.ljust(width)
-                      for column, (text, width) in enumerate(zip(row, widths, strict=True)))
-            for row in rows]
+    return [_line(row, widths) for row in rows]
+
+
+def _line(row, widths, right=(4, 5)):
+    cells = (text.rjust(width) if column in right else text.ljust(width)
+             for column, (text, width) in enumerate(zip(row, widths, strict=True)))
+    return "  ".join(cells).rstrip()
 
 
 def _columns(entry):

@@ -22,7 +22,6 @@ PAUSES = (0.5, 1.0, 2.0, 4.0)   # seconds before another try, after a connection
 TIMEOUT = (10, 60)              # seconds to connect, and between two pieces of an answer
 BLOCK = 1 << 14                 # bytes; of a block that breaks off, none is kept
 _REPOSITORY = r"hf://([A-Za-z0-9._-]+/[A-Za-z0-9._-]+)(?:@([A-Za-z0-9._/-]+))?"
-_KEEPS = "what came is kept, and the next pull goes on from there"
 
 
 class Mismatch(InputError):
@@ -75,7 +74,7 @@ def _folder(folder):
 
 def _hugging_face(address):
     match = re.fullmatch(_REPOSITORY, address)
-    if not match:
+    if not match or ".." in address:
         raise InputError(f"{address}: not of the form hf://OWNER/REPO or hf://OWNER/REPO@REVISION")
 
     def path_of(file, limit):
@@ -131,7 +130,8 @@ def _persist(url, attempt):
         except _PASSING as error:
             if pause is None:
                 raise InputError(f"{url}: no whole answer in {len(PAUSES) + 1} tries "
-                                 f"({_words(error)}); try later, {_KEEPS}") from error
+                                 f"({_words(error)}); try again later, a pull goes on where it "
+                                 "ended") from error
             time.sleep(pause)
         except InputError:
             raise
