@@ -21,7 +21,8 @@ def main(arguments=None):
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_convert(commands)
     pack_command.add(commands)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings; errors still raise
+    for name, quiet in (("TF_CPP_MIN_LOG_LEVEL", "3"), ("HF_HUB_VERBOSITY", "error")):
+        os.environ.setdefault(name, quiet)   # greetings and notes; errors still raise
     options = vars(parser.parse_args(arguments))
     options.pop("run")(**options)
 

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import stat
 import tempfile
 
 from adapter_bert.errors import InputError
@@ -81,10 +82,17 @@ def sha256(path):
     return digest.hexdigest()
 
 
+def write_bytes(path, content):
+    """Writes bytes, whole or not at all; InputError where a folder is in their place."""
+    if os.path.isdir(path):
+        raise InputError(f"{path}: a folder is in the place of the file; remove it")
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+
+
 def write_text(path, text):
     """Writes `text` as UTF-8, whole or not at all."""
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path, value):
@@ -120,6 +128,26 @@ def read_object(path, *keys):
     if missing:
         raise InputError(f"{path}: lacks {', '.join(missing)}; it is damaged or another's file")
     return value
+
+
+def open_plain(path, limit):
+    """Opens a file for reading bytes, if it is a plain file of at most `limit` bytes.
+
+    Raises:
+      InputError: it is missing, a link, a folder, a device, or longer.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: not a plain file that can be read ({error.strerror}); "
+                         "links are not followed") from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+        os.close(handle)
+        raise InputError(f"{path}: not a plain file, or of more than {limit:,} bytes")
+    return os.fdopen(handle, "rb")
 
 
 def _umask():

@@ -155,7 +155,7 @@ def test_links_in_a_hub_are_not_followed(folder, out):
     refused("links are not followed", hub.pull, folder, "p0", f"{out}/p0.zip")
     os.rename(f"{folder}/index.json", f"{folder}/there")
     os.symlink(f"{folder}/there", f"{folder}/index.json")
-    refused("no index", hub.entries, folder)
+    refused("links are not followed", hub.entries, folder)
     assert not os.listdir(out)
 
 

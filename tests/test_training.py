@@ -267,7 +267,7 @@ def test_a_reference_checkpoint_is_evaluated(tmp_path, data, tiny_dir):
 
 
 def test_the_reference_counts_its_mrpc_steps():
-    split = Split("train", "", 3668, 200_000, (), None, "")
+    split = Split("train", "", 3668, 200_000, True, (), None, "")
     schedule = make_schedule(Settings(num_train_epochs=5.0), split)
     assert (schedule.num_train_steps, schedule.num_warmup_steps) == (573, 57)
 

@@ -146,10 +146,10 @@ def write(pack, folder, name, layer_norms_beside=False):
     with _new_folder(folder) as place:
         for kind, config in ((ADAPTER, _adapter_values(found)), (HEAD, _head_values(found))):
             files.write_json(os.path.join(place, kind.config), {**about, "config": config})
-            store.write_file(os.path.join(place, kind.torch),
+            files.write_bytes(os.path.join(place, kind.torch),
                              torch_file.to_bytes(tensors[kind.safetensors]))
         for file, values in tensors.items():
-            store.write_file(os.path.join(place, file), save(values, {"format": "pt"}))
+            files.write_bytes(os.path.join(place, file), save(values, {"format": "pt"}))
 
 
 def _their_tensors(found, weights, name):
@@ -177,7 +177,7 @@ def _read_config(path, hidden_size):
     """The dict of an adapter_config.json or head_config.json for a BERT of this width."""
     if not os.path.lexists(path):
         raise InputError(f"{path}: no such file; {_SAVE_AGAIN}")
-    with store.open_plain(path, CONFIG_LIMIT) as file, _naming(path):
+    with files.open_plain(path, CONFIG_LIMIT) as file, _naming(path):
         try:
             values = json.loads(file.read().decode("utf-8"))
         except (RecursionError, ValueError) as error:
@@ -374,7 +374,7 @@ def _read_tensors(folder, kind):
 
 
 def _read_safetensors(path):
-    with store.open_plain(path, store.WEIGHTS_LIMIT) as file, _naming(path):
+    with files.open_plain(path, store.WEIGHTS_LIMIT) as file, _naming(path):
         try:
             tensors = safetensors.deserialize(file.read())
         except safetensors.SafetensorError as error:

@@ -240,9 +240,8 @@ def _is_there(path, entry):
 
 def _sum_of(path):
     """(bytes, sha256) of a plain file; links are not followed."""
-    from adapter_bert.packs import store  # imports TensorFlow
     digest = hashlib.sha256()
-    with store.open_plain(path, index.PACK_LIMIT) as file:
+    with files.open_plain(path, index.PACK_LIMIT) as file:
         while block := file.read(1 << 20):
             digest.update(block)
         return file.tell(), digest.hexdigest()
@@ -315,8 +314,7 @@ def _remove_stale(folder):
 
 def _write(path, content):
     """Writes bytes, whole or not at all, and on the disk before what is written next."""
-    from adapter_bert.packs import store  # imports TensorFlow
-    store.write_file(path, content)
+    files.write_bytes(path, content)
     folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -9,8 +9,8 @@ import hashlib
 import json
 import os
 import re
-import stat
 
+from adapter_bert import files
 from adapter_bert.errors import InputError
 
 INDEX_FILE = "index.json"
@@ -75,15 +75,10 @@ def read_bytes(folder):
       InputError: it is not.
     """
     path = os.path.join(folder, INDEX_FILE)
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise InputError(f"{path}: no index of a hub that can be read ({error.strerror}); make one "
-                         f"with adapter-bert pack index {folder}") from error
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > INDEX_LIMIT:
-            raise InputError(f"{path}: not a plain file, or of more than {INDEX_LIMIT:,} bytes")
+    if not os.path.lexists(path):
+        raise InputError(f"{path}: no index of a hub there; make one with adapter-bert pack index "
+                         f"{folder}")
+    with files.open_plain(path, INDEX_LIMIT) as file:
         return file.read(INDEX_LIMIT)
 
 

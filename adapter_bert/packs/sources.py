@@ -15,6 +15,7 @@ from typing import BinaryIO, NamedTuple
 import huggingface_hub
 import requests
 
+from adapter_bert import files
 from adapter_bert.errors import InputError
 from adapter_bert.packs import index
 
@@ -66,8 +67,7 @@ def source_of(hub):
 
 def _folder(folder):
     def fetch(entry, file):
-        from adapter_bert.packs import store  # imports TensorFlow
-        with store.open_plain(os.path.join(folder, entry.file), index.PACK_LIMIT) as there:
+        with files.open_plain(os.path.join(folder, entry.file), index.PACK_LIMIT) as there:
             _copy(there, file, entry)
     return Source(lambda: index.read_bytes(folder), fetch)
 

@@ -50,6 +50,8 @@ def read(path):
     try:
         found, content = (_read_folder if os.path.isdir(path) else _read_zip)(path)
         return Pack(found, _weights(found, content))
+    except InputError:   # names its file
+        raise
     except (ValueError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -70,22 +72,14 @@ def write(path, pack, dtype="float32"):
     """
     found, content = to_bytes(path, pack, dtype)
     if path.endswith(".zip"):
-        write_file(path, _zip(found.to_bytes(), content))
+        files.write_bytes(path, _zip(found.to_bytes(), content))
         return Pack(found, _weights(found, content))
     if os.path.isdir(path) and not set(os.listdir(path)) <= {MANIFEST_FILE, WEIGHTS_FILE}:
         raise InputError(f"{path}: holds other files than a pack's; name a new folder, "
                          "or a file that ends in .zip")
-    write_file(os.path.join(path, WEIGHTS_FILE), content)
-    write_file(os.path.join(path, MANIFEST_FILE), found.to_bytes())
+    files.write_bytes(os.path.join(path, WEIGHTS_FILE), content)
+    files.write_bytes(os.path.join(path, MANIFEST_FILE), found.to_bytes())
     return Pack(found, _weights(found, content))
-
-
-def write_file(path, content):
-    """Writes bytes, whole or not at all."""
-    if os.path.isdir(path):
-        raise InputError(f"{path}: a folder is in the place of the file; remove it")
-    with files.replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(content)
 
 
 def to_bytes(path, pack, dtype):
@@ -111,14 +105,14 @@ def to_zip(path, pack, dtype="float32"):
 
 
 def _read_folder(path):
-    with open_plain(os.path.join(path, MANIFEST_FILE), MANIFEST_LIMIT) as file:
+    with files.open_plain(os.path.join(path, MANIFEST_FILE), MANIFEST_LIMIT) as file:
         found = manifests.parse(file.read())
-    with open_plain(os.path.join(path, WEIGHTS_FILE), found.weights.bytes) as file:
+    with files.open_plain(os.path.join(path, WEIGHTS_FILE), found.weights.bytes) as file:
         return found, file.read()
 
 
 def _read_zip(path):
-    with open_plain(path, MANIFEST_LIMIT + WEIGHTS_LIMIT) as file:
+    with files.open_plain(path, MANIFEST_LIMIT + WEIGHTS_LIMIT) as file:
         head = file.read(_ZIP_HEAD.size).ljust(_ZIP_HEAD.size, b"\0")
         signature, size = _ZIP_HEAD.unpack(head)
         if signature != b"PK\3\4":
@@ -139,26 +133,6 @@ def _read_zip(path):
             raise ValueError("damaged, or no .zip that adapter-bert wrote; fetch it again, or "
                              "unpack it and name the folder")
         return found, content
-
-
-def open_plain(path, limit):
-    """Opens a file for reading bytes, if it is a plain file of at most `limit` bytes.
-
-    Raises:
-      InputError: it is missing, a link, a folder, a device, or longer.
-    """
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except OSError as error:
-        raise InputError(f"{path}: not a plain file that can be read ({error.strerror}); "
-                         "links are not followed") from error
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-        os.close(handle)
-        raise InputError(f"{path}: not a plain file, or of more than {limit:,} bytes")
-    return os.fdopen(handle, "rb")
 
 
 def _weights(found, content):

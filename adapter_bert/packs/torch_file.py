@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adapter_bert import files
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
 
@@ -45,7 +46,7 @@ def read(path, limit=store.WEIGHTS_LIMIT):
     Raises:
       InputError: it is no such file, it is damaged, or it holds anything but tensors.
     """
-    with store.open_plain(path, limit) as file:
+    with files.open_plain(path, limit) as file:
         content = file.read()
     try:
         return _tensors(memoryview(content))
