@@ -76,17 +76,11 @@ _LEAVES = {"weights1": "adapter_down.0.weight", "biases1": "adapter_down.0.bias"
            "output_bias": "bias"}
 _TURNED, _ROWS = ("weights1", "weights2", "kernel"), ("biases1", "biases2")   # [A, D]; [1, A]
 # A torch.nn.ModuleDict, which holds adapters by name there, has these names for itself.
-_TAKEN = frozenset("""
-    T_destination add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda
-    double dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter
-    get_submodule half ipu items keys load_state_dict modules mtia named_buffers named_children
-    named_modules named_parameters parameters pop register_backward_hook register_buffer
-    register_forward_hook register_forward_pre_hook register_full_backward_hook
-    register_full_backward_pre_hook register_load_state_dict_post_hook
-    register_load_state_dict_pre_hook register_module register_parameter
-    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
-    set_submodule share_memory state_dict to to_empty train training type update values xpu
-    zero_grad""".split())
+_TAKEN = re.compile("""
+    (get|named|register|set)_\\w+|add_module|apply|bfloat16|buffers|call_super_init|children|clear|
+    compile|cpu|cuda|double|dump_patches|eval|extra_repr|float|forward|half|ipu|items|keys|
+    load_state_dict|modules|mtia|parameters|pop|requires_grad_|share_memory|state_dict|to|to_empty|
+    train|training|type|update|values|xpu|zero_grad|T_destination""", re.VERBOSE)
 _SAVE_AGAIN = "save both with save_adapter(folder, name, with_head=True) of adapters " + VERSION
 _SAFETENSORS = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(store.BFLOAT16)}
 
@@ -419,7 +413,7 @@ def _check_tensors(tensors, wanted):
 
 def _check_carried(found, name, layer_norms_beside):
     """InputError where that library's format cannot carry a pack."""
-    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", name) or name in _TAKEN:
+    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", name) or _TAKEN.fullmatch(name):
         raise InputError(f"{name!r}: no name for an adapter there; take letters, digits, - and _, "
                          "and no word that torch's modules have for themselves")
     if found.tuning == "adapters" and not layer_norms_beside:
