@@ -96,6 +96,20 @@ def test_tiny_adapters_give_recorded_logits(tiny_dir, folder, key, record_proper
     assert np.abs(found - wanted).max() > 1e-2
 
 
+@pytest.mark.parametrize("activation,unlike", [
+    ("gelu", "gelu_new"), ("gelu_new", "gelu"), ("gelu_pytorch_tanh", "gelu"), ("relu", "gelu"),
+    ("tanh", "linear"), ("swish", "gelu"), ("silu", "relu"), ("linear", "tanh")])
+def test_each_activation_gives_recorded_logits(tiny_dir, tmp_path, activation, unlike,
+                                               record_property):
+    recorded = np.load(FIXTURES / "logits.npz")
+    folder = changed(tmp_path / "a", "houlsby", non_linearity=activation)
+    found = logits_of(adapterhub.read(folder, TINY_BASE), tiny_dir, recorded, "scores")
+    difference = np.abs(found - recorded[f"logits_{activation}"][:, 0]).max()
+    record_property("largest difference", difference)
+    assert difference <= 1e-5
+    assert np.abs(found - recorded[f"logits_{unlike}"][:, 0]).max() > 1e-4
+
+
 def test_what_the_tiny_folders_say():
     default, houlsby = (adapterhub.read(str(FIXTURES / name), TINY_BASE).manifest
                         for name in ("default", "houlsby"))
