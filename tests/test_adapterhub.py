@@ -4,11 +4,14 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 
+import hypothesis
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from conftest import TINY
+from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import adapter_layers
@@ -59,8 +62,8 @@ def changed(folder, source, file="adapter_config.json", around=None, **config):
     shutil.copytree(FIXTURES / source, folder)
     path = folder / file
     values = json.loads(path.read_text())
-    values.update(around or {})
     values["config"].update(config)
+    values.update(around or {})
     path.write_text(json.dumps(values))
     return str(folder)
 
@@ -91,6 +94,20 @@ def test_tiny_adapters_give_recorded_logits(tiny_dir, folder, key, record_proper
     assert difference <= 1e-4
     found = logits_of(without_adapters(pack), tiny_dir, recorded, key)
     assert np.abs(found - wanted).max() > 1e-2
+
+
+@pytest.mark.parametrize("activation,unlike", [
+    ("gelu", "gelu_new"), ("gelu_new", "gelu"), ("gelu_pytorch_tanh", "gelu"), ("relu", "gelu"),
+    ("tanh", "linear"), ("swish", "gelu"), ("silu", "relu"), ("linear", "tanh")])
+def test_each_activation_gives_recorded_logits(tiny_dir, tmp_path, activation, unlike,
+                                               record_property):
+    recorded = np.load(FIXTURES / "logits.npz")
+    folder = changed(tmp_path / "a", "houlsby", non_linearity=activation)
+    found = logits_of(adapterhub.read(folder, TINY_BASE), tiny_dir, recorded, "scores")
+    difference = np.abs(found - recorded[f"logits_{activation}"][:, 0]).max()
+    record_property("largest difference", difference)
+    assert difference <= 1e-5
+    assert np.abs(found - recorded[f"logits_{unlike}"][:, 0]).max() > 1e-4
 
 
 def test_what_the_tiny_folders_say():
@@ -223,7 +240,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path, file, text, words):
 
 @pytest.mark.parametrize("change,words", [
     (lambda tensors: tensors.popitem(), "missing"),
-    (lambda tensors: tensors.update(more=np.zeros(1, np.float32)), "more .* not there"),
+    (lambda tensors: tensors.update(more=np.zeros(1, np.float32)), "more.* not there"),
     (lambda tensors: tensors.update({name: value.T for name, value in tensors.items()}), "not "),
     (lambda tensors: next(iter(tensors.values())).fill(np.nan), "no finite numbers in bert"),
     (lambda tensors: tensors.update({name: value.astype(np.float64)
@@ -254,6 +271,7 @@ def test_what_that_format_cannot_carry_is_not_written(tmp_path):
                             if name.startswith("output")})
     for pack, name, words in ((some_pack(tuning="adapters"), "a", "adapters_only"),
                               (head_only, "a", "tuning head"), (some_pack(), "a.b", "no name"),
+                              (some_pack(), "keys", "no name"),
                               (some_pack()._replace(weights={}), "a", "not written")):
         with pytest.raises(InputError, match=words):
             adapterhub.write(pack, str(folder), name)
@@ -263,3 +281,43 @@ def test_what_that_format_cannot_carry_is_not_written(tmp_path):
     with pytest.raises(InputError, match="no empty folder"):
         adapterhub.write(some_pack(), str(tmp_path / "full"), "a")
     assert os.listdir(tmp_path) == ["full"]
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner,
+                                                                max_size=3), max_leaves=5)
+KEYS = [(file, key) for file in ("adapter_config.json", "head_config.json")
+        for key in json.loads((FIXTURES / "default" / file).read_text())["config"]]
+
+
+def read_or_refuse(folder):
+    try:
+        pack = adapterhub.read(folder, TINY_BASE)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        store.to_bytes(folder, pack, "float32")
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(st.sampled_from(KEYS), JSON_VALUES,
+                  st.sampled_from(["name", "model_name", "version", "hidden_size", "config", "x"]),
+                  st.booleans())
+def test_any_value_in_a_config_is_read_or_refused(place, value, around, is_around):
+    with tempfile.TemporaryDirectory() as folder:
+        change = {"around": {around: value}} if is_around else {place[1]: value}
+        read_or_refuse(changed(pathlib.Path(folder) / "a", "default", place[0], **change))
+
+
+@hypothesis.settings(max_examples=200, deadline=None)
+@hypothesis.given(st.integers(0, 10_000), st.integers(1, 255), st.booleans())
+def test_a_damaged_safetensors_file_is_read_or_refused(place, mask, is_cut):
+    with tempfile.TemporaryDirectory() as folder:
+        adapterhub.write(some_pack(), f"{folder}/a", "a")
+        path = pathlib.Path(folder, "a", "adapter.safetensors")
+        content = bytearray(path.read_bytes())
+        place %= len(content)
+        content[place] ^= mask
+        path.write_bytes(content[:place] if is_cut else content)
+        read_or_refuse(f"{folder}/a")

@@ -110,7 +110,7 @@ def test_half_precision(kind, values):
     ({"shape": (1 << 30,) * 3, "strides": (1,) * 3}, "one piece"),
     ({"shape": (1,) * 9, "strides": (1,) * 9}, "shape"), ({"count": 5}, "says 5"),
     ({"kind": "Half"}, "says 6"), ({"key": "1"}, "followed"), ({"key": "../0"}, "followed"),
-    ({"kind": "Long"}, "asks to run 'torch LongStorage'")])
+    ({"kind": "Long"}, "asks for 'torch LongStorage'")])
 def test_a_tensor_that_cannot_be(values, words):
     with pytest.raises(InputError, match=words):
         read(zipped(one_tensor(**values)))

@@ -18,7 +18,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from typing import NamedTuple
 
 import numpy as np
@@ -76,6 +75,12 @@ _LEAVES = {"weights1": "adapter_down.0.weight", "biases1": "adapter_down.0.bias"
            "bias": "bias", "gamma": "weight", "beta": "bias", "output_weights": "weight",
            "output_bias": "bias"}
 _TURNED, _ROWS = ("weights1", "weights2", "kernel"), ("biases1", "biases2")   # [A, D]; [1, A]
+# A torch.nn.ModuleDict, which holds adapters by name there, has these names for itself.
+_TAKEN = re.compile("""
+    (get|named|register|set)_\\w+|add_module|apply|bfloat16|buffers|call_super_init|children|clear|
+    compile|cpu|cuda|double|dump_patches|eval|extra_repr|float|forward|half|ipu|items|keys|
+    load_state_dict|modules|mtia|parameters|pop|requires_grad_|share_memory|state_dict|to|to_empty|
+    train|training|type|update|values|xpu|zero_grad|T_destination""", re.VERBOSE)
 _SAVE_AGAIN = "save both with save_adapter(folder, name, with_head=True) of adapters " + VERSION
 _SAFETENSORS = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(store.BFLOAT16)}
 
@@ -115,7 +120,7 @@ def read(folder, base, task=None, do_lower_case=True, max_seq_length=None):
         do_lower_case=do_lower_case,
         max_seq_length=max_seq_length or min(128, base.config.max_position_embeddings),
         metrics={}, data={}, versions={"adapters": adapter["version"].removeprefix("adapters.")},
-        description=f"An adapter of AdapterHub's format, trained on {adapter['model_name']}")
+        description=_description(adapter.get("model_name")))
     with _naming(folder):
         manifests.check(found)
     places = _places(found, adapter["name"], head["name"])
@@ -169,7 +174,7 @@ def _naming(path):
         yield
     except InputError:
         raise
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise InputError(f"{path}: {error}") from error
 
 
@@ -191,7 +196,7 @@ def _check_about(values, hidden_size):
     if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
         raise ValueError("holds no config of an adapter, or of a head of an AdapterModel (heads "
                          f"of transformers have none); {_SAVE_AGAIN}")
-    for key in ("name", "model_name", "version"):
+    for key in ("name", "version"):
         if not values.get(key) or not _is_words(values[key]):
             raise ValueError(f"{key} is {_short(values.get(key))}, not some words; {_SAVE_AGAIN}")
     for key, wanted in (("model_type", "bert"), ("hidden_size", hidden_size)):
@@ -295,6 +300,11 @@ def _labels(values):
     return tuple(sorted(ids, key=ids.get))
 
 
+def _description(model_name):
+    trained = f", trained on {model_name}" if model_name and _is_words(model_name) else ""
+    return f"An adapter of AdapterHub's format{trained}"
+
+
 def _with_layer_norms(tuning, folder):
     if tuning != "adapters_only":
         raise InputError(f"{folder}: {LAYER_NORMS} beside a head of two layers; adapters with "
@@ -369,7 +379,7 @@ def _read_tensors(folder, kind):
         for name, value in tensors.items():
             full = f"bert.{name}" if name.startswith("encoder.") else name   # of a bare BertModel
             if named.setdefault(full, value) is not value:
-                raise ValueError(f"two tensors for {full}")
+                raise ValueError(f"two tensors for {full!r:.200}")
     return path, named
 
 
@@ -394,7 +404,7 @@ def _check_tensors(tensors, wanted):
                        if wanted.get(name) != held.get(name))
     if differing:
         raise ValueError("tensors missing, extra or of another shape: " + bases.some_of(
-            f"{name[:200]} {held.get(name, 'missing')}, not {wanted.get(name, 'there')}"
+            f"{name!r:.200} {held.get(name, 'missing')}, not {wanted.get(name, 'there')}"
             for name in differing))
     bad = sorted(name for name, value in tensors.items() if not np.isfinite(value).all())
     if bad:
@@ -403,8 +413,9 @@ def _check_tensors(tensors, wanted):
 
 def _check_carried(found, name, layer_norms_beside):
     """InputError where that library's format cannot carry a pack."""
-    if not re.fullmatch("[A-Za-z0-9_-]+", name):
-        raise InputError(f"{name!r}: no name of an adapter there; take letters, digits, - and _")
+    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", name) or _TAKEN.fullmatch(name):
+        raise InputError(f"{name!r}: no name for an adapter there; take letters, digits, - and _, "
+                         "and no word that torch's modules have for themselves")
     if found.tuning == "adapters" and not layer_norms_beside:
         raise InputError(f"{found.task}: its LayerNorms trained too, and AdapterHub's format does "
                          "not carry them; train with --tuning=adapters_only, or have them written "
@@ -453,10 +464,11 @@ def _new_folder(path):
         raise InputError(f"{path}: exists and is no empty folder; name another one or remove it")
     parent, name = os.path.split(path)
     files.make_folder(parent)
-    place = tempfile.mkdtemp(dir=parent, prefix=f".{name}.", suffix=".part")
+    place = os.path.join(parent, f".{name}.{os.getpid()}.part")
+    shutil.rmtree(place, ignore_errors=True)   # left by a killed process that had this number
+    os.mkdir(place)
     try:
         yield place
-        os.chmod(place, 0o755)
         os.rename(place, path)
     finally:
         shutil.rmtree(place, ignore_errors=True)

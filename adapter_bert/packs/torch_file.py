@@ -199,8 +199,8 @@ class _Pickle:
 
     def push_global(self, name):
         if name not in _DTYPES and name not in _CALLS:
-            raise ValueError(f"refused: it asks to run {name[:60]!r}, and tensors need no such "
-                             "thing")
+            raise ValueError(f"refused: it asks for {name[:60]!r}, which tensors of float32, "
+                             "float16 or bfloat16 do not need")
         self.push(_Global(name))
 
     def since_mark(self):
