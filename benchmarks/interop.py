@@ -22,9 +22,8 @@ import tensorflow.compat.v1 as tf
 import modeling
 import tokenization
 from adapter_bert import base, convert, files, network, tasks
-from adapter_bert.packs import adapterhub, manifest, store
+from adapter_bert.packs import adapterhub, store
 from adapter_bert.pipeline import features
-from adapter_bert.training import checkpoints, settings
 
 RECORD = sides.ROOT / "docs" / "interop.json"
 WORK_DIR = sides.ROOT / "demo" / "work" / "interop"
@@ -40,22 +39,6 @@ def train(options):
     command = [sys.executable, "run_classifier.py", *TRAINING, f"--bert_dir={options.bert_dir}",
                f"--data_dir={options.glue_dir}/MRPC", f"--output_dir={options.run}"]
     subprocess.run(command, cwd=sides.ROOT, check=True, stdout=sys.stderr)
-
-
-def pack_of_run(folder):
-    """The store.Pack of what a run trained."""
-    prefix = checkpoints.best_or_latest(str(folder))
-    recorded, trained = base.recorded_run(prefix), base.Checkpoint(prefix)
-    flags, its_base = recorded["flags"], recorded["base"]
-    given = settings.Settings(**{**flags, "output_dir": str(folder)})
-    found = manifest.Manifest(
-        task=flags["task_name"], head="classification", labels=tuple(recorded["labels"]), pair=True,
-        tuning=flags["tuning"], adapter=settings.adapter_config(given),
-        base=manifest.Base("minilm", its_base["fingerprint"], its_base["vocab"],
-                           modeling.BertConfig.from_dict(its_base["bert_config"])),
-        do_lower_case=flags["do_lower_case"], max_seq_length=flags["max_seq_length"],
-        metrics={}, data={}, versions={})
-    return store.Pack(found, {name: trained[name] for name in found.shapes()})
 
 
 def dev_ids(options):
@@ -155,8 +138,9 @@ def main():
     options = parser.parse_args()
     tf.disable_eager_execution()
     train(options)
+    pack = store.read(os.path.join(options.run, "pack"))
     with tempfile.TemporaryDirectory() as folder:
-        found = compare(pack_of_run(options.run), options, pathlib.Path(folder))
+        found = compare(pack, options, pathlib.Path(folder))
     wrong = misses(found)
     files.write_json(RECORD, {"command": "make interop", "commit": sides.commit(),
                               "training": " ".join(TRAINING), "found": found, "most": MOST,

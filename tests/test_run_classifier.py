@@ -259,7 +259,7 @@ def test_a_base_changed_in_place_is_refused(place, tmp_path, spoil, message):
     spoil(place)
     with pytest.raises(InputError, match=message):
         go(**place, num_train_epochs=4.0)
-    with pytest.raises(InputError, match=f"trained with {message} than now"):
+    with pytest.raises(InputError, match=f"has {message} than then"):
         go(data_dir=place["data_dir"], output_dir=str(tmp_path / "new"), do_eval=True,
            init_checkpoint=trained)
 

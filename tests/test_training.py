@@ -273,7 +273,7 @@ def test_the_reference_counts_its_mrpc_steps():
 
 
 def test_batches_by_tokens_count_their_steps_and_train(tmp_path, data, tiny_dir):
-    split = Split("train", "", 1000, 20_000, (), None, "")
+    split = Split("train", "", 1000, 20_000, True, (), None, "")
     schedule = make_schedule(Settings(train_batch_tokens=400, num_train_epochs=2.0), split)
     assert schedule.num_train_steps == 100
     out = str(tmp_path / "out")

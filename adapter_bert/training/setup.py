@@ -284,5 +284,5 @@ def refuse_other_base(settings, bert_config, recorded):
     differing = other_base(recorded["base"], files_of_base(settings, bert_config))
     if differing:
         raise InputError(f"the checkpoint was trained on {recorded['base'].get('name')}, and "
-                         f"{base.name_of(settings.vocab_file)} has {'; '.join(differing)}; "
-                         "give the base of its training with --bert_dir")
+                         f"{base.name_of(settings.vocab_file)} has {' and '.join(differing)} "
+                         "than then; give the base of its training with --bert_dir")
