@@ -6,7 +6,7 @@ WORK := demo/work
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check quality quality-peer bench interop profile acceptance clean
+.PHONY: demo test check quality quality-peer bench bench-packs interop profile acceptance clean
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else \
@@ -71,10 +71,15 @@ bench: $(VENV)/.installed $(VENV)-bench/.installed
 	  $(BIN)/python benchmarks/$$one --glue_dir=$(GLUE) --bert_dir="$$bert_dir" || missed=1; \
 	done && exit $$missed
 
-# Adapters to and from the library `adapters`: the same logits, the same weights.
+# A pack in the library `adapters`, and its adapters here: the same logits, the same weights.
 interop: $(VENV)/.installed $(VENV)-bench/.installed
 	$(BIN)/python benchmarks/interop.py --glue_dir=$(GLUE) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(if $(RUN),--run=$(RUN))
+
+# A hub of 500 packs, listed and searched; a pack put into a built graph.
+bench-packs: $(VENV)/.installed
+	$(BIN)/python benchmarks/packs_speed.py \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # Where a training step's time goes.
 profile: $(VENV)/.installed
