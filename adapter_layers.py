@@ -47,7 +47,7 @@ class AdapterConfig:
     placement: str = "both"
     layers: tuple[int, ...] | None = None
     activation: str = "gelu"
-    init_stddev: float = 1e-3
+    init_stddev: float = dataclasses.field(default=1e-3, compare=False)   # no part of what it is
     adapter_fn: str = "feedforward_adapter"
     original_ln_before: bool = False
     residual_before_ln: bool = True

@@ -1,6 +1,7 @@
 """The command `adapter-bert`, also `python -m adapter_bert`: one subcommand a job."""
 import argparse
 import os
+import sys
 
 from adapter_bert import pack_command
 from adapter_bert.errors import InputError, exit_on_input_error
@@ -23,6 +24,7 @@ def main(arguments=None):
     pack_command.add(commands)
     for name, quiet in (("TF_CPP_MIN_LOG_LEVEL", "3"), ("HF_HUB_VERBOSITY", "error")):
         os.environ.setdefault(name, quiet)   # greetings and notes; errors still raise
+    sys.stdout.reconfigure(errors="backslashreplace")
     options = vars(parser.parse_args(arguments))
     options.pop("run")(**options)
 

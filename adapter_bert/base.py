@@ -188,8 +188,9 @@ def write_checkpoint(prefix, variables):
         try:
             session.run(save, feed)
         except tf.errors.OpError as error:
-            raise InputError(f"{prefix}: cannot be written ({error.message.splitlines()[0]}); "
-                             "make room or name another place") from error
+            reason = [line for line in error.message.splitlines() if prefix in line] or ["?"]
+            raise InputError(f"{prefix}: cannot be written ({reason[0]}); is the disk full? make "
+                             "room or name another place") from error
 
 
 def fingerprint(checkpoint):
@@ -270,6 +271,16 @@ def recorded_run(checkpoint):
         folder = os.path.dirname(folder)
     path = os.path.join(folder, RUN_FILE)
     return files.read_object(path, *RUN_KEYS) if os.path.exists(path) else {}
+
+
+def says_lower_case(vocab_file):
+    """Whether tokenizer_config.json beside a vocabulary says lower case; None where it is silent.
+
+    Raises:
+      InputError: it is no JSON object.
+    """
+    path = os.path.join(os.path.dirname(vocab_file), "tokenizer_config.json")
+    return files.read_object(path).get("do_lower_case") if os.path.exists(path) else None
 
 
 def base_of_run(checkpoint, given=None):

@@ -12,6 +12,7 @@ from adapter_bert.errors import InputError
 from adapter_bert.kernels.library import cpu_flags
 
 LEAST_ROWS_A_TOWER = 8
+PRECISIONS, KERNELS = ("auto", "float32", "bfloat16"), ("auto", "plain", "fused")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +93,8 @@ def choose_engine(wanted, use_tpu, rows):
     Raises:
       InputError: fused kernels are asked for and are not to be had.
     """
+    if wanted not in KERNELS:
+        raise InputError(f"kernels {wanted!r}: not one of {', '.join(KERNELS)}")
     if wanted == "plain" or use_tpu or has_gpu():
         if wanted == "fused":
             raise InputError("--kernels=fused: these kernels are for the CPU; give --kernels=auto")
@@ -112,6 +115,8 @@ def choose_precision(wanted, use_tpu):
       wanted: "auto", "float32" or "bfloat16".
       use_tpu: bool.
     """
+    if wanted not in PRECISIONS:
+        raise InputError(f"precision {wanted!r}: not one of {', '.join(PRECISIONS)}")
     if wanted != "auto":
         return wanted
     if use_tpu or has_gpu():

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 
@@ -31,9 +32,41 @@ def replacing(path):
             os.fsync(written.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename:
+            raise
+        raise InputError(f"{path}: cannot be written ({error.strerror}); make room or name "
+                         "another place") from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
+
+
+@contextlib.contextmanager
+def new_folder(path, replace=False):
+    """A hidden folder to build in, which becomes `path` when the block ends well.
+
+    Args:
+      path: of a folder that is not there, or empty.
+      replace: whether a folder that is there is put away.
+
+    Raises:
+      InputError: something is there, or nothing can be written.
+    """
+    path = os.path.abspath(path)
+    is_there = os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path))
+    if is_there and not (replace and os.path.isdir(path)):
+        raise InputError(f"{path}: exists and is no empty folder; name another one or remove it")
+    parent, name = os.path.split(path)
+    make_folder(parent)
+    with tempfile.TemporaryDirectory(
+            dir=parent, prefix=f".{name}.", suffix=".part", ignore_cleanup_errors=True) as around:
+        place = os.path.join(around, "new")
+        os.mkdir(place)
+        yield place
+        if is_there:
+            os.rename(path, os.path.join(around, "old"))
+        os.rename(place, path)
 
 
 def make_folder(folder):
@@ -62,7 +95,10 @@ def locked(folder):
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for left in glob.glob(os.path.join(glob.escape(folder), ".*.part")):
-            os.remove(left)
+            if os.path.isdir(left):
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                os.remove(left)
     except BlockingIOError as error:
         os.close(handle)
         raise InputError(f"{folder}: another run is at work there; wait for it, "

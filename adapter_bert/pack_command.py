@@ -2,31 +2,46 @@
 
 Nothing here imports TensorFlow before a subcommand needs it.
 """
+import argparse
 import dataclasses
+import functools
 import os
 import shlex
 
 from adapter_bert.errors import InputError
+from adapter_bert.packs.index import plain
 
 PACK = {"metavar": "PACK", "help": "a pack: its folder or .zip"}
 HUB = {"metavar": "HUB", "help": "a folder, its http(s):// address, or hf://owner/repo"}
 
 
 def add(commands):
-    """Adds `pack` and its subcommands to argparse's subparsers."""
-    parser = commands.add_parser("pack", help="tasks as small files: show, convert, share")
-    jobs = parser.add_subparsers(required=True, metavar="job")
-    for name, (function, text, arguments) in _JOBS.items():
-        job = jobs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        for argument, options in arguments.items():
-            job.add_argument(argument, **options)
-        job.set_defaults(run=function)
+    """Adds `pack` and its jobs to argparse's subparsers."""
+    jobs = "\n".join(f"  {name:<10} {text}" for name, (_, text, _) in _JOBS.items())
+    parser = commands.add_parser(
+        "pack", help="tasks as small files: show, convert, share", usage="%(prog)s JOB ...",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"Tasks as small files. The jobs, each with a --help of its own:\n\n{jobs}")
+    parser.add_argument("job", choices=_JOBS, metavar="JOB", help="what to do")
+    parser.add_argument("words", nargs=argparse.REMAINDER, help="what the job takes")
+    parser.set_defaults(run=functools.partial(_run, type(parser)))
+
+
+def _run(parser_class, job, words):
+    """Does a job; its options may stand between the other words, which subparsers do not allow."""
+    function, text, arguments = _JOBS[job]
+    parser = parser_class(prog=f"adapter-bert pack {job}",
+                          description=text[0].upper() + text[1:] + ".")
+    for argument, options in arguments.items():
+        parser.add_argument(argument, **options)
+    function(**vars(parser.parse_intermixed_args(words)))
 
 
 def _show(pack, as_json):
     from adapter_bert.packs import store
     found = store.read(pack)
-    print(found.manifest.to_bytes().decode() if as_json else "\n".join(lines(found)), end="\n")
+    text = found.manifest.to_bytes().decode() if as_json else "\n".join(lines(found)) + "\n"
+    print(text, end="")
 
 
 def lines(pack):
@@ -35,7 +50,8 @@ def lines(pack):
     count = sum(value.size for value in pack.weights.values())
     adapter = manifest.adapter and ", ".join(
         f"{name} {value}" for name, value in manifest.adapter.to_dict().items())
-    return [f"{name:<12} {value}" for name, value in {
+    rounded = ", measured before rounding" if weights.dtype == "bfloat16" else ""
+    return [f"{name:<12} {plain(value, 10_000)}" for name, value in {
         "task": f"{manifest.task}, {manifest.head}" + {
             True: " of pairs", False: " of single texts", None: ""}[manifest.pair],
         "labels": ", ".join(manifest.labels) or "a number",
@@ -46,7 +62,7 @@ def lines(pack):
         "texts": f"{'lower' if manifest.do_lower_case else 'as written'} case, at most "
                  f"{manifest.max_seq_length} word pieces",
         "scores": ", ".join(f"{name} {value:.4g}" for name, value in manifest.metrics.items())
-                  or "not measured",
+                  + rounded if manifest.metrics else "not measured",
         "data": ", ".join(f"{row['examples']:,} {name}" for name, row in manifest.data.items())
                 or "not recorded",
         "made with": ", ".join(map(" ".join, manifest.versions.items())) or "not recorded",
@@ -72,11 +88,10 @@ def _verify(packs, bert_dir):
 
 
 def _load(pack, folder):
+    from adapter_bert.packs import store
     from adapter_bert.training.pack import unpack
-    if os.path.isdir(folder) and os.listdir(folder) and not os.path.exists(
-            os.path.join(folder, "run.json")):
-        raise InputError(f"{folder}: holds other files; name a new folder")
-    print(f"{unpack(pack, folder)}: a checkpoint for --init_checkpoint, with --bert_dir")
+    made = unpack(store.read(pack), folder)
+    print(f"{made}: a checkpoint for --init_checkpoint, with --bert_dir")
 
 
 def _describe(pack, **texts):
@@ -96,15 +111,18 @@ def _convert(source, destination, from_form, to_form, **options):
 def _average(packs, output, weights, head_from):
     from adapter_bert.packs import store
     from adapter_bert.packs.average import average
-    if len(set(packs)) != len(packs):
+    places = list(map(os.path.realpath, packs))
+    if len(set(places)) != len(places):
         raise InputError("a pack is named twice; give it more weight with --weights")
-    if head_from and head_from not in packs:
+    if head_from and os.path.realpath(head_from) not in places:
         raise InputError(f"--head_from={head_from}: not one of the packs {', '.join(packs)}")
     try:
         shares = weights and [float(weight) for weight in weights.split(",")]
     except ValueError as error:
         raise InputError(f"--weights={weights}: give numbers as in 0.7,0.3") from error
-    store.write(output, average({path: store.read(path) for path in packs}, shares, head_from))
+    store.check_place(output)
+    store.write(output, average({path: store.read(path) for path in places}, shares,
+                                head_from and os.path.realpath(head_from)))
     print(f"{output}: the average of {len(packs)} packs")
 
 
@@ -118,6 +136,8 @@ def _list(hub, words=(), base=None, task=None):
 def _push(pack, hub, name, overwrite):
     from adapter_bert.packs import hub as hubs
     name = name or os.path.basename(os.path.abspath(pack)).removesuffix(".zip")
+    if name == "pack":   # as every run calls its own
+        raise InputError(f"{pack}: give it a name in the hub with --name")
     written = hubs.push(pack, hub, name, overwrite)
     print(f"{name}: pushed to {hub}" if written else f"{name}: already there, unchanged")
 

@@ -1,6 +1,5 @@
 """Many tasks on one base: against one task, against `adapters`, with few and many packs.
 
-
     python benchmarks/serving_speed.py --bert_dir=DIR [--smoke]
 
 32 texts of 24 word pieces a batch, on MiniLM. Sides that are compared are measured in turn.

@@ -21,6 +21,22 @@ def test_mean_of_adapters_norms_and_head():
     assert found.weights.keys() == packs["0"].weights.keys()
 
 
+def test_words_that_are_true_of_all():
+    packs = {"a": tiny_pack(0, max_seq_length=9), "b": tiny_pack(1, pair=True, license="GPL-3.0")}
+    found = average(packs).manifest
+    assert (found.license, found.pair, found.max_seq_length) == ("", None, 16)
+    assert found.description == "the average of 2 packs"
+
+
+def test_the_pooler_is_of_the_head_where_it_trains():
+    packs = {"a": tiny_pack(0, tuning="adapters_pooler"),
+             "b": tiny_pack(1, tuning="adapters_pooler", task="CoLA")}
+    found = average(packs, head_from="b").weights
+    for name in ("bert/pooler/dense/kernel", "output_bias"):
+        assert np.array_equal(found[name], packs["b"].weights[name])
+    assert not np.array_equal(found[ADAPTER], packs["b"].weights[ADAPTER])
+
+
 def test_one_pack_alone_counts():
     packs = {"a": tiny_pack(0), "b": tiny_pack(1)}
     found = average(packs, [0, 3])
@@ -43,7 +59,7 @@ def test_head_of_the_named_pack():
     (tiny_pack(1, tuning="adapters_only"), None, "another tuning"),
     (tiny_pack(1, do_lower_case=False), None, "do_lower_case"),
     (tiny_pack(1), [1], "2 packs and 1 weights"), (tiny_pack(1), [1, -1], "add up"),
-    (tiny_pack(1), [1, float("nan")], "numbers")])
+    (tiny_pack(1), [1, float("nan")], "numbers"), (tiny_pack(1), [1e308, 1e308], "numbers")])
 def test_what_has_no_average(other, shares, message):
     with pytest.raises(InputError, match=message):
         average({"a": tiny_pack(0), "b": other}, shares)
@@ -79,6 +95,17 @@ def test_a_checkpoint_that_trained_more_is_refused(reference):
     name = "bert/encoder/layer_0/intermediate/dense/kernel"
     with pytest.raises(InputError, match="intermediate/dense/kernel differ.*another base"):
         convert(reference, **{name: reference[4][name] + 1e-6})
+
+
+def test_a_checkpoint_of_a_run_is_refused(reference):
+    with pytest.raises(InputError, match="left a pack"):
+        convert(reference, base_fingerprint=np.zeros(4, np.int64))
+
+
+def test_a_checkpoint_without_its_base_is_refused(reference):
+    reference[4].pop("bert/pooler/dense/bias")
+    with pytest.raises(InputError, match="lacks bert/pooler/dense/bias"):
+        convert(reference)
 
 
 def test_a_checkpoint_of_other_labels_is_refused(reference):

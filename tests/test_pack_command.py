@@ -1,6 +1,7 @@
 """adapter-bert pack: what people type, and what they read."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -83,10 +84,22 @@ def test_convert_to_adapterhub_and_back(run, tiny_dir, on):
     assert "--bert_dir is missing" in run("convert", "--from=adapterhub", "--to=pack", "hub", "x")
 
 
+def cased_of(tiny_dir):
+    """The tiny BERT in a folder that says it is cased."""
+    shutil.copytree(tiny_dir, "cased")
+    with open("cased/tokenizer_config.json", "w", encoding="utf-8") as file:
+        file.write('{"do_lower_case": false}')
+    return "cased"
+
+
 def test_convert_a_checkpoint(run, tiny_dir, on):
     weights = tiny_pack(base=on).weights
     original = base.Checkpoint(f"{tiny_dir}/bert_model.ckpt")
     base.write_checkpoint("model.ckpt-3", {**dict(original), **weights})
+    assert "--cased" in run("convert", "--from=checkpoint", "--to=pack", "--bert_dir", cased_of(
+        tiny_dir), "--labels=no,yes", "model.ckpt-3", "new")
+    assert "no name" in run("convert", "--from=checkpoint", "--to=pack", "--bert_dir", tiny_dir,
+                            "--labels=no,,yes", "model.ckpt-3", "new")
     assert "--labels is missing" in run(
         "convert", "--from=checkpoint", "--to=pack", "--bert_dir", tiny_dir, "model.ckpt-3", "new")
     run("convert", "--from=checkpoint", "--to=pack", "--bert_dir", tiny_dir, "--labels=no,yes",
@@ -105,6 +118,10 @@ def test_average(run, on):
     assert np.allclose(mean, wanted, atol=1e-6)
     assert "named twice" in run("average", "mine", "mine", "--output=x.zip")
     assert "--weights=a" in run("average", "mine", "other.zip", "--output=x.zip", "--weights=a")
+    assert "named twice" in run("average", "mine", "./mine", "--output=x.zip")
+    assert "add up" in run("average", "mine", "other.zip", "--output=x.zip",
+                           "--weights=1e308,1e308")
+    assert "no path" in run("average", "mine", "other.zip", "--output=")
     assert "--head_from=that" in run("average", "mine", "other.zip", "--output=x.zip",
                                      "--head_from=that")
 
@@ -114,12 +131,45 @@ def test_describe_and_load(run):
     found = store.read("mine").manifest
     assert (found.license, found.description, found.task) == ("Apache-2.0", "Of films.", "SST-2")
     assert "run/model.ckpt-0" in run("load", "mine", "run")
+    assert json.loads(run("show", "mine", "--json"))["license"] == "Apache-2.0"
     assert "output_weights" in base.Checkpoint("run/model.ckpt-0")
     os.mkdir("full")
     with open("full/notes.txt", "w", encoding="utf-8") as file:
         file.write("keep")
-    assert "holds other files" in run("load", "mine", "full")
+    assert "no empty folder" in run("load", "mine", "full")
     assert os.listdir("full") == ["notes.txt"]
+    store.write("other", tiny_pack(1))
+    assert "no empty folder" in run("load", "other", "run")   # nor is another's run touched
+    assert sorted(os.listdir("run"))[-1] == "run.json" and len(os.listdir("run")) == 3
+    assert "run/model.ckpt-0" in run("load", "mine", "run")   # the same again
+
+
+def test_nothing_of_others_is_overwritten(run, tiny_dir):
+    for name in ("thesis.zip", "index.json"):
+        with open(name, "w", encoding="utf-8") as file:
+            file.write("mine")
+    assert "no pack" in run("convert", "--from=pack", "--to=pack", "mine", "thesis.zip")
+    assert "no path" in run("convert", "--from=pack", "--to=pack", "mine", "")
+    assert "not the index of a hub" in run("index", ".")
+    for name in ("thesis.zip", "index.json"):
+        with open(name, encoding="utf-8") as file:
+            assert file.read() == "mine"
+
+
+def test_options_that_would_be_passed_over(run, tiny_dir):
+    said = run("convert", "--from=pack", "--to=pack", "--max_seq_length=8", "--cased", "mine", "x")
+    assert "--max_seq_length" in said and "--cased" in said and not os.path.exists("x")
+
+
+def test_options_stand_anywhere(run, tiny_dir):
+    run("push", "mine", "--name=one", "hub")
+    assert "one" in run("search", "hub", "--task=SST-2", "made")
+    assert run("verify", "mine", "--bert_dir", tiny_dir, "hub/one.zip").count("sound") == 2
+
+
+def test_show_prints_no_control_characters(run):
+    store.write("evil", tiny_pack(description="nice\x1b[2J\nlabels       yes, no"))
+    assert "\x1b" not in run("show", "evil") and run("show", "evil").count("\nlabels") == 1
 
 
 def test_sharing(run):

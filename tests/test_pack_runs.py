@@ -113,6 +113,78 @@ def test_pack_flags_that_do_not_fit(run_dir, tiny_dir, tmp_path):
            do_predict=True)
 
 
+@pytest.mark.parametrize("flags,message", [
+    ({"pack_dir": "OUT"}, "the run's own folder"), ({"pack_dir": "OUT/.."}, "the run's own folder"),
+    ({"pack_dir": "BERT"}, "other things than a pack"),
+    ({"pack_dir": "BERT/vocab.txt"}, "no pack"), ({"pack_dir": "/proc/x/y"}, "cannot be written"),
+    ({"pack_description": "x" * 10_001}, "description"), ({"pack_license": "\udcff"}, "license"),
+    ({"pack_dir": "OUT2", "tuning": "full"}, "full tuning")])
+def test_what_would_lose_the_pack_is_refused_before_training(run_dir, tiny_dir, tmp_path, flags,
+                                                             message):
+    out = str(tmp_path / "out")
+    flags = {name: value.replace("OUT", out).replace("BERT", tiny_dir)
+             for name, value in flags.items()}
+    with pytest.raises(InputError, match=message):
+        go(data_dir=str(run_dir / "data"), output_dir=out, bert_dir=tiny_dir, do_train=True,
+           **flags)
+    assert not os.path.exists(os.path.join(out, "model.ckpt-1.index"))
+
+
+def test_two_packs_in_one_folder_do_not_meet(run_dir, tiny_dir, tmp_path):
+    """Each start has a folder of its own, so that a run at work keeps what it began with."""
+    first = store.read(str(run_dir / "run" / "pack"))
+    second = first._replace(weights={**first.weights, "output_bias": first.weights[
+        "output_bias"] + 1})
+    starts = []
+    for name, pack in (("first", first), ("second", second)):
+        store.write(str(tmp_path / name), pack)
+        go(data_dir=str(run_dir / "data"), output_dir=str(tmp_path / "out"), bert_dir=tiny_dir,
+           pack=str(tmp_path / name), do_predict=True)
+        starts.append(sorted(os.listdir(tmp_path / "out" / "from_pack")))
+    assert len(starts[0]) == 1 and len(starts[1]) == 2 and starts[0][0] in starts[1]
+
+
+@pytest.mark.parametrize("do_train", [True, False])
+def test_another_vocabulary_is_refused(run_dir, tiny_dir, tmp_path, do_train):
+    other = shutil.copytree(tiny_dir, tmp_path / "uncased_L-2_H-16_A-2")
+    lines = (other / "vocab.txt").read_text().splitlines()
+    lines[5], lines[6] = lines[6], lines[5]
+    (other / "vocab.txt").write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match="another vocabulary"):
+        go(data_dir=str(run_dir / "data"), output_dir=str(tmp_path / "out"), bert_dir=str(other),
+           pack=str(run_dir / "run" / "pack"), do_train=do_train, do_eval=True)
+
+
+def test_a_pack_does_not_hide_the_run_in_its_folder(run_dir, tiny_dir):
+    with pytest.raises(InputError, match="holds a run of its own"):
+        go(data_dir=str(run_dir / "data"), output_dir=str(run_dir / "run"), bert_dir=tiny_dir,
+           pack=str(run_dir / "run" / "pack"), do_predict=True)
+
+
+def test_the_best_checkpoints_pack_and_its_scores(run_dir, tiny_dir, tmp_path):
+    flags = dict(data_dir=str(run_dir / "data"), output_dir=str(tmp_path), bert_dir=tiny_dir,
+                 do_train=True, keep_best=True, eval_steps=4, num_train_epochs=2.0,
+                 learning_rate=0.05, pack_license="MIT", pack_description="Films.")
+    go(**flags)
+    pack = store.read(str(tmp_path / "pack"))
+    best, = (tmp_path / "best").glob("*.index")
+    checkpoint = base.Checkpoint(str(best)[:-len(".index")])
+    assert np.array_equal(pack.weights["output_weights"], checkpoint["output_weights"])
+    assert pack.manifest.metrics["global_step"] == int(checkpoint["global_step"])
+    assert (pack.manifest.license, pack.manifest.description) == ("MIT", "Films.")
+    go(**flags)   # nothing is left to train, and the scores are still known
+    assert store.read(str(tmp_path / "pack")).manifest == pack.manifest
+
+
+def test_what_a_killed_writer_left_is_no_hindrance(run_dir, tiny_dir, tmp_path):
+    flags = dict(data_dir=str(run_dir / "data"), output_dir=str(tmp_path), bert_dir=tiny_dir,
+                 do_train=True, num_train_epochs=0.1)
+    (tmp_path / ".pack.abc.part" / "new").mkdir(parents=True)
+    go(**flags)
+    go(**flags)
+    assert store.read(str(tmp_path / "pack")) and not list(tmp_path.glob(".*.part"))
+
+
 def test_full_tuning_makes_no_pack(run_dir, tiny_dir, tmp_path):
     go(data_dir=str(run_dir / "data"), output_dir=str(tmp_path), bert_dir=tiny_dir, do_train=True,
        tuning="full", num_train_epochs=0.1)

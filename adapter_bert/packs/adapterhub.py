@@ -17,7 +17,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 from typing import NamedTuple
 
 import numpy as np
@@ -148,7 +147,7 @@ def write(pack, folder, name, layer_norms_beside=False):
     about = {"hidden_size": found.base.config.hidden_size, "model_class": "BertAdapterModel",
              "model_name": found.base.name, "model_type": "bert", "name": name,
              "version": f"adapters.{VERSION}"}
-    with _new_folder(folder) as place:
+    with files.new_folder(folder) as place:
         for kind, config in ((ADAPTER, _adapter_values(found)), (HEAD, _head_values(found))):
             files.write_json(os.path.join(place, kind.config), {**about, "config": config})
             files.write_bytes(os.path.join(place, kind.torch),
@@ -454,24 +453,6 @@ def _head_values(found):
             "dropout_prob": None, "head_type": "classification", "label2id": labels or None,
             "layers": 2 if is_default else 1, "num_labels": len(found.labels) or 1,
             "use_pooler": not is_default}
-
-
-@contextlib.contextmanager
-def _new_folder(path):
-    """A hidden folder to build in, which becomes `path` when the block ends well."""
-    path = os.path.abspath(path)
-    if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
-        raise InputError(f"{path}: exists and is no empty folder; name another one or remove it")
-    parent, name = os.path.split(path)
-    files.make_folder(parent)
-    place = os.path.join(parent, f".{name}.{os.getpid()}.part")
-    shutil.rmtree(place, ignore_errors=True)   # left by a killed process that had this number
-    os.mkdir(place)
-    try:
-        yield place
-        os.rename(place, path)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def _is_words(value):

@@ -36,14 +36,26 @@ def average(packs, shares=None, head_from=None):
     if head_from is None:
         _check_heads(packs)
     weights = {name: _mean([pack.weights[name] for pack in packs.values()], shares)
-               if head_from is None or name not in HEAD else first.weights[name]
+               if head_from is None or not _is_of_head(name) else first.weights[name]
                for name in first.weights}
+    manifests = [pack.manifest for pack in packs.values()]
     manifest = dataclasses.replace(
         first.manifest, metrics={}, data={}, weights=None,
-        max_seq_length=max(pack.manifest.max_seq_length for pack in packs.values()),
-        description=f"average of {', '.join(names)}"
-                    + (f", the head of {head_from}" if head_from else ""))
+        max_seq_length=max(manifest.max_seq_length for manifest in manifests),
+        pair=_common([manifest.pair for manifest in manifests], None),
+        license=_common([manifest.license for manifest in manifests], ""),
+        description=f"the average of {len(packs)} packs")
     return Pack(manifest, weights)
+
+
+def _is_of_head(name):
+    """Whether a weight is the head's: AdapterHub's head of two layers has the pooler as one."""
+    return name in HEAD or name.startswith("bert/pooler/")
+
+
+def _common(values, otherwise):
+    """The value that all have, or `otherwise`."""
+    return values[0] if all(value == values[0] for value in values) else otherwise
 
 
 def _mean(values, shares):
@@ -57,7 +69,7 @@ def _checked_shares(shares, names):
     if len(names) < 2 or len(shares) != len(names):
         raise InputError(f"{len(names)} packs and {len(shares)} weights: an average takes two or "
                          "more packs, and a weight for each or none at all")
-    if not all(np.isfinite(shares)) or not abs(total) > 1e-6:
+    if not np.isfinite(total) or not abs(total) > 1e-6 * sum(map(abs, shares)):
         raise InputError(f"weights {shares}: must be numbers that do not add up to 0")
     return np.array(shares, np.float64) / total
 

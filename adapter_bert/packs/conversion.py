@@ -23,16 +23,26 @@ def convert(source, destination, from_form, to_form, options):
     Raises:
       InputError: the source is not sound, or the other form cannot hold it.
     """
+    _refuse_unread(options, from_form, to_form)
     pack = _READ[from_form](source, options)
-    manifest_of = pack.manifest
+    found = pack.manifest
     if to_form == "pack":
-        dtype = options["dtype"] or (manifest_of.weights.dtype if manifest_of.weights
-                                     else "float32")
-        store.write(destination, pack, dtype)
+        kept = found.weights.dtype if found.weights else "float32"
+        store.write(destination, pack, options["dtype"] or kept)
     else:
-        adapterhub.write(pack, destination, options["name"] or manifest_of.task,
+        adapterhub.write(pack, destination, options["name"] or found.task,
                          options["layer_norms_beside"])
-    return f"{destination}: {manifest_of.task} for {manifest_of.base.name}, from {source}"
+    return f"{destination}: {found.task} for {found.base.name}, from {source}"
+
+
+def _refuse_unread(options, from_form, to_form):
+    """InputError where an option is given that this conversion does not look at."""
+    read = {*_OPTIONS[f"from {from_form}"], *_OPTIONS[f"to {to_form}"]}
+    unread = [f"--{name}" for name, value in options.items()
+              if value not in (None, False) and name not in read]
+    if unread:
+        raise InputError(f"{', '.join(unread)}: of no account for --from={from_form} "
+                         f"--to={to_form}; leave out")
 
 
 def _from_pack(source, options):
@@ -41,18 +51,20 @@ def _from_pack(source, options):
 
 def _from_adapterhub(source, options):
     return adapterhub.read(source, base_of(_bert_dir(options)), options["task"],
-                           not options["cased"], options["max_seq_length"])
+                           _lower_case(options), options["max_seq_length"])
 
 
 def _from_checkpoint(source, options):
     if options["labels"] is None:
         raise InputError("--labels is missing: name the classes in the order of their ids, as in "
                          "--labels=0,1; --labels= for a score")
-    labels = tuple(filter(None, options["labels"].split(",")))
+    labels = tuple(options["labels"].split(",")) if options["labels"] else ()
+    if "" in labels:
+        raise InputError(f"--labels={options['labels']}: one of them has no name")
     task = options["task"] or os.path.basename(os.path.dirname(os.path.abspath(source)))
     return from_checkpoint.read(source, base_of(_bert_dir(options)),
                                 base.locate(options["bert_dir"]).init_checkpoint, task, labels,
-                                not options["cased"], options["max_seq_length"] or 128)
+                                _lower_case(options), options["max_seq_length"] or 128)
 
 
 def _bert_dir(options):
@@ -61,4 +73,17 @@ def _bert_dir(options):
     return options["bert_dir"]
 
 
+def _lower_case(options):
+    """Whether texts are put in lower case; tokenizer_config.json of the base may not contradict."""
+    says = base.says_lower_case(base.locate(options["bert_dir"]).vocab_file)
+    if says not in (None, not options["cased"]):
+        raise InputError(f"--bert_dir={options['bert_dir']}: its tokenizer_config.json says "
+                         f"do_lower_case {says}; {'leave out' if says else 'give'} --cased")
+    return not options["cased"]
+
+
+_OPTIONS = {
+    "from pack": (), "from adapterhub": ("bert_dir", "task", "cased", "max_seq_length"),
+    "from checkpoint": ("bert_dir", "task", "labels", "cased", "max_seq_length"),
+    "to pack": ("dtype",), "to adapterhub": ("name", "layer_norms_beside")}
 _READ = {"pack": _from_pack, "adapterhub": _from_adapterhub, "checkpoint": _from_checkpoint}

@@ -36,6 +36,9 @@ def read(checkpoint, on, original, task, labels, do_lower_case, max_seq_length):
         base.
     """
     held = base.Checkpoint(checkpoint)
+    if base.FINGERPRINT_VARIABLE in held:
+        raise InputError(f"{checkpoint}: of a run of adapter-bert, which left a pack beside it; "
+                         "use that, or run the same command again to have it written")
     check_only_adapters(held, base.Checkpoint(original))
     manifest = manifests.Manifest(
         task=task, head="classification" if labels else "regression", labels=tuple(labels),
@@ -64,8 +67,9 @@ def adapter_of(shapes, num_layers):
     sites = {site for _, site in places}
     placements = [name for name, wanted in adapter_layers.PLACEMENTS.items()
                   if {adapter_layers.SCOPES[site] for site in wanted} == sites]
-    sizes = {shape[1] for shape in places.values()}
-    if not placements or len(sizes) != 1 or len(places) != len(layers) * len(sites):
+    sizes = {shape[-1] for shape in places.values()}
+    if not placements or {len(shape) for shape in places.values()} != {2} or len(
+            sizes) != 1 or len(places) != len(layers) * len(sites):
         raise InputError(f"the checkpoint has adapters at {len(places)} places, of the widths "
                          f"{sorted(sizes)}: no set of adapters that a pack can hold")
     return adapter_layers.AdapterConfig(
@@ -75,8 +79,12 @@ def adapter_of(shapes, num_layers):
 
 def check_only_adapters(held, original):
     """InputError where a frozen variable of a checkpoint is not the base's to the bit."""
-    frozen = [name for name in original if base.is_encoder_variable(name)
-              and name in held and "/LayerNorm/" not in name]
+    encoder = list(filter(base.is_encoder_variable, original))
+    missing = [name for name in encoder if name not in held]
+    if missing:
+        raise InputError(f"{held.prefix}: lacks {base.some_of(missing, 3)} of its base, so that "
+                         "nobody can tell whether it fits; give the whole checkpoint")
+    frozen = [name for name in encoder if "/LayerNorm/" not in name]
     changed = [name for name in frozen if not np.array_equal(held[name], original[name])]
     if changed:
         raise InputError(

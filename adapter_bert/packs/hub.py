@@ -113,6 +113,7 @@ def make_index(folder):
     if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder")
     with _locked(folder):
+        _refuse_other_index(folder)
         known = _known(folder)
         found = []
         for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.zip"))):
@@ -122,6 +123,13 @@ def make_index(folder):
                 logging.warning("left out: %s", error)
         _write(_index_of(folder), index.to_bytes(found))
     return found
+
+
+def _refuse_other_index(folder):
+    """InputError where index.json is another program's."""
+    if os.path.lexists(_index_of(folder)) and not index.read_bytes(folder).startswith(
+            index.BEGINNING):
+        raise InputError(f"{_index_of(folder)}: not the index of a hub; move it away first")
 
 
 def _described(path, known):

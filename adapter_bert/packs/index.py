@@ -12,12 +12,14 @@ import re
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
+from adapter_bert.packs import checks
+from adapter_bert.packs.checks import short
 
 INDEX_FILE = "index.json"
 INDEX_LIMIT, MOST_ENTRIES = 64 << 20, 100_000
 PACK_LIMIT = (1 << 31) + (1 << 20)   # bytes: of the weights, and of the text beside them
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-TEXT_LIMIT = 10_000
+BEGINNING = b'{"format": "adapter-bert hub"'
 _HEAD = '{"format": "adapter-bert hub", "schema_version": 1, "checksum": "%s", "packs": '
 
 
@@ -55,7 +57,7 @@ class Entry:
 def check_name(name):
     """InputError where `name` cannot be that of a pack in a hub."""
     if not _is_name(name):
-        raise InputError(f"{_short(name)}: no name for a pack in a hub; take at most 100 letters, "
+        raise InputError(f"{short(name)}: no name for a pack in a hub; take at most 100 letters, "
                          "digits, '.', '_' and '-', the first a letter or a digit")
 
 
@@ -155,12 +157,12 @@ def _columns(entry):
     if entry.adapter:
         trained += f", {entry.adapter['size']} in {entry.adapter['placement']}"
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in entry.metrics.items())
-    return tuple(map(_plain, (entry.name, entry.task, entry.base_name, trained,
+    return tuple(map(plain, (entry.name, entry.task, entry.base_name, trained,
                               f"{entry.parameters:,}", f"{entry.bytes:,}", metrics)))
 
 
-def _plain(text, most=60):
-    """A text as a terminal may have it."""
+def plain(text, most=60):
+    """A text as a terminal may have it: printable characters, at most so many."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:most])
 
 
@@ -178,11 +180,11 @@ def _entries(text):
     """As parse; raises ValueError."""
     if len(text) > INDEX_LIMIT:
         raise ValueError(f"more than {INDEX_LIMIT:,} bytes")
-    values = json.loads(text.decode("utf-8"), parse_constant=_refuse)
+    values = json.loads(text.decode("utf-8"), parse_constant=checks.refuse)
     if not isinstance(values, dict) or values.get("format") != "adapter-bert hub":
         raise ValueError("not the index of a hub")
     if values.get("schema_version") != 1:
-        raise ValueError(f"schema_version {_short(values.get('schema_version'))}: this program "
+        raise ValueError(f"schema_version {short(values.get('schema_version'))}: this program "
                          "reads 1; update adapter-bert")
     packs = values.get("packs")
     if not isinstance(packs, list) or len(packs) > MOST_ENTRIES:
@@ -198,66 +200,36 @@ def _entries(text):
 def _entry(values):
     """The Entry of one object in an index.json."""
     if not isinstance(values, dict) or values.keys() != _CHECKS.keys():
-        raise ValueError(f"an entry {_short(values)} without exactly the keys {', '.join(_CHECKS)}")
+        raise ValueError(f"an entry {short(values)} without exactly the keys {', '.join(_CHECKS)}")
     for key, (is_right, words) in _CHECKS.items():
         if not is_right(values[key]):
-            raise ValueError(f"the {key} of an entry is {_short(values[key])}, not {words}")
+            raise ValueError(f"the {key} of an entry is {short(values[key])}, not {words}")
     if values["file"] != values["name"] + ".zip":
-        raise ValueError(f"the file of {values['name']} is {_short(values['file'])}, "
+        raise ValueError(f"the file of {values['name']} is {short(values['file'])}, "
                          f"not {values['name']}.zip")
     return Entry(**{**values, "labels": tuple(values["labels"])})
-
-
-def _refuse(constant):
-    raise ValueError(f"{constant} is no number")
-
-
-def _short(value):
-    return ascii(value)[:60]
 
 
 def _is_name(value):
     return isinstance(value, str) and bool(re.fullmatch(NAME, value))
 
 
-def _is_text(value):
-    return isinstance(value, str) and len(value) <= TEXT_LIMIT
-
-
-def _is_texts(value):
-    return isinstance(value, list) and len(value) <= TEXT_LIMIT and all(map(_is_text, value))
-
-
-def _is_count(value):
-    return type(value) is int and 0 < value < 1 << 40
-
-
 def _is_size(value):
-    return _is_count(value) and value <= PACK_LIMIT
-
-
-def _is_hash(value):
-    return isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value))
+    return checks.is_count(value) and value <= PACK_LIMIT
 
 
 def _is_adapter(value):
-    return value is None or (isinstance(value, dict) and value.keys() == {"size", "placement"}
-                             and _is_count(value["size"]) and _is_text(value["placement"]))
+    return value is None or (
+        isinstance(value, dict) and value.keys() == {"size", "placement"}
+        and checks.is_count(value["size"]) and checks.is_text(value["placement"]))
 
 
-def _is_numbers(value):
-    return isinstance(value, dict) and len(value) <= 1000 and all(map(_is_text, value)) and all(
-        type(number) in (int, float) and abs(number) < 1e300 for number in value.values())
-
-
-_TEXT = (_is_text, f"a text of at most {TEXT_LIMIT:,} characters")
-_COUNT = (_is_count, "a positive whole number")
-_HASH = (_is_hash, "a sha256 of 64 hexadecimal digits")
 _CHECKS = {
-    "name": (_is_name, "a name of letters, digits, '.', '_' and '-'"), "file": _TEXT,
-    "bytes": (_is_size, f"a whole number from 1 to {PACK_LIMIT:,}"), "sha256": _HASH,
-    "task": _TEXT, "head": _TEXT, "labels": (_is_texts, "a list of names"), "tuning": _TEXT,
+    "name": (_is_name, "a name of letters, digits, '.', '_' and '-'"), "file": checks.TEXT,
+    "bytes": (_is_size, f"a whole number from 1 to {PACK_LIMIT:,}"), "sha256": checks.HASH,
+    "task": checks.TEXT, "head": checks.TEXT, "tuning": checks.TEXT,
+    "labels": (checks.is_texts, "a list of names"),
     "adapter": (_is_adapter, "null, or the size and placement of adapters"),
-    "base_name": _TEXT, "base_fingerprint": _HASH, "parameters": _COUNT,
-    "metrics": (_is_numbers, "numbers by name"), "license": _TEXT, "description": _TEXT,
+    "base_name": checks.TEXT, "base_fingerprint": checks.HASH, "parameters": checks.COUNT,
+    "metrics": checks.NUMBERS, "license": checks.TEXT, "description": checks.TEXT,
 }

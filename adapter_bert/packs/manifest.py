@@ -3,19 +3,19 @@ import dataclasses
 import hashlib
 import json
 import math
-import re
 
 import adapter_layers
 import modeling
+from adapter_bert.errors import InputError
 from adapter_bert.heads import HEADS
 from adapter_bert.network import Model, trained_shapes
+from adapter_bert.packs import checks
 
 FORMAT, SCHEMA_VERSION = "adapter-bert pack", 1
 DTYPES = {"float32": 4, "bfloat16": 2}
 # No BERT is larger, and no head; a pack that says so is not worth the memory to find out.
 MOST = {"num_hidden_layers": 128, "hidden_size": 16384, "adapter size": 65536, "labels": 10_000}
 HEADER_LIMIT = 1 << 20   # bytes of a safetensors file beside its values
-TEXT_LIMIT = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Base:
     config: its sizes.
     """
 
-    name: str
+    name: str = dataclasses.field(compare=False)
     fingerprint: str
     vocab: str
     config: modeling.BertConfig
@@ -104,7 +104,8 @@ def parse(text):
       ValueError: it is damaged, of another version, or says what cannot be.
     """
     try:
-        values = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+        values = json.loads(text.decode("utf-8"), object_pairs_hook=_unique,
+                            parse_constant=checks.refuse)
     except RecursionError as error:
         raise ValueError("brackets within brackets, too deep") from error
     except ValueError as error:
@@ -128,7 +129,7 @@ def _manifest(values):
         raise ValueError(f"keys missing or unknown: {', '.join(sorted(differing))}")
     for name, (is_right, words) in _CHECKS.items():
         if not is_right(values[name]):
-            raise ValueError(f"{name} is {_short(values[name])}, not {words}")
+            raise ValueError(f"{name} is {checks.short(values[name])}, not {words}")
     fields = {name: values[name] for name in names}
     adapter = values["adapter"]
     manifest = Manifest(**{
@@ -137,6 +138,17 @@ def _manifest(values):
         "adapter": adapter and adapter_layers.AdapterConfig.from_dict(adapter)})
     check(manifest)
     return manifest
+
+
+def check_texts(manifest):
+    """ValueError where a text of a Manifest in memory is none that can be written."""
+    for name in ("task", "license", "description"):
+        is_right, words = _CHECKS[name]
+        value = getattr(manifest, name)
+        if not is_right(value) or "\ud800" <= max(value, default="") <= "\udfff":
+            raise ValueError(f"{name} is {checks.short(value)}, not {words}")
+    if not all(map(checks.is_text, manifest.labels)):
+        raise ValueError(f"a label of more than {checks.TEXT_LIMIT} characters")
 
 
 def check(manifest):
@@ -165,18 +177,26 @@ def check(manifest):
         raise ValueError(f"weights of {manifest.weights.bytes} bytes for {parameters} parameters")
 
 
+def check_pairs(manifest, is_pair):
+    """InputError where pairs are asked of a task of single texts, or the other way."""
+    if manifest.pair not in (None, is_pair):
+        kinds = {True: "pairs of texts", False: "single texts"}
+        raise InputError(f"the pack of {manifest.task} is for {kinds[manifest.pair]}, not for "
+                         f"{kinds[is_pair]}")
+
+
 def _base(values):
     base = _part(Base, values, "base", _BASE_CHECKS)
     return dataclasses.replace(base, config=modeling.BertConfig.from_dict(base.config))
 
 
-def _part(kind, values, name, checks):
+def _part(kind, values, name, wanted):
     """A dataclass of one object in a pack.json."""
-    if values.keys() != checks.keys():
-        raise ValueError(f"{name} has the keys {', '.join(values)}, not {', '.join(checks)}")
-    for key, (is_right, words) in checks.items():
+    if values.keys() != wanted.keys():
+        raise ValueError(f"{name} has the keys {', '.join(values)}, not {', '.join(wanted)}")
+    for key, (is_right, words) in wanted.items():
         if not is_right(values[key]):
-            raise ValueError(f"{name}.{key} is {_short(values[key])}, not {words}")
+            raise ValueError(f"{name}.{key} is {checks.short(values[key])}, not {words}")
     return kind(**values)
 
 
@@ -190,70 +210,30 @@ def _unique(pairs):
     return dict(pairs)
 
 
-def _refuse(constant):
-    raise ValueError(f"{constant} is no number")
-
-
-def _short(value):
-    return repr(value)[:60]
-
-
-def _is_text(value):
-    return isinstance(value, str) and len(value) <= TEXT_LIMIT
-
-
-def _is_bool(value):
-    return isinstance(value, bool)
-
-
-def _is_count(value):
-    return type(value) is int and 0 < value < 1 << 40
-
-
-def _is_hash(value):
-    return isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value))
-
-
-def _is_number(value):
-    return type(value) in (int, float) and abs(value) < 1e300   # NaN is not
-
-
-def _is_dict_of(is_right, most=1000):
-    return lambda value: (isinstance(value, dict) and len(value) <= most
-                          and all(map(_is_text, value)) and all(map(is_right, value.values())))
-
-
 def _is_split(value):
     return (isinstance(value, dict) and value.keys() == {"examples", "sha256"}
-            and _is_count(value["examples"]) and _is_hash(value["sha256"]))
+            and checks.is_count(value["examples"]) and checks.is_hash(value["sha256"]))
 
 
-def _is_dict(value):
-    return isinstance(value, dict)
-
-
-_NUMBERS = (_is_dict_of(_is_number), "numbers by name")
-_TEXT = (_is_text, f"a text of at most {TEXT_LIMIT} characters")
-_HASH = (_is_hash, "a sha256 of 64 hexadecimal digits")
 _CHECKS = {
-    "task": (lambda value: _is_text(value) and value.isprintable() and value, "a name"),
+    "task": (lambda value: checks.is_text(value) and value.isprintable() and value, "a name"),
     "head": (lambda value: isinstance(value, str) and value in HEADS, f"one of {sorted(HEADS)}"),
-    "labels": (lambda value: isinstance(value, list) and all(map(_is_text, value)), "names"),
-    "pair": (lambda value: value is None or _is_bool(value), "true, false or null"),
-    "tuning": (_is_text, "a tuning mode"),
-    "adapter": (lambda value: value is None or _is_dict(value), "the keys of an adapter"),
-    "base": (_is_dict, "the keys of a base"),
-    "do_lower_case": (_is_bool, "true or false"),
-    "max_seq_length": (_is_count, "a positive whole number"),
-    "metrics": _NUMBERS,
-    "data": (_is_dict_of(_is_split), "splits with examples and sha256"),
-    "versions": (_is_dict_of(_is_text), "versions by name"),
-    "license": _TEXT,
-    "description": _TEXT,
-    "weights": (_is_dict, "the keys of the weights"),
+    "labels": (lambda value: isinstance(value, list) and all(map(checks.is_text, value)), "names"),
+    "pair": (lambda value: value is None or checks.is_bool(value), "true, false or null"),
+    "tuning": (checks.is_text, "a tuning mode"),
+    "adapter": (lambda value: value is None or checks.is_dict(value), "the keys of an adapter"),
+    "base": (checks.is_dict, "the keys of a base"),
+    "do_lower_case": checks.BOOL,
+    "max_seq_length": checks.COUNT,
+    "metrics": checks.NUMBERS,
+    "data": (checks.is_dict_of(_is_split), "splits with examples and sha256"),
+    "versions": (checks.is_dict_of(checks.is_text), "versions by name"),
+    "license": checks.TEXT,
+    "description": checks.TEXT,
+    "weights": (checks.is_dict, "the keys of the weights"),
 }
-_BASE_CHECKS = {"name": _TEXT, "fingerprint": _HASH, "vocab": _HASH,
-                "config": (_is_dict, "the keys of a bert_config.json")}
+_BASE_CHECKS = {"name": checks.TEXT, "fingerprint": checks.HASH, "vocab": checks.HASH,
+                "config": (checks.is_dict, "the keys of a bert_config.json")}
 _WEIGHTS_CHECKS = {"dtype": (lambda value: isinstance(value, str) and value in DTYPES,
                              f"one of {sorted(DTYPES)}"),
-                   "bytes": (_is_count, "a count of bytes"), "sha256": _HASH}
+                   "bytes": (checks.is_count, "a count of bytes"), "sha256": checks.HASH}

@@ -13,6 +13,7 @@ from adapter_bert import base, engine, network
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
 from adapter_bert.packs.bases import base_of, check_base
+from adapter_bert.packs.manifest import check_pairs
 from adapter_bert.pipeline import arrays, features
 from adapter_bert.tasks import Example
 
@@ -43,7 +44,7 @@ class Predictor:
     """
 
     def __init__(self, bert_dir, pack, precision="auto", kernels="auto"):
-        pack = pack if isinstance(pack, store.Pack) else store.read(pack)
+        pack = store.opened(pack)
         located, self.manifest = base.locate(bert_dir), pack.manifest
         check_base(base_of(bert_dir), pack.manifest)
         self._tokenizer_of = functools.lru_cache(
@@ -52,7 +53,7 @@ class Predictor:
         chosen = engine.choose_engine(kernels, use_tpu=False, rows=BATCH_SIZE)
         with tf.Graph().as_default():
             self._build(located.init_checkpoint, chosen)
-        self.use(pack)
+        self._put(pack)
 
     def _build(self, checkpoint, chosen):
         """The graph, and a session in which all but the pack's own weights have their values."""
@@ -82,14 +83,17 @@ class Predictor:
         Raises:
           InputError: the pack is not sound, or of another form.
         """
-        pack = pack if isinstance(pack, store.Pack) else store.read(pack)
+        pack = store.opened(pack)
         now, then = pack.manifest, self.manifest
         if now.base != then.base or now.model() != then.model():
             raise InputError(f"the pack of {now.task} has another base, adapters or head than that "
                              f"of {then.task}; load it with adapter_bert.load")
+        self._put(pack)
+
+    def _put(self, pack):
         self._session.run(self._assign, {self._values[name]: value
                                          for name, value in pack.weights.items()})
-        self.manifest = now
+        self.manifest = pack.manifest
 
     def predict(self, texts):
         """What the pack's task says of texts.
@@ -104,9 +108,11 @@ class Predictor:
         Raises:
           InputError: an entry that is neither a text nor a pair.
         """
-        if isinstance(texts, str):
+        if isinstance(texts, str) or not hasattr(texts, "__iter__"):
             raise InputError("predict takes a list of texts; write predict([text])")
         examples = [_example(number, text) for number, text in enumerate(texts)]
+        for example in examples:
+            check_pairs(self.manifest, example.text_b is not None)
         values = self._run(examples)
         if self.manifest.head == "regression":
             return [float(value) for value in values]

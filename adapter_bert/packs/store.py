@@ -47,6 +47,7 @@ def read(path):
     Raises:
       InputError: there is none, or it is not exactly what was written.
     """
+    path = os.fspath(path)
     try:
         found, content = (_read_folder if os.path.isdir(path) else _read_zip)(path)
         return Pack(found, _weights(found, content))
@@ -70,16 +71,44 @@ def write(path, pack, dtype="float32"):
     Raises:
       InputError: the pack cannot be read back, or something else lies at `path`.
     """
+    path = os.fspath(path)
+    check_place(path)
     found, content = to_bytes(path, pack, dtype)
     if path.endswith(".zip"):
         files.write_bytes(path, _zip(found.to_bytes(), content))
-        return Pack(found, _weights(found, content))
-    if os.path.isdir(path) and not set(os.listdir(path)) <= {MANIFEST_FILE, WEIGHTS_FILE}:
-        raise InputError(f"{path}: holds other files than a pack's; name a new folder, "
-                         "or a file that ends in .zip")
-    files.write_bytes(os.path.join(path, WEIGHTS_FILE), content)
-    files.write_bytes(os.path.join(path, MANIFEST_FILE), found.to_bytes())
+    else:
+        with files.new_folder(path, replace=True) as place:
+            files.write_bytes(os.path.join(place, WEIGHTS_FILE), content)
+            files.write_bytes(os.path.join(place, MANIFEST_FILE), found.to_bytes())
     return Pack(found, _weights(found, content))
+
+
+def opened(pack):
+    """A Pack of itself, or of the path of one; sound in both cases."""
+    if not isinstance(pack, Pack):
+        return read(pack)
+    to_bytes("the pack in memory", pack, "float32")
+    return pack
+
+
+def check_place(path):
+    """InputError where a pack cannot go to `path`: it is no path, or something else is there."""
+    if not path.strip():
+        raise InputError("the pack has no path; name a folder, or a file that ends in .zip")
+    if os.path.isdir(path):
+        others = set(os.listdir(path)) - {MANIFEST_FILE, WEIGHTS_FILE}
+        if path.endswith(".zip") or others:
+            raise InputError(f"{path}: a folder that holds other things than a pack; name a new "
+                             "folder, or a file that ends in .zip")
+    elif os.path.lexists(path) and not (path.endswith(".zip") and _begins_as_pack(path)):
+        raise InputError(f"{path}: another file is there, which is no pack; remove it or name "
+                         "another place")
+
+
+def _begins_as_pack(path):
+    with files.open_plain(path, MANIFEST_LIMIT + WEIGHTS_LIMIT) as file:
+        head = file.read(_ZIP_HEAD.size + len(MANIFEST_FILE))
+    return head[:4] == b"PK\3\4" and head[_ZIP_HEAD.size:] == MANIFEST_FILE.encode()
 
 
 def to_bytes(path, pack, dtype):
@@ -91,11 +120,23 @@ def to_bytes(path, pack, dtype):
     found = dataclasses.replace(pack.manifest, weights=manifests.Weights(
         dtype, len(content), hashlib.sha256(content).hexdigest()))
     try:
-        manifests.parse(found.to_bytes())
+        check_text(found)
         _weights(found, content)
+        if len(content) > WEIGHTS_LIMIT:
+            raise ValueError(f"weights of {len(content):,} bytes, more than {WEIGHTS_LIMIT:,}")
     except ValueError as error:
         raise InputError(f"{path}: not written: {error}") from error
     return found, content
+
+
+def check_text(found):
+    """ValueError where a Manifest would not be read back."""
+    text = found.to_bytes()
+    if len(text) > MANIFEST_LIMIT:
+        raise ValueError(f"a {MANIFEST_FILE} of {len(text):,} bytes, more than "
+                         f"{MANIFEST_LIMIT:,}; labels or texts are too long")
+    if found.weights:
+        manifests.parse(text)
 
 
 def to_zip(path, pack, dtype="float32"):
@@ -107,7 +148,8 @@ def to_zip(path, pack, dtype="float32"):
 def _read_folder(path):
     with files.open_plain(os.path.join(path, MANIFEST_FILE), MANIFEST_LIMIT) as file:
         found = manifests.parse(file.read())
-    with files.open_plain(os.path.join(path, WEIGHTS_FILE), found.weights.bytes) as file:
+    limit = min(found.weights.bytes, WEIGHTS_LIMIT)
+    with files.open_plain(os.path.join(path, WEIGHTS_FILE), limit) as file:
         return found, file.read()
 
 
@@ -152,8 +194,11 @@ def _weights(found, content):
         raise ValueError("weights missing, extra or of another shape or type: " + base.some_of(
             f"{name} {held.get(name, 'missing')}, not {wanted.get(name, 'there')}"
             for name in differing))
-    weights = {name: np.frombuffer(data, numpy_dtype).astype(np.float32).reshape(shape)
-               for name, (shape, _, data) in tensors.items()}
+    stored = {name: np.frombuffer(data, numpy_dtype).reshape(shape)
+              for name, (shape, _, data) in tensors.items()}
+    if save({name: stored[name] for name in sorted(stored)}) != content:
+        raise ValueError(f"{WEIGHTS_FILE} holds more than its weights; write it with adapter-bert")
+    weights = {name: value.astype(np.float32) for name, value in stored.items()}
     bad = sorted(name for name, value in weights.items() if not np.isfinite(value).all())
     if bad:
         raise ValueError(f"values that are no finite numbers in {base.some_of(bad)}")

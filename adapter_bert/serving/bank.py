@@ -157,7 +157,7 @@ class Bank:
         Raises:
           InputError: the pack is not sound, stands on another base, or is too large.
         """
-        pack = pack if isinstance(pack, store.Pack) else store.read(pack)
+        pack = store.opened(pack)
         check_base(self.base, pack.manifest)
         form = graph.form_of(pack.manifest, *self._room)
         with self._lock:

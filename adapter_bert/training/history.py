@@ -44,15 +44,21 @@ class History:
         """The metrics of the best evaluation, the first of equals; None before there is one."""
         return max(self._rows, key=lambda row: row[self._metric], default=None)
 
-    def has(self, step):
-        """Whether the checkpoint of that step was evaluated."""
-        return any(row["global_step"] == step for row in self._rows)
+    def at(self, step):
+        """The metrics of the checkpoint of that step; None where it was not evaluated."""
+        return next((row for row in self._rows if row["global_step"] == step), None)
 
     def is_over(self):
         """Whether the score has not risen for `patience` evaluations."""
         if not self._patience or not self._rows:
             return False
         return len(self._rows) - 1 - self._rows.index(self.best()) >= self._patience
+
+
+def of_run(settings, task):
+    """The History of a run, from its Settings and tasks.Task."""
+    return History(settings.output_dir, f"eval_{task.metrics[0]}",
+                   settings.early_stopping_patience, settings.keep_best)
 
 
 def read_rows(path, metric):

@@ -1,15 +1,44 @@
 """Between runs and packs: what a run leaves as a pack, and a pack as what a run starts from."""
 import os
-import shutil
 
 from absl import logging
 
 import adapter_bert
 from adapter_bert import base, files
+from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest as manifests
 from adapter_bert.packs import store
-from adapter_bert.training import results
+from adapter_bert.training import checkpoints, results
 from adapter_bert.training.settings import adapter_config, adapter_flags
+
+
+def refuse_unpackable(run, splits):
+    """InputError where a run would end without being able to leave its pack."""
+    settings = run.settings
+    if settings.tuning == "full":
+        if settings.pack_dir:
+            raise InputError("--pack_dir: full tuning changes the whole model and makes no pack")
+        return
+    place, output = map(os.path.abspath, (place_of(settings), settings.output_dir))
+    if os.path.commonpath([place, output]) == place:
+        raise InputError(f"--pack_dir={settings.pack_dir}: holds the run's own folder; name a "
+                         "folder of its own for the pack")
+    store.check_place(place)
+    files.make_folder(os.path.dirname(place))
+    start = checkpoints.Start(None, settings.init_checkpoint, "0" * 64)
+    manifest = manifest_of(run, start, splits, {})
+    try:
+        manifests.check(manifest)
+        manifests.check_texts(manifest)
+        store.check_text(manifest)
+    except ValueError as error:
+        raise InputError(f"the run could not leave its pack: {error}; see --pack_description, "
+                         "--pack_license and the labels") from error
+
+
+def place_of(settings):
+    """Where the pack of a run goes."""
+    return settings.pack_dir or os.path.join(settings.output_dir, "pack")
 
 
 def write_pack(run, start, splits, metrics):
@@ -26,16 +55,19 @@ def write_pack(run, start, splits, metrics):
         logging.info("no pack: full tuning changes the whole model; adapter-bert convert --to=full "
                      "makes a checkpoint of it")
         return
-    path = settings.pack_dir or os.path.join(settings.output_dir, "pack")
-    trained, manifest = base.Checkpoint(run.trained), describe(run, start, splits, metrics)
+    path = place_of(settings)
+    trained, manifest = base.Checkpoint(run.trained), manifest_of(run, start, splits, metrics)
     weights = {name: trained[name] for name in manifest.shapes()}
     pack = store.write(path, store.Pack(manifest, weights), settings.pack_precision)
-    share = pack.manifest.weights.bytes / os.path.getsize(f"{start.base}.data-00000-of-00001")
+    share = pack.manifest.weights.bytes / sum(map(os.path.getsize,
+                                                  checkpoints.files_of(start.base)))
+    if any("/adapters/" in name for name in base.Checkpoint(start.base)):
+        logging.info("%s has adapters of its own: the pack fits that checkpoint only", start.base)
     logging.info("pack: %s, %.1f MB, %.1f %% of its base; use it with --pack",
                  path, pack.manifest.weights.bytes / 1e6, 100 * share)
 
 
-def describe(run, start, splits, metrics):
+def manifest_of(run, start, splits, metrics):
     """The Manifest of what a run trained; arguments as for `write_pack`."""
     settings = run.settings
     data = {name: {"examples": split.examples, "sha256": split.fingerprint}
@@ -55,32 +87,32 @@ def describe(run, start, splits, metrics):
         description=settings.pack_description)
 
 
-def unpack(path, folder):
+def unpack(pack, folder):
     """Makes the folder of a run out of a pack, for a run to start from.
 
     Args:
-      path: of a pack.
+      pack: store.Pack.
       folder: made, unless it is there and was made of this pack.
 
     Returns:
       The prefix of the checkpoint in it.
 
     Raises:
-      InputError: the pack is not sound, or the folder cannot be written.
+      InputError: something else is there, or the folder cannot be written.
     """
-    pack, prefix = store.read(path), os.path.join(folder, "model.ckpt-0")
-    now = record(pack.manifest)
+    prefix = os.path.join(folder, "model.ckpt-0")
+    now = run_record(pack.manifest)
     if os.path.exists(f"{prefix}.index") and base.recorded_run(prefix) == now:
         return prefix   # of an earlier start of the same run, which knows it by its bytes
-    shutil.rmtree(folder, ignore_errors=True)
-    files.make_folder(folder)
-    base.write_checkpoint(prefix, {**pack.weights, base.FINGERPRINT_VARIABLE:
-                                   base.fingerprint_as_int64(pack.manifest.base.fingerprint)})
-    files.write_json(os.path.join(folder, base.RUN_FILE), now)
+    fingerprint = base.fingerprint_as_int64(pack.manifest.base.fingerprint)
+    with files.new_folder(folder) as place:
+        base.write_checkpoint(os.path.join(place, os.path.basename(prefix)), {
+            **pack.weights, base.FINGERPRINT_VARIABLE: fingerprint})
+        files.write_json(os.path.join(place, base.RUN_FILE), now)
     return prefix
 
 
-def record(manifest):
+def run_record(manifest):
     """What run.json says of a pack: a run's flags, labels and base, without the paths."""
     flags = {"task_name": manifest.task, "tuning": manifest.tuning,
              "do_lower_case": manifest.do_lower_case, "max_seq_length": manifest.max_seq_length,

@@ -13,7 +13,7 @@ from adapter_bert.training import checkpoints, data, evaluation, history, result
 from adapter_bert.training.estimator import build_estimator, deployment
 from adapter_bert.training.hooks import EvaluationHook, Progress
 from adapter_bert.training.model_fn import Schedule
-from adapter_bert.training.pack import write_pack
+from adapter_bert.training.pack import refuse_unpackable, write_pack
 
 
 def run(settings, given, task):
@@ -37,21 +37,23 @@ def run(settings, given, task):
         logging.info(current.engine.line(settings.precision))
         noted = {}
         if settings.do_train:
+            refuse_unpackable(current, splits)
             current, start, noted = train(current, splits)
         else:
             start = checkpoints.find_start(
                 current.trained, current.bert_config.to_dict(), current.base_checkpoint)
         metrics = report_scores(current, start, splits, noted) if settings.do_eval else {}
-        if settings.do_train:
-            write_pack(current, start, splits, metrics or noted_scores(current, noted))
         if settings.do_predict:
             evaluation.predict_all(current, start, splits)
+        if settings.do_train:
+            write_pack(current, start, splits, metrics or noted_scores(current))
     return metrics
 
 
-def noted_scores(current, noted):
+def noted_scores(current):
     """The scores of the trained checkpoint that were noted on the way; {} for none."""
-    return noted.get(checkpoints.global_step(current.trained), {})
+    scores = history.of_run(current.settings, current.task)
+    return scores.at(checkpoints.global_step(current.trained)) or {}
 
 
 @contextlib.contextmanager
@@ -149,15 +151,14 @@ def fit(current, start, splits, schedule, step):
       {global step: metrics} of the evaluations made.
     """
     settings, total = current.settings, schedule.num_train_steps
-    scores = history.History(settings.output_dir, f"eval_{current.task.metrics[0]}",
-                             settings.early_stopping_patience, settings.keep_best)
+    scores = history.of_run(settings, current.task)
     every = evaluation_interval(settings, splits["train"])
     logging.info(where_it_stands(step, total, scores))
     progress = Progress(total, examples_a_step(settings, splits["train"]))
 
     def note(step):
         is_due = every and step and (step % every == 0 or step == total)
-        if is_due and not scores.has(step):
+        if is_due and not scores.at(step):
             note_scores(current, start, splits, scores)
         return scores.is_over()
 

@@ -4,10 +4,10 @@ import math
 import os
 
 import adapter_layers
+from adapter_bert.engine import KERNELS, PRECISIONS
 from adapter_bert.errors import InputError
 
-CHOICES = {"precision": ("auto", "float32", "bfloat16"), "kernels": ("auto", "plain", "fused"),
-           "pack_precision": ("float32", "bfloat16")}
+CHOICES = {"precision": PRECISIONS, "kernels": KERNELS, "pack_precision": PRECISIONS[1:]}
 
 
 def setting(default, text):

@@ -11,6 +11,8 @@ import tokenization
 from adapter_bert import base, engine, files, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.network import Model, read_config
+from adapter_bert.packs import store
+from adapter_bert.packs.manifest import check_pairs
 from adapter_bert.training import checkpoints
 from adapter_bert.training.pack import unpack
 from adapter_bert.training.settings import Settings, adapter_config, check
@@ -72,7 +74,7 @@ def open_run(settings, given, task):
         settings.precision, settings.use_tpu))
     located = base.locate(settings.bert_dir) if settings.bert_dir else None
     if settings.pack:
-        settings, given = from_pack(settings, given)
+        settings, given = from_pack(settings, given, task)
     trained = None if settings.do_train else trained_checkpoint(settings, given)
     recorded = base.recorded_run(settings.init_checkpoint if settings.pack else trained)
     if recorded:
@@ -88,15 +90,26 @@ def open_run(settings, given, task):
     if settings.do_train:
         refuse_contradiction(settings.output_dir, {
             "flags": run_flags(settings), "base": files_of_base(settings, bert_config)})
-    elif recorded:
+    if recorded:
         refuse_other_base(settings, bert_config, recorded)
     return Run(settings, task, bert_config, tokenizer, trained,
                given_base(settings, given, located, trained), open_engine(settings))
 
 
-def from_pack(settings, given):
-    """The settings of a run that starts from the checkpoint of a pack, and the names now given."""
-    checkpoint = unpack(settings.pack, os.path.join(settings.output_dir, "from_pack"))
+def from_pack(settings, given, task):
+    """The settings of a run that starts from the checkpoint of a pack, and the names now given.
+
+    Raises:
+      InputError: the pack is not sound, is for pairs and the task is not (or the other way), or the
+        output folder has a trained run, which would be passed over.
+    """
+    if not settings.do_train and checkpoints.latest_step(settings.output_dir)[1]:
+        raise InputError(f"--pack={settings.pack}: {settings.output_dir} holds a run of its own; "
+                         "leave --pack out to use that, or name another --output_dir")
+    pack = store.read(settings.pack)
+    check_pairs(pack.manifest, task.columns.text_b is not None)
+    checkpoint = unpack(pack, os.path.join(settings.output_dir, "from_pack",
+                                           pack.manifest.weights.sha256[:16]))
     return (dataclasses.replace(settings, init_checkpoint=checkpoint),
             frozenset(given) | {"init_checkpoint"})
 
@@ -153,7 +166,8 @@ def with_recorded(settings, given, task, recorded):
     if recorded["flags"]["task_name"] != settings.task_name:
         logging.info("the checkpoint was trained for %s, and is used for %s",
                      recorded["flags"]["task_name"], settings.task_name)
-    flags["max_seq_length"] = recorded["flags"]["max_seq_length"]
+    flags |= {name: recorded["flags"][name] for name in ("max_seq_length", "adapter_init_stddev")
+              if name in recorded["flags"]}
     settings = fill(settings, given, {**flags, **recorded["base"]})
     return settings, with_recorded_labels(task, tuple(recorded["labels"]))
 
@@ -208,12 +222,10 @@ def open_tokenizer(settings, bert_config):
 
 def check_casing(settings):
     """InputError where tokenizer_config.json beside the vocabulary says another casing."""
-    path = os.path.join(os.path.dirname(settings.vocab_file), "tokenizer_config.json")
-    if not os.path.exists(path):
-        return
-    says = files.read_object(path).get("do_lower_case")
+    says = base.says_lower_case(settings.vocab_file)
     if says not in (None, settings.do_lower_case):
-        raise InputError(f"--do_lower_case={settings.do_lower_case}, but {path} says {says}; "
+        raise InputError(f"--do_lower_case={settings.do_lower_case}, but tokenizer_config.json "
+                         f"beside {settings.vocab_file} says {says}; "
                          f"give --do_lower_case={str(says).lower()}")
 
 

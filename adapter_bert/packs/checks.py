@@ -1,0 +1,63 @@
+"""What values in the JSON files of packs and hubs may be; without TensorFlow."""
+import re
+
+TEXT_LIMIT = 10_000
+
+
+def is_text(value):
+    """Whether it is a text of a length that a person may write."""
+    return isinstance(value, str) and len(value) <= TEXT_LIMIT
+
+
+def is_texts(value):
+    """Whether it is a list of texts."""
+    return isinstance(value, list) and len(value) <= TEXT_LIMIT and all(map(is_text, value))
+
+
+def is_bool(value):
+    """Whether it is true or false."""
+    return isinstance(value, bool)
+
+
+def is_dict(value):
+    """Whether it is an object."""
+    return isinstance(value, dict)
+
+
+def is_count(value):
+    """Whether it is a positive whole number that a file may have bytes."""
+    return type(value) is int and 0 < value < 1 << 40
+
+
+def is_hash(value):
+    """Whether it is a sha256 of 64 hexadecimal digits."""
+    return isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value))
+
+
+def is_number(value):
+    """Whether it is a finite number; NaN is none."""
+    return type(value) in (int, float) and abs(value) < 1e300
+
+
+def is_dict_of(is_right, most=1000):
+    """A check: an object of at most so many values, each of which is right."""
+    return lambda value: (isinstance(value, dict) and len(value) <= most
+                          and all(map(is_text, value)) and all(map(is_right, value.values())))
+
+
+def short(value):
+    """A value for a message."""
+    return ascii(value)[:60]
+
+
+def refuse(constant):
+    """For json.loads: NaN and infinity are no JSON."""
+    raise ValueError(f"{constant} is no number")
+
+
+# (check, what the value is to be)
+TEXT = (is_text, f"a text of at most {TEXT_LIMIT:,} characters")
+HASH = (is_hash, "a sha256 of 64 hexadecimal digits")
+COUNT = (is_count, "a positive whole number")
+BOOL = (is_bool, "true or false")
+NUMBERS = (is_dict_of(is_number), "numbers by name")
