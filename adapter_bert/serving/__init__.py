@@ -1,0 +1,1 @@
+"""Tasks as SavedModels: text in, predictions out, for TensorFlow Serving."""
