@@ -61,19 +61,33 @@ def features(tokenizer, text_a, text_b, is_pair, max_seq_length):
       {"input_ids", "input_mask", "segment_ids"} int32 [B, T], T that of the longest row.
     """
     with tf.name_scope("features"):
-        pairs = tf.cast(is_pair, tf.int64)                             # [B]
-        first = tokenizer(text_a)
-        second = tokenizer(tf.where(is_pair, text_b, tf.zeros_like(text_b)))
+        rows, pairs = tf.size(text_a), tf.cast(is_pair, tf.int64)      # B, [B]
+        ids = tokenizer(tf.concat([text_a, tf.where_v2(is_pair, text_b, "")], axis=0))
+        lengths = ids.row_lengths()                                    # [2 B]
         limit = tf.cast(max_seq_length, tf.int64) - 2 - pairs
-        kept = truncate_pairs(first.row_lengths(), second.row_lengths(), limit)
-        once = tf.ones_like(pairs)
-        head = tf.concat([_repeated(tokenizer.cls, once), _first(first, kept[0]),
-                          _repeated(tokenizer.sep, once)], axis=1)
-        tail = tf.concat([_first(second, kept[1]), _repeated(tokenizer.sep, pairs)], axis=1)
-        ids = tf.concat([head, tail], axis=1)
-        segments = tf.concat([tf.zeros_like(head), tf.ones_like(tail)], axis=1)
-        return {"input_ids": ids.to_tensor(), "input_mask": tf.ones_like(ids).to_tensor(),
-                "segment_ids": segments.to_tensor()}
+        first, second = truncate_pairs(lengths[:rows], lengths[rows:], limit)
+        head, tail = (first + 2)[:, None], (pairs * (second + 1))[:, None]   # [B, 1]
+        return _laid_out(ids, rows, head, head + tail, tokenizer.cls, tokenizer.sep)
+
+
+def _laid_out(ids, rows, head, total, cls, sep):
+    """The columns of a batch.
+
+    Args:
+      ids: int32 RaggedTensor [2 B, T], first texts and second texts.
+      rows: int32 scalar, B.
+      head, total: int64 [B, 1], the word pieces of segment 0, and of both.
+      cls, sep: int.
+    """
+    length = tf.reduce_max(tf.concat([total[:, 0], [2]], axis=0))      # 2 for no rows at all
+    place, starts = tf.range(length), ids.row_starts()[:, None]        # [T], [2 B, 1]
+    is_tail = place >= head                                            # [B, T]
+    pieces = _at(ids.values, place + tf.where_v2(is_tail, starts[rows:] - head, starts[:rows] - 1))
+    is_sep = tf.equal(place, head - 1) | tf.equal(place, total - 1)
+    pieces = tf.where_v2(tf.equal(place, 0), cls, tf.where_v2(is_sep, sep, pieces))
+    mask = tf.cast(place < total, tf.int32)
+    return {"input_ids": pieces * mask, "input_mask": mask,
+            "segment_ids": tf.cast(is_tail, tf.int32) * mask}
 
 
 def truncate_pairs(first, second, limit):
@@ -82,16 +96,10 @@ def truncate_pairs(first, second, limit):
     return kept, tf.minimum(second, limit - kept)
 
 
-def _first(ragged, lengths):
-    """The first ids of each row: RaggedTensor [B, T], int64 [B] -> RaggedTensor [B, T]."""
-    places = tf.ragged.range(ragged.row_lengths())
-    return tf.ragged.boolean_mask(ragged, places < lengths[:, None])
-
-
-def _repeated(value, lengths):
-    """RaggedTensor [B, T] of one int32 value, `lengths` times in each row."""
-    values = tf.fill([tf.reduce_sum(lengths)], np.int32(value))
-    return tf.RaggedTensor.from_row_lengths(values, lengths, validate=False)
+def _at(values, places):
+    """values[places], and anything where a place is none: int32 [any], int64 [B, T] -> [B, T]."""
+    last = tf.size(values, out_type=tf.int64)
+    return tf.gather(tf.concat([values, [0]], axis=0), tf.clip_by_value(places, 0, last))
 
 
 def _words(texts, tables):
@@ -106,7 +114,7 @@ def _words(texts, tables):
     values, source = values[is_kept], source[is_kept]
     is_letter = tf.not_equal(values, characters.SPACE)
     is_first = is_letter & ~tf.concat([[False], is_letter[:-1]], axis=0)
-    starts = tf.where(is_first)[:, 0]                                  # [W]
+    starts = tf.where_v2(is_first)[:, 0]                                  # [W]
     number = tf.cumsum(tf.cast(is_first, tf.int64)) - 1
     letters = tf.RaggedTensor.from_value_rowids(
         values[is_letter], number[is_letter], tf.size(starts, out_type=tf.int64), validate=False)
@@ -135,7 +143,7 @@ def _with_final_sigmas(codes, neighbour):
     place = tf.maximum(tf.cumsum(tf.cast(is_seen, tf.int32)), 1)       # its own, among the seen
     is_final = (tf.equal(codes, characters.SIGMA) & tf.gather(is_cased, place - 1)
                 & ~tf.gather(is_cased, place + 1))
-    return tf.where(is_final, tf.fill(tf.shape(codes), characters.FINAL_SIGMA), codes)
+    return tf.where_v2(is_final, characters.FINAL_SIGMA, codes)
 
 
 def _replaced(codes, tables):
@@ -148,7 +156,7 @@ def _replaced(codes, tables):
     source = places.value_rowids()
     values = tf.gather(tf.constant(tables.replacements), places.values)
     is_itself = tf.equal(values, characters.ITSELF)
-    return tf.where(is_itself, tf.gather(codes, source), values), source
+    return tf.where_v2(is_itself, tf.gather(codes, source), values), source
 
 
 def _in_canonical_order(values, tables):
@@ -158,7 +166,7 @@ def _in_canonical_order(values, tables):
     row = tf.searchsorted(tables.ordered, values)
     row = tf.minimum(row, tables.ordered.size - 1)
     is_mark = tf.equal(tf.gather(tables.ordered, row), values)
-    places = tf.where(is_mark)                                         # [marks, 1]
+    places = tf.where_v2(is_mark)                                         # [marks, 1]
     run = tf.cumsum(tf.cast(~is_mark, tf.int64))[is_mark]
     order = tf.cast(tf.gather(tables.classes, row), tf.int64)[is_mark]
     size = tf.size(places, out_type=tf.int64)
@@ -178,4 +186,4 @@ def _encoded(words):
     """Code points [W, of a word] as string [W]."""
     encoded = tf.strings.unicode_encode(words, "UTF-8")
     is_long = words.row_lengths() > tokenization.MAX_WORD_CHARACTERS
-    return tf.where(is_long, tf.fill(tf.shape(encoded), "x" * (_LONGEST + 1)), encoded)
+    return tf.where_v2(is_long, "x" * (_LONGEST + 1), encoded)
