@@ -1,4 +1,5 @@
 """SavedModels of packs: what they say is what the pack says, in a process without this project."""
+import functools
 import json
 import os
 import pathlib
@@ -25,28 +26,31 @@ TEXTS = ["the film was good", "Éa 你好 🙂 very bad", "", "a dull story ! " 
 PAIRS = [("the plot", "it was fine"), ("the film", ""), ("", "a"),
          ("good " * 30, "bad story " * 30)]
 
-# Asks a SavedModel, in a process that has TensorFlow and tensorflow-text and not this project.
+# Answers one request a line, in a process that has TensorFlow and tensorflow-text and not us.
 ASK = """
 import json, sys
 import tensorflow as tf
-version, with_text, requests = sys.argv[1], sys.argv[2] == "True", json.load(open(sys.argv[3]))
-if with_text:
+if sys.argv[1] == "text":
     import tensorflow_text
 assert not {"adapter_bert", "modeling", "tokenization", "adapter_layers"} & set(sys.modules)
-loaded = tf.saved_model.load(version)
+
 def example(row):
     values = {key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()]))
               for key, text in row.items()}
     return tf.train.Example(features=tf.train.Features(feature=values)).SerializeToString()
-answers = []
-for name, inputs in requests:
-    if name in ("classify", "regress"):
+
+def answer(signature, inputs):
+    if isinstance(inputs, list):
         inputs = {"inputs": [example(row) for row in inputs]}
-    fed = {key: tf.constant(value, tf.string if isinstance(value[0], (str, bytes)) else tf.int32)
+    fed = {key: tf.constant(value, tf.int32 if isinstance(value[0], list) else tf.string)
            for key, value in inputs.items()}
-    found = loaded.signatures[name](**fed)
-    answers.append({key: value.numpy().tolist() for key, value in found.items()})
-print(json.dumps(answers, default=bytes.decode))
+    return {key: value.numpy().tolist() for key, value in signature(**fed).items()}
+
+for line in sys.stdin:
+    version, requests = json.loads(line)
+    loaded = tf.saved_model.load(version).signatures
+    print(json.dumps([answer(loaded[name], inputs) for name, inputs in requests],
+                     default=bytes.decode), flush=True)
 """
 # Prints which operations are known to TensorFlow alone, and with tensorflow-text.
 KNOWN = """
@@ -69,6 +73,7 @@ def fixture_on(tiny_dir):
 @pytest.fixture(name="exported", scope="module")
 def fixture_exported(tiny_dir, on, tmp_path_factory):
     """Function (ids_only, fields of the manifest) -> path of the pack, path of the version."""
+    @functools.cache
     def make(ids_only=False, **changes):
         folder = tmp_path_factory.mktemp("exported")
         path = str(folder / "pack.zip")
@@ -77,21 +82,22 @@ def fixture_exported(tiny_dir, on, tmp_path_factory):
     return make
 
 
-@pytest.fixture(name="ask")
-def fixture_ask(tmp_path):
+@pytest.fixture(name="ask", scope="module")
+def fixture_ask(tmp_path_factory):
     """Function (version, requests) -> answers of a process without this project."""
-    def ask(version, requests, with_text=True):
-        (tmp_path / "requests.json").write_text(json.dumps(requests))
-        return json.loads(run_apart(tmp_path, ASK, version, str(with_text), "requests.json"))
-    return ask
+    with apart(tmp_path_factory.mktemp("apart"), ASK, "text", stdin=subprocess.PIPE) as process:
+        def ask(version, requests):
+            process.stdin.write(json.dumps([version, requests]) + "\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+        yield ask
+        process.stdin.close()
 
 
-def run_apart(folder, code, *arguments):
-    """What Python prints that sees the installed libraries alone."""
-    done = subprocess.run([sys.executable, "-I", "-c", code, *arguments], cwd=folder, text=True,
-                          capture_output=True, env={"TF_CPP_MIN_LOG_LEVEL": "3"})
-    assert not done.returncode, done.stderr
-    return done.stdout.splitlines()[-1]
+def apart(folder, code, *arguments, **options):
+    """A Python process that sees the installed libraries alone."""
+    return subprocess.Popen([sys.executable, "-I", "-c", code, *arguments], cwd=folder, text=True,
+                            stdout=subprocess.PIPE, env={"TF_CPP_MIN_LOG_LEVEL": "3"}, **options)
 
 
 def graph_of(version):
@@ -171,7 +177,7 @@ def test_cased_texts(tiny_dir, exported, ask):
         assert_same(ask(version, [("serving_default", {"text_a": texts})])[0], task.predict(texts))
 
 
-def test_ids_of_any_size(tiny_dir, exported, ask):
+def test_ids_of_any_size(tiny_dir, exported, ask, tmp_path):
     """With and without texts; without them tensorflow-text is not needed."""
     pack, with_texts = exported()
     same, without = exported(ids_only=True)
@@ -180,9 +186,12 @@ def test_ids_of_any_size(tiny_dir, exported, ask):
     longest = {"input_ids": [[2] * 24], "input_mask": [[1] * 24], "segment_ids": [[0] * 24]}
     with adapter_bert.load(tiny_dir, pack, precision="float32") as task:
         wanted = task.predict(["good film", ""])
-    for found in (ask(with_texts, [("ids", rows)]),
-                  ask(without, [("ids", rows), ("serving_default", longest)], with_text=False)):
-        assert_same(found[0], wanted)
+    assert_same(ask(with_texts, [("ids", rows)])[0], wanted)
+    request = json.dumps([without, [("ids", rows), ("serving_default", longest)]])
+    with apart(tmp_path, ASK, "ids", stdin=subprocess.PIPE) as process:
+        found = json.loads(process.communicate(request + "\n")[0])
+    assert_same(found[0], wanted)
+    assert len(found[1]["label"]) == 1
     assert not {"FastWordpieceTokenizeWithOffsets", "UnicodeDecode"} & {
         node.op for node in nodes_of(without)}
 
@@ -221,7 +230,8 @@ def test_operations_are_tensorflows(exported, tmp_path, changes):
     functions = {function.signature.name for function in graph_of(version).library.function}
     names = sorted({node.op for node in nodes} - functions)
     assert not [name for name in names if name.startswith("AdapterBert")]
-    alone, with_text = json.loads(run_apart(tmp_path, KNOWN, json.dumps(names)))
+    with apart(tmp_path, KNOWN, json.dumps(names)) as process:
+        alone, with_text = json.loads(process.communicate()[0])
     assert with_text == names
     assert set(with_text) - set(alone) == (
         set() if changes.get("ids_only") else {"FastWordpieceTokenizeWithOffsets"})

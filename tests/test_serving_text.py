@@ -177,5 +177,5 @@ def test_rows_are_those_of_the_pipeline(tiny_dir, rows, most):
 def test_tables_are_small():
     """They go into every graph."""
     tables = characters.characters(True)
-    arrays = [*tables.replacement_of, *tables.neighbour, tables.ends, tables.replacements]
+    arrays = [*tables.replacement_of, *tables.neighbour, tables.splits, tables.replacements]
     assert sum(array.nbytes for array in arrays) < 1 << 20

@@ -43,7 +43,7 @@ class Characters(NamedTuple):
     """The tables of one casing.
 
     replacement_of: Pages, for each code point and for FINAL_SIGMA a row of the replacements.
-    ends: int32 [rows], where each replacement ends in `replacements`.
+    splits: int32 [rows + 1], where each replacement begins in `replacements`, and the end of all.
     replacements: int32, code points of one replacement after the other, and ITSELF, SPACE, NOTHING.
     neighbour: Pages, OTHER, CASED or SKIPPED for each code point; None where case stays.
     ordered: int32, code points that canonical ordering moves and that are not dropped.
@@ -51,7 +51,7 @@ class Characters(NamedTuple):
     """
 
     replacement_of: Pages
-    ends: np.ndarray
+    splits: np.ndarray
     replacements: np.ndarray
     neighbour: Pages | None
     ordered: np.ndarray
@@ -78,7 +78,7 @@ def characters(do_lower_case):
     rows.append(numbers.setdefault((ord("ς"),), len(numbers)))
     ordered = [code for code in range(CODE_POINTS) if do_lower_case and _is_ordered(chr(code))]
     return Characters(
-        _pages(rows), np.cumsum(list(map(len, numbers)), dtype=np.int32),
+        _pages(rows), np.cumsum([0, *map(len, numbers)], dtype=np.int32),
         np.fromiter(itertools.chain.from_iterable(numbers), np.int32),
         _pages([_neighbour(chr(code)) for code in range(CODE_POINTS)]) if do_lower_case else None,
         np.array(ordered, np.int32),

@@ -26,7 +26,9 @@ class GraphTokenizer:
     def __init__(self, vocab, do_lower_case):
         import tensorflow_text
         self.cls, self.sep = vocab["[CLS]"], vocab["[SEP]"]
-        self._characters = characters.characters(do_lower_case)
+        self._characters = tf.nest.map_structure(
+            lambda table: None if table is None else tf.constant(table),
+            characters.characters(do_lower_case))
         self._pieces = tensorflow_text.FastWordpieceTokenizer(
             [characters.standing_in(token) or f" {index}" for token, index in vocab.items()],
             token_out_type=tf.int32, max_bytes_per_word=_LONGEST, no_pretokenization=True)
@@ -149,22 +151,19 @@ def _with_final_sigmas(codes, neighbour):
 def _replaced(codes, tables):
     """What stands for the characters, and the place of each in `codes`; both [more or fewer]."""
     rows = _look_up(tables.replacement_of, codes)
-    ends = tf.constant(tables.ends)
-    lengths = tf.constant(np.diff(tables.ends, prepend=np.int32(0)))
-    last = tf.gather(ends, rows)
-    places = tf.ragged.range(last - tf.gather(lengths, rows), last)    # [K, of a replacement]
+    places = tf.ragged.range(tf.gather(tables.splits, rows), tf.gather(tables.splits, rows + 1))
     source = places.value_rowids()
-    values = tf.gather(tf.constant(tables.replacements), places.values)
+    values = tf.gather(tables.replacements, places.values)
     is_itself = tf.equal(values, characters.ITSELF)
     return tf.where_v2(is_itself, tf.gather(codes, source), values), source
 
 
 def _in_canonical_order(values, tables):
     """Marks that are left sorted by combining class between characters that have none."""
-    if not tables.ordered.size:
+    count = tables.ordered.shape.num_elements()
+    if not count:
         return values
-    row = tf.searchsorted(tables.ordered, values)
-    row = tf.minimum(row, tables.ordered.size - 1)
+    row = tf.minimum(tf.searchsorted(tables.ordered, values), count - 1)
     is_mark = tf.equal(tf.gather(tables.ordered, row), values)
     places = tf.where_v2(is_mark)                                         # [marks, 1]
     run = tf.cumsum(tf.cast(~is_mark, tf.int64))[is_mark]
@@ -177,9 +176,8 @@ def _in_canonical_order(values, tables):
 
 def _look_up(pages, codes):
     """The numbers of codes, int32 [K], in characters.Pages."""
-    page = tf.gather(tf.constant(pages.page_of), codes // characters.PAGE)
-    return tf.gather(tf.constant(pages.numbers),
-                     page * characters.PAGE + codes % characters.PAGE)
+    page = tf.gather(pages.page_of, codes // characters.PAGE)
+    return tf.gather(pages.numbers, page * characters.PAGE + codes % characters.PAGE)
 
 
 def _encoded(words):
