@@ -139,12 +139,12 @@ def test_real_text(of_characters, lower):
 
 
 @functools.lru_cache
-def rows_graph(vocab_file, most):
-    """A function of (text_a, text_b, is_pair) lists -> arrays of features."""
+def rows_graph(vocab_file):
+    """A function of (text_a, text_b, is_pair, max_seq_length) lists -> arrays of features."""
     with tf.Graph().as_default():
-        fed = [tf.placeholder(kind, [None]) for kind in (tf.string, tf.string, tf.bool)]
+        fed = [tf.placeholder(kind, [None]) for kind in (tf.string, tf.string, tf.bool, tf.int32)]
         tokenizer = text.GraphTokenizer(tokenization.load_vocab(vocab_file), True)
-        made = text.features(tokenizer, *fed, most)
+        made = text.features(tokenizer, *fed)
         session = tf.Session()
     return lambda *values: session.run(made, dict(zip(fed, values, strict=True)))
 
@@ -158,7 +158,7 @@ def test_rows_are_those_of_the_pipeline(tiny_dir, rows, most):
     first = [" ".join(words[:one]) for one, _, _ in rows]
     second = [" ".join(words[14 - one:14]) for _, one, _ in rows]
     is_pair = [pair for _, _, pair in rows]
-    found = rows_graph(f"{tiny_dir}/vocab.txt", most)(first, second, is_pair)
+    found = rows_graph(f"{tiny_dir}/vocab.txt")(first, second, is_pair, [most] * len(rows))
     python = tokenization.FullTokenizer(f"{tiny_dir}/vocab.txt")
     cls, sep = python.convert_tokens_to_ids(["[CLS]", "[SEP]"])
     wanted = features.join(

@@ -6,7 +6,6 @@ tokenizers normalise otherwise; of that library only the last step is used, whic
 
 Letters: B batch, T tokens, K characters of all texts, W words of all texts.
 """
-import numpy as np
 import tensorflow.compat.v1 as tf
 
 import tokenization
@@ -116,7 +115,7 @@ def _words(texts, tables):
     values, source = values[is_kept], source[is_kept]
     is_letter = tf.not_equal(values, characters.SPACE)
     is_first = is_letter & ~tf.concat([[False], is_letter[:-1]], axis=0)
-    starts = tf.where_v2(is_first)[:, 0]                                  # [W]
+    starts = tf.where_v2(is_first)[:, 0]                               # [W]
     number = tf.cumsum(tf.cast(is_first, tf.int64)) - 1
     letters = tf.RaggedTensor.from_value_rowids(
         values[is_letter], number[is_letter], tf.size(starts, out_type=tf.int64), validate=False)
@@ -165,7 +164,7 @@ def _in_canonical_order(values, tables):
         return values
     row = tf.minimum(tf.searchsorted(tables.ordered, values), count - 1)
     is_mark = tf.equal(tf.gather(tables.ordered, row), values)
-    places = tf.where_v2(is_mark)                                         # [marks, 1]
+    places = tf.where_v2(is_mark)                                      # [marks, 1]
     run = tf.cumsum(tf.cast(~is_mark, tf.int64))[is_mark]
     order = tf.cast(tf.gather(tables.classes, row), tf.int64)[is_mark]
     size = tf.size(places, out_type=tf.int64)
