@@ -1,1 +1,1 @@
-"""Tasks as SavedModels: text in, predictions out, for TensorFlow Serving."""
+"""Serving: many tasks on one BERT, as a SavedModel and as an HTTP server."""
