@@ -17,7 +17,7 @@ import adapter_bert
 from adapter_bert.__main__ import main
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest, store
-from adapter_bert.packs.conversion import base_of
+from adapter_bert.packs.bases import base_of
 from adapter_bert.serving import warmup
 from adapter_bert.serving.export import export
 

@@ -19,9 +19,9 @@ from tensorflow.compat.v1 import saved_model
 from adapter_bert import base, files
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
-from adapter_bert.packs.predictor import check_base
+from adapter_bert.packs.bases import base_of, check_base
 from adapter_bert.serving import signatures, warmup
-from adapter_bert.serving.task import Task
+from adapter_bert.serving.single import SingleTask
 
 SERVING_VERSION = "2.15.1"
 
@@ -46,7 +46,7 @@ def export(bert_dir, packs, output, version=None, ids_only=False):
         raise InputError(f"{len(packs)} packs: a SavedModel holds one; export each to an --output "
                          "of its own")
     pack, located = store.read(packs[0]), base.locate(bert_dir)
-    check_base(located, pack.manifest)
+    check_base(base_of(bert_dir), pack.manifest)
     with files.locked(output):
         path = _place(output, version)
         with _made_whole(path) as folder:
@@ -57,7 +57,7 @@ def export(bert_dir, packs, output, version=None, ids_only=False):
 def _write(folder, located, pack, ids_only, name):
     """Fills the folder of a version."""
     with tf.Graph().as_default(), tf.Session() as session:
-        task = Task(located, pack, ids_only)
+        task = SingleTask(located, pack, ids_only)
         ways = signatures.signatures(task)
         task.restore(session)
         builder = saved_model.Builder(folder)

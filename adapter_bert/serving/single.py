@@ -11,7 +11,7 @@ from adapter_bert import network
 from adapter_bert.serving import text
 
 
-class Task:
+class SingleTask:
     """What `signatures` asks of whatever is served, here for one pack.
 
     Args:
