@@ -19,7 +19,7 @@ from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest, store
 from adapter_bert.packs.bases import base_of
 from adapter_bert.serving import warmup
-from adapter_bert.serving.export import export
+from adapter_bert.serving.export import SERVING_VERSION, export
 
 MRPC = pathlib.Path(__file__).parents[1] / "../shared/data/glue/MRPC"
 TEXTS = ["the film was good", "Éa 你好 🙂 very bad", "", "a dull story ! " * 700, "not\u0301 ΟΔΟΣ"]
@@ -221,7 +221,12 @@ def test_too_long_a_row_is_named(exported):
     {}, {"ids_only": True}, {"head": "regression", "labels": ()},
     {"tuning": "bias", "adapter": None}])
 def test_operations_are_tensorflows(exported, tmp_path, changes):
-    """No kernel of ours, nothing that must be compiled; of tensorflow-text one operation."""
+    """No kernel of ours, nothing that must be compiled; of tensorflow-text one operation.
+
+    The list of operations is what `import tensorflow` (2.15.1) registers in a process of its own,
+    and what `import tensorflow_text` (2.15.0) adds. TensorFlow Serving's server links all of
+    TensorFlow's core operations and tensorflow-text's `ops_lib`.
+    """
     _, version = exported(**changes)
     nodes = nodes_of(version)
     assert not [node.name for node in nodes if "_XlaMustCompile" in node.attr]
@@ -267,6 +272,11 @@ def test_assets(tiny_dir, exported):
     assert manifest.parse((assets / "pack.json").read_bytes()) == store.read(pack).manifest
     assert (assets / "labels.txt").read_text("utf-8") == "no\ndé\n"
     assert (assets / "vocab.txt").read_bytes() == pathlib.Path(tiny_dir, "vocab.txt").read_bytes()
+
+
+def test_the_docs_name_the_image():
+    text = pathlib.Path(__file__).parents[1].joinpath("docs/serving.md").read_text("utf-8")
+    assert f"tensorflow/serving:{SERVING_VERSION}" in text
 
 
 def test_the_command(tiny_dir, on, tmp_path, capsys, monkeypatch):

@@ -4,8 +4,9 @@
     NAME/1/assets/                             pack.json, labels.txt, vocab.txt
     NAME/1/assets.extra/tf_serving_warmup_requests
 
-The operations are those of TensorFlow and, where texts come in, one of tensorflow-text: the image
-tensorflow/serving of SERVING_VERSION has them all.
+The operations are those of TensorFlow and, where texts come in, one of tensorflow-text,
+FastWordpieceTokenizeWithOffsets. TensorFlow Serving's server links both libraries (see
+tensorflow_serving/model_servers/BUILD); SERVING_VERSION is the tag of the image that is meant.
 """
 import contextlib
 import glob
