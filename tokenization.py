@@ -12,7 +12,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-_MAX_WORD_CHARACTERS = 200
+MAX_WORD_CHARACTERS = 200
 # The library's result for a text is some hundred times the size of its ids.
 _TEXTS_AT_ONCE = 1024
 _WORDS_AT_ONCE = 256
@@ -54,7 +54,7 @@ class FullTokenizer:
         self.wordpiece_tokenizer = WordpieceTokenizer(vocab=self.vocab)
         self._library = _LibraryTokenizer(self.vocab, self.basic_tokenizer)
         self._words = {token: index for token, index in self.vocab.items() if token.isascii()
-                       and token.isalnum() and len(token) <= _MAX_WORD_CHARACTERS}
+                       and token.isalnum() and len(token) <= MAX_WORD_CHARACTERS}
         self._memory = _Memory()
 
     def tokenize(self, text):
@@ -215,7 +215,7 @@ class WordpieceTokenizer:
     Source: `WordpieceTokenizer` of google-research/bert, tokenization.py.
     """
 
-    def __init__(self, vocab, unk_token="[UNK]", max_input_chars_per_word=_MAX_WORD_CHARACTERS):
+    def __init__(self, vocab, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_CHARACTERS):
         """Takes the pieces.
 
         Args:
@@ -330,7 +330,9 @@ class _CharacterTable(dict):
         return self[code]
 
 
-def _cleaned(character):
+def cleaned(character):
+    """What stands for a character when control characters are dropped and white space and Chinese
+    characters stand apart: "", " " or the character, which is Chinese between spaces."""
     category = unicodedata.category(character)
     if character in "\t\n\r" or category == "Zs":
         return " "
@@ -339,7 +341,7 @@ def _cleaned(character):
     return f" {character} " if _CHINESE.match(character) else character
 
 
-def _without_ordered_mark(character):
+def without_ordered_mark(character):
     """Nothing for a nonspacing mark that has a combining class.
 
     It is dropped in the end, and canonical ordering moves it, so that it stands in no other's way.
@@ -352,17 +354,17 @@ def _without_mark(character):
     return "" if unicodedata.category(character) == "Mn" else character
 
 
-def _punctuation_apart(character):
+def punctuation_apart(character):
     """White space around punctuation: category P, and ASCII that is no letter, digit or space."""
     is_ascii_mark = "!" <= character <= "~" and not character.isalnum()
     is_punctuation = is_ascii_mark or unicodedata.category(character).startswith("P")
     return f" {character} " if is_punctuation else character
 
 
-_CLEANED = _CharacterTable(_cleaned)
-_WITHOUT_ORDERED_MARKS = _CharacterTable(_without_ordered_mark)
+_CLEANED = _CharacterTable(cleaned)
+_WITHOUT_ORDERED_MARKS = _CharacterTable(without_ordered_mark)
 _WITHOUT_MARKS = _CharacterTable(_without_mark)
-_PUNCTUATION_APART = _CharacterTable(_punctuation_apart)
+_PUNCTUATION_APART = _CharacterTable(punctuation_apart)
 
 
 def _without_accents(text):
@@ -418,7 +420,7 @@ class _LibraryTokenizer:
         self._alike = set()
         self._continuing = {index for token, index in vocab.items() if token.startswith("##")}
         self._tokenizer = tokenizers.Tokenizer(models.WordPiece(
-            vocab, unk_token="[UNK]", max_input_chars_per_word=_MAX_WORD_CHARACTERS))
+            vocab, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_CHARACTERS))
         self._tokenizer.normalizer = normalizers.BertNormalizer(
             clean_text=True, handle_chinese_chars=True,
             strip_accents=basic_tokenizer.do_lower_case, lowercase=basic_tokenizer.do_lower_case)

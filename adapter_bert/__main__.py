@@ -1,5 +1,6 @@
 """The command `adapter-bert`, also `python -m adapter_bert`: one subcommand a job."""
 import argparse
+import logging
 import os
 import sys
 
@@ -22,6 +23,7 @@ def main(arguments=None):
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_convert(commands)
     pack_command.add(commands)
+    _add_export(commands)
     for name, quiet in (("TF_CPP_MIN_LOG_LEVEL", "3"), ("HF_HUB_VERBOSITY", "error")):
         os.environ.setdefault(name, quiet)   # greetings and notes; errors still raise
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -47,6 +49,28 @@ def _add_convert(commands):
 def _convert(**options):
     from adapter_bert.convert import convert  # imports TensorFlow, which --help does without
     print(convert(**options))
+
+
+def _add_export(commands):
+    parser = commands.add_parser(
+        "export", help="a pack as a SavedModel for TensorFlow Serving",
+        description="Writes the next version of a SavedModel: texts in, predictions out.")
+    parser.add_argument("packs", **{**pack_command.PACK, "nargs": "+"})
+    parser.add_argument("--bert_dir", required=True, metavar="DIR", help="folder of the base")
+    parser.add_argument("--output", required=True, metavar="DIR/NAME",
+                        help="folder of the served model; versions are folders in it")
+    parser.add_argument("--version", type=int, help="its number; the next free one when left out")
+    parser.add_argument("--ids_only", action="store_true",
+                        help="word-piece ids come in, not texts; needs no tensorflow-text")
+    parser.set_defaults(run=_export)
+
+
+def _export(**options):
+    from adapter_bert.serving.export import export
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)   # it calls SavedModel's API old
+    path = export(**options)
+    print(f"{path}: a SavedModel; serve its parent folder under the name "
+          f"{os.path.basename(os.path.dirname(os.path.abspath(path)))}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,67 @@
+"""The ways to ask a SavedModel, as TensorFlow Serving knows them (docs/serving.md).
+
+Letters: B batch, T tokens.
+"""
+import tensorflow.compat.v1 as tf
+from tensorflow.compat.v1 import saved_model
+
+DEFAULT, PAIRS, IDS = "serving_default", "serving_pairs", "ids"
+CLASSIFY, REGRESS = "classify", "regress"
+FEATURES = ("input_ids", "input_mask", "segment_ids")
+
+
+def signatures(served):
+    """Builds the graph of what is served.
+
+    A signature wants all its inputs, so an absent second text is another signature than a present
+    one. Texts, pairs and ids have one network, for ids may be put in the place of what the texts
+    are; serialized Examples have another.
+
+    Args:
+      served: single.SingleTask, or whatever has its attributes and its functions `features` and
+        `outputs`.
+
+    Returns:
+      {name: SignatureDef}.
+    """
+    task = {"task": tf.placeholder(tf.string, [None], "task")} if served.has_task else {}
+    if not served.has_texts:
+        ids = {name: tf.placeholder(tf.int32, [None, None], name) for name in FEATURES}
+        asked = _predict(ids | task, served.outputs(ids, **task))
+        return {DEFAULT: asked, IDS: asked}
+    text_a = tf.placeholder(tf.string, [None], "text_a")
+    text_b = tf.placeholder_with_default(tf.zeros_like(text_a), [None], "text_b")
+    ids = {name: tf.placeholder_with_default(column, [None, None], name)
+           for name, column in served.features(text_a, text_b, **task).items()}
+    outputs = served.outputs(ids, **task)
+    pairs = _predict({"text_a": text_a, "text_b": text_b} | task, outputs)
+    texts = _predict({"text_a": text_a} | task, outputs)
+    return {DEFAULT: pairs if served.needs_pair else texts, PAIRS: pairs,
+            IDS: _predict(ids | task, outputs), **_of_examples(served)}
+
+
+def _predict(inputs, outputs):
+    return saved_model.predict_signature_def(inputs, outputs)
+
+
+def _of_examples(served):
+    """{name: SignatureDef} of serialized tf.train.Examples, for classify or regress."""
+    examples = tf.placeholder(tf.string, [None], "examples")
+    kinds = {"text_a": tf.io.FixedLenFeature([], tf.string),
+             "text_b": tf.io.RaggedFeature(tf.string)}
+    if served.has_task:
+        kinds["task"] = tf.io.FixedLenFeature([], tf.string)
+    columns = tf.io.parse_example(examples, kinds)
+    second = columns.pop("text_b")                                     # [B, 0 or 1]
+    text_a, is_pair = columns.pop("text_a"), second.row_lengths() > 0
+    made = served.features(text_a, _only(second), is_pair, **columns)
+    outputs = served.outputs(made, **columns)
+    if served.is_regression:
+        return {REGRESS: saved_model.regression_signature_def(examples, outputs["score"])}
+    return {CLASSIFY: saved_model.classification_signature_def(
+        examples, outputs["labels"], outputs["probabilities"])}
+
+
+def _only(values):
+    """The first value of each row, string [B, 0 or more] -> [B]; "" where there is none."""
+    return values.to_tensor(default_value="", shape=[None, 1])[:, 0]
