@@ -2,7 +2,7 @@
 import argparse
 import os
 
-from adapter_bert import pack_command
+from adapter_bert import pack_command, serve_command
 from adapter_bert.errors import InputError, exit_on_input_error
 
 
@@ -21,6 +21,7 @@ def main(arguments=None):
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_convert(commands)
     pack_command.add(commands)
+    serve_command.add(commands)
     for name, quiet in (("TF_CPP_MIN_LOG_LEVEL", "3"), ("HF_HUB_VERBOSITY", "error")):
         os.environ.setdefault(name, quiet)   # greetings and notes; errors still raise
     options = vars(parser.parse_args(arguments))

@@ -1,0 +1,1 @@
+"""Many tasks on one BERT behind HTTP, and what other servers take."""
