@@ -83,16 +83,12 @@ function packRow(pack) {
 }
 
 function packFacts(pack) {
-  const facts = make("dl", "");
-  for (const [name, value] of Object.entries({
-    task: pack.task + (pack.pair ? ", pairs of texts" : ""), answers: labelsOf(pack), scores: scoresOf(pack.metrics),
-    base: pack.fits ? "" : `${pack.base}, another than this server's`, size: sizeOf(pack.bytes), license: pack.license,
-    state: pack.loaded ? "" : "in the hub, not loaded" })) {
-    if (value) facts.append(make("dt", "", name), make("dd", "", value));
-  }
   const all = make("div", "facts");
   if (pack.description) all.append(make("p", "described", pack.description.slice(0, 400)));
-  all.append(facts);
+  all.append(make("p", "answers", `${pack.task}${pack.pair ? ", pairs" : ""}: ${labelsOf(pack)}`));
+  const facts = [scoresOf(pack.metrics), sizeOf(pack.bytes), `on ${pack.base}`, pack.license];
+  all.append(make("p", "", facts.filter(Boolean).join(" \u00b7 ")));
+  if (!pack.loaded) all.append(make("p", "", pack.fits ? "In the hub, not loaded." : "In the hub, for another base."));
   return all;
 }
 
