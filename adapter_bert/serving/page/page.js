@@ -86,8 +86,8 @@ function packFacts(pack) {
   const all = make("div", "facts");
   if (pack.description) all.append(make("p", "described", pack.description.slice(0, 400)));
   all.append(make("p", "answers", `${pack.task}${pack.pair ? ", pairs" : ""}: ${labelsOf(pack)}`));
-  const facts = [scoresOf(pack.metrics), sizeOf(pack.bytes), `on ${pack.base}`, pack.license];
-  all.append(make("p", "", facts.filter(Boolean).join(" \u00b7 ")));
+  const facts = [scoresOf(pack.metrics), sizeOf(pack.bytes), pack.license];
+  all.append(make("p", "", facts.filter(Boolean).join(" \u00b7 ")), make("p", "", `Base: ${pack.base}`));
   if (!pack.loaded) all.append(make("p", "", pack.fits ? "In the hub, not loaded." : "In the hub, for another base."));
   return all;
 }
