@@ -55,15 +55,14 @@ def lines(pack):
 
 
 def _verify(packs, bert_dir):
-    from adapter_bert import base
     from adapter_bert.packs import store
-    from adapter_bert.packs.predictor import check_base
-    bad = []
+    from adapter_bert.packs.bases import base_of, check_base
+    wanted, bad = bert_dir and base_of(bert_dir), []
     for path in packs:
         try:
             found = store.read(path)
-            if bert_dir:
-                check_base(base.locate(bert_dir), found.manifest)
+            if wanted:
+                check_base(wanted, found.manifest)
             print(f"{path}: sound")
         except InputError as error:
             bad.append(path)

@@ -71,14 +71,14 @@ ROWS = (
     Row("adapterhub", "recorded AdapterHub adapters load, logits within 1e-4; with the adapters' "
         "weights zeroed they differ; nothing in a .bin is run",
         "pytest tests/test_adapterhub.py tests/test_torch_file.py"),
-    Row("interop", "a pack in the library adapters, its logits for all of MRPC dev within 1e-4, and "
-        "back bit-identical", "make --no-print-directory interop"),
-    Row("pack-size", "a pack for BERT-base's shape, width 64: 2.3 % of the base's bytes, 1.2 % in "
-        "bfloat16", "pytest tests/test_packs.py -k size_for_bert_base"),
-    Row("pack-runs", "base and pack predict what the run predicted, to 1e-6; tasks do not touch each "
-        "other or the base", "pytest tests/test_pack_runs.py"),
-    Row("packs-speed", "500 packs listed and searched in 1 s each; a pack put into a built graph in "
-        "50 ms", "make --no-print-directory bench-packs"),
+    Row("interop", "a pack in the library adapters, its logits for all of MRPC dev within 1e-4, "
+        "and back bit-identical", "make --no-print-directory interop"),
+    Row("pack-size", "a pack for BERT-base's shape, width 64: 2.3 % of the base's bytes, 1.2 % "
+        "in bfloat16", "pytest tests/test_packs.py -k size_for_bert_base"),
+    Row("pack-runs", "base and pack predict what the run predicted, to 1e-6; tasks do not touch "
+        "each other or the base", "pytest tests/test_pack_runs.py"),
+    Row("packs-speed", "500 packs listed and searched in 1 s each; a pack put into a built graph "
+        "in 50 ms", "make --no-print-directory bench-packs"),
     Row("packs-broken", "no damaged, forged, misnamed or escaping pack or hub loads, crashes or "
         "writes outside its folder", "pytest tests/test_packs.py tests/test_hub.py"),
     Row("packs-python", "adapter_bert.load predicts; what README.md shows in Python runs",

@@ -22,7 +22,7 @@ import sides
 import adapter_bert
 import adapter_layers
 import modeling
-from adapter_bert.packs import conversion, hub, manifest, store
+from adapter_bert.packs import bases, hub, manifest, store
 
 PACKS, MOST, REPETITIONS, LOADS = 500, (1.0, 0.05), 5, 21
 MINILM = modeling.BertConfig(vocab_size=30522, hidden_size=384, num_hidden_layers=6,
@@ -71,7 +71,7 @@ def seconds_to_load(bert_dir, folder, repetitions):
     """Seconds of putting a pack into a built graph: opened, verified, in its place."""
     times = []
     path = os.path.join(folder, "own.zip")
-    own = first_pack(conversion.base_of(bert_dir))
+    own = first_pack(bases.base_of(bert_dir))
     store.write(path, own)
     with adapter_bert.load(bert_dir, own) as task:
         for _ in range(repetitions):

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 import modeling
 from adapter_bert import kernels
 from adapter_bert.engine import Places
-from adapter_bert.kernels import library, ops
+from adapter_bert.kernels import library, ops, packing
 
 TYPES = (tf.float32, tf.bfloat16)
 # Largest difference, as a share of the largest value: rounding of the type that goes in and out.
@@ -288,3 +288,61 @@ def test_the_cache_depends_on_the_source(monkeypatch, tmp_path):
     changed.write_bytes(library.SOURCE.read_bytes() + b"\n")
     monkeypatch.setattr(library, "SOURCE", changed)
     assert library.fingerprint() != before
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_add_norm_with_weights_a_row(dtype):
+    x, residual = normal(0, [3, 5, 40], dtype), normal(1, [3, 5, 40], dtype)
+    gamma, beta = normal(2, [3, 40], tf.float32), normal(3, [3, 40], tf.float32)
+    exact = [tf.cast(tensor, tf.float32) for tensor in (x, residual)]
+    found = kernels.fused_formulas(None, trains=False).add_norm(x, residual, gamma, beta)
+    with tf.Session() as session:
+        one, other = session.run([tf.cast(found, tf.float32),
+                                  modeling.add_norm(*exact, gamma, beta)])
+    assert np.abs(one - other).max() <= TOLERANCE[dtype] * np.abs(other).max()
+    assert found.op.type == "AdapterBertAddNorm"
+
+
+needs_tiles = pytest.mark.skipif(not library.has_tiles(), reason="no tile registers (AMX) here")
+
+
+@needs_tiles
+@pytest.mark.parametrize("name", [*ops.FORMS])
+@pytest.mark.parametrize("batch,tokens,inner,width", [
+    (1, 1, 32, 32), (3, 5, 64, 32), (4, 33, 32, 96), (5, 32, 384, 64), (0, 3, 32, 32)])
+@pytest.mark.parametrize("has_residual", [True, False])
+def test_linear_with_weights_a_row(name, batch, tokens, inner, width, has_residual):
+    random = np.random.default_rng(0)
+    weights = normal(0, [7, inner, width], tf.bfloat16, 0.1)
+    x = normal(1, [batch, tokens, inner], tf.bfloat16)
+    bias = normal(2, [batch, width], tf.float32)
+    residual = normal(3, [batch, tokens, width], tf.bfloat16) if has_residual else None
+    slots = random.integers(0, 7, batch).astype(np.int32)
+    packed = tf.stack([ops.pack(one) for one in tf.unstack(weights)])
+    found = ops.linear_rows(x, packed, slots, bias, residual, name)
+    exact = modeling.linear(modeling.random_dropout, tf.cast(x, tf.float32),
+                            tf.gather(tf.cast(weights, tf.float32), slots), bias, name,
+                            residual=None if residual is None else tf.cast(residual, tf.float32))
+    with tf.Session() as session:
+        one, other = session.run([tf.cast(found, tf.float32), exact])
+    assert one.shape == other.shape == (batch, tokens, width)
+    assert not batch or np.abs(one - other).max() <= 1e-2 * np.abs(other).max()
+
+
+@needs_tiles
+def test_no_such_slot_is_an_error():
+    x = tf.zeros([1, 2, 32], tf.bfloat16)
+    for slot in (-1, 2):
+        y = ops.linear_rows(x, tf.zeros([2, 32, 32], tf.bfloat16), [slot], tf.zeros([1, 32]), None,
+                            "linear")
+        with tf.Session() as session, pytest.raises(tf.errors.OutOfRangeError, match="slot"):
+            session.run(y)
+
+
+@needs_tiles
+@pytest.mark.parametrize("shape", [(32, 32), (64, 96), (384, 64)])
+def test_numpy_packs_as_the_kernel_does(shape):
+    weights = normal(0, shape, tf.bfloat16)
+    with tf.Session() as session:
+        plain, packed = session.run([weights, ops.pack(weights)])
+    assert np.array_equal(packing.packed_array(plain), packed)

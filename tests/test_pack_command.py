@@ -11,7 +11,7 @@ from packs import tiny_pack
 from adapter_bert import base
 from adapter_bert.__main__ import main
 from adapter_bert.packs import store
-from adapter_bert.packs.conversion import base_of
+from adapter_bert.packs.bases import base_of
 
 
 @pytest.fixture(name="on", scope="module")

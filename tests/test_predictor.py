@@ -9,7 +9,7 @@ import adapter_bert
 from adapter_bert import base, network
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest, store
-from adapter_bert.packs.conversion import base_of
+from adapter_bert.packs.bases import base_of
 
 TEXTS = ["the film was good", "a dull story ! " * 30, "", "Éa 你好 🙂 very bad",
          ("the plot", "it was fine")]

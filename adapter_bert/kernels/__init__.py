@@ -21,7 +21,8 @@ def fused_formulas(next_seed, trains=True):
     """
     return modeling.Formulas(
         functools.partial(linear, packing.Packing(), next_seed, trains),
-        functools.partial(dropout, next_seed), add_norm, functools.partial(attend, next_seed))
+        functools.partial(dropout, next_seed), functools.partial(add_norm, trains),
+        functools.partial(attend, next_seed))
 
 
 def linear(weights, next_seed, trains, x, kernel, bias, activation="linear", rate=0.0,
@@ -55,9 +56,10 @@ def dropout(next_seed, x, rate):
     return ops.dropout(x, tf.zeros([0]), rate, next_seed()) if rate else x
 
 
-def add_norm(x, residual, gamma, beta):
+def add_norm(trains, x, residual, gamma, beta):
     """See modeling.add_norm."""
-    return (ops if gamma.shape.rank == 1 else modeling).add_norm(x, residual, gamma, beta)
+    is_covered = gamma.shape.rank == 1 or not trains
+    return (ops if is_covered else modeling).add_norm(x, residual, gamma, beta)
 
 
 def attend(next_seed, query, key, value, bias, heads, rate):

@@ -1047,15 +1047,20 @@ static void compute_add_norm(void *kernel, TF_OpKernelContext *context) {
   const attributes *a = kernel;
   call c = begin(context);
   TF_Tensor *x = take(&c, 0);
-  const void *residual = input(&c, 1), *gamma = input(&c, 2), *beta = input(&c, 3);
+  const void *residual = input(&c, 1);
+  const float *gamma = input(&c, 2), *beta = input(&c, 3);
   int64_t w = matrix(x).width, rows = matrix(x).rows;
+  int64_t sets = TF_TensorElementCount(c.tensors[2]) / (w ? w : 1);   // 1, or one a row of a batch
+  int64_t each = sets ? rows / sets : rows;
   void *y = output_over(&c, 0, 0, x);
   float *means = output(&c, 1, TF_FLOAT, &rows, 1), *inverses = output(&c, 2, TF_FLOAT, &rows, 1);
   float *sum = malloc(sizeof(float) * ROUND_UP(w));
   if (!failed(&c, sum, inverses)) FOR_TYPE(a, {
-    for (int64_t r = 0; r < rows; r++)
-      add_norm_row(TF_TensorData(x), residual, gamma, beta, y, means + r, inverses + r, sum, r * w,
-                   w, half);
+    for (int64_t r = 0; r < rows; r++) {
+      int64_t set = r / each * w;
+      add_norm_row(TF_TensorData(x), residual, gamma + set, beta + set, y, means + r, inverses + r,
+                   sum, r * w, w, half);
+    }
   })
   free(sum);
   end(&c);
@@ -1200,6 +1205,13 @@ static void compute_pack(void *kernel, TF_OpKernelContext *context) {
   end(&c);
 }
 
+static void linear_of_form(const finish *f, const uint16_t *x, const uint32_t *packed,
+                           uint16_t *tail, int form) {
+  if (form == GELU_ERF) linear(f, x, packed, tail, GELU_ERF);
+  else if (form == GELU_TANH) linear(f, x, packed, tail, GELU_TANH);
+  else linear(f, x, packed, tail, LINEAR);
+}
+
 static void compute_linear(void *kernel, TF_OpKernelContext *context) {
   const attributes *a = kernel;
   call c = begin(context);
@@ -1218,10 +1230,36 @@ static void compute_linear(void *kernel, TF_OpKernelContext *context) {
   if (!failed(&c, f.before, tail)) {
     if (!a->keep) f.before = NULL;
     tiles_on();
-    if (a->form == GELU_ERF) linear(&f, TF_TensorData(x), TF_TensorData(packed), tail, GELU_ERF);
-    else if (a->form == GELU_TANH)
-      linear(&f, TF_TensorData(x), TF_TensorData(packed), tail, GELU_TANH);
-    else linear(&f, TF_TensorData(x), TF_TensorData(packed), tail, LINEAR);
+    linear_of_form(&f, TF_TensorData(x), TF_TensorData(packed), tail, a->form);
+    _tile_release();
+  }
+  free(tail);
+  end(&c);
+}
+
+// The same for x [B, T, I], each row b of it with the weight packed[slots[b]] and the bias [b].
+static void compute_linear_rows(void *kernel, TF_OpKernelContext *context) {
+  const attributes *a = kernel;
+  call c = begin(context);
+  TF_Tensor *x = take(&c, 0), *packed = take(&c, 1), *bias = take(&c, 3), *residual = take(&c, 4);
+  const int32_t *slots = input(&c, 2);
+  int64_t batch = TF_Dim(x, 0), t = TF_Dim(x, 1), in = TF_Dim(packed, 1), out = TF_Dim(packed, 2);
+  uint16_t *y = output(&c, 0, TF_BFLOAT16, (int64_t[]){batch, t, out}, 3);
+  uint16_t *tail = aligned_alloc(64, 2 * (size_t)(DEEP * in));
+  for (int64_t b = 0; b < batch && TF_GetCode(c.status) == TF_OK; b++)
+    if (slots[b] < 0 || slots[b] >= TF_Dim(packed, 0))
+      TF_SetStatus(c.status, TF_OUT_OF_RANGE, "no such slot");
+  if (!failed(&c, y, tail) && TF_GetCode(c.status) == TF_OK) {
+    const uint16_t *added = TF_TensorElementCount(residual) ? TF_TensorData(residual) : NULL;
+    tiles_on();
+    for (int64_t b = 0; b < batch; b++) {
+      finish f = {.rows = t, .in = in, .out = out, .y = y + b * t * out,
+                  .bias = (const float *)TF_TensorData(bias) + b * out,
+                  .residual = added ? added + b * t * out : NULL};
+      linear_of_form(&f, (const uint16_t *)TF_TensorData(x) + b * t * in,
+                     (const uint32_t *)TF_TensorData(packed) + slots[b] * in * out / 2, tail,
+                     a->form);
+    }
     _tile_release();
   }
   free(tail);
@@ -1254,6 +1292,8 @@ static const operation OPERATIONS[] = {
   {"AdapterBertPack", "kernel:T", "packed:T", "turned:int", compute_pack, 1},
   {"AdapterBertLinear", "x:T packed:T turned:T bias:float seed:int64 residual:T", "y:T before:T",
    "form:int rate:float keep:int", compute_linear, 1},
+  {"AdapterBertLinearRows", "x:T packed:T slots:int32 bias:float residual:T", "y:T", "form:int",
+   compute_linear_rows, 1},
 #endif
 };
 

@@ -56,6 +56,27 @@ def linear(x, packed, turned, bias, residual, name, rate, seed, trains):
     return y
 
 
+def linear_rows(x, packed, slots, bias, residual, name):
+    """f(x W + b) + residual with a weight a row of the batch; it has no gradient.
+
+    Args:
+      x: bfloat16 [B, T, I].
+      packed: bfloat16 [S, I, O], weights as `pack` makes them.
+      slots: int32 [B], which of them each row has.
+      bias: float32 [B, O].
+      residual: bfloat16 [B, T, O], or None.
+      name: of f, a key of FORMS.
+
+    Returns:
+      bfloat16 [B, T, O].
+    """
+    residual = tf.zeros([0], x.dtype) if residual is None else residual
+    y = library.load().adapter_bert_linear_rows(
+        x=x, packed=packed, slots=slots, bias=bias, residual=residual, form=FORMS[name])
+    y.set_shape(x.shape[:-1].concatenate(packed.shape[2:]))
+    return y
+
+
 @tf.RegisterGradient("AdapterBertLinear")
 def linear_grad(op, dy, _):
     """The gradient of `linear`; a frozen weight, which is a variable's value, has none."""
@@ -122,7 +143,10 @@ def column_sum(x, like):
 
 
 def add_norm(x, residual, gamma, beta):
-    """LayerNorm(x + residual).  float [..., D] twice, float32 [D] twice -> as x."""
+    """LayerNorm(x + residual).
+
+    float [B, T, D] twice, float32 [D] twice -> as x; or, without a gradient, float32 [B, D] twice.
+    """
     return shaped(library.load().adapter_bert_add_norm(
         x=x, residual=residual, gamma=gamma, beta=beta).y, x)
 

@@ -1,4 +1,5 @@
 """Weights in the order in which the product's kernel reads them."""
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.kernels import library, ops
@@ -47,6 +48,20 @@ def frozen_copy(kernel, turned):
                          name="kernel_packed" + turned * "_turned")
     tf.add_to_collection(COPIES, (kernel.op.name, turned, packed))
     return packed
+
+
+def packed_array(weights):
+    """What `ops.pack` makes of a weight, by NumPy.
+
+    Args:
+      weights: array [I, O], both multiples of SIDE.
+
+    Returns:
+      Array [I, O] of the same type: panels of SIDE columns, each of pairs of rows.
+    """
+    rows, columns = weights.shape
+    parts = weights.reshape(rows // 2, 2, columns // SIDE, SIDE)
+    return np.ascontiguousarray(parts.transpose(2, 0, 3, 1)).reshape(rows, columns)
 
 
 def copies():

@@ -1,9 +1,10 @@
 """adapter-bert pack convert: packs from and to AdapterHub's form, and from checkpoints."""
 import os
 
-from adapter_bert import base, files, network
+from adapter_bert import base
 from adapter_bert.errors import InputError
-from adapter_bert.packs import adapterhub, from_checkpoint, manifest, store
+from adapter_bert.packs import adapterhub, from_checkpoint, store
+from adapter_bert.packs.bases import base_of
 
 
 def convert(source, destination, from_form, to_form, options):
@@ -32,14 +33,6 @@ def convert(source, destination, from_form, to_form, options):
         adapterhub.write(pack, destination, options["name"] or manifest_of.task,
                          options["layer_norms_beside"])
     return f"{destination}: {manifest_of.task} for {manifest_of.base.name}, from {source}"
-
-
-def base_of(bert_dir):
-    """The manifest.Base of a BERT folder."""
-    located = base.locate(bert_dir)
-    return manifest.Base(
-        base.name_of(located.init_checkpoint), base.fingerprint(located.init_checkpoint),
-        files.sha256(located.vocab_file), network.read_config(located.bert_config_file))
 
 
 def _from_pack(source, options):

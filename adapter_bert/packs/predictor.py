@@ -3,16 +3,16 @@
 Letters: B batch, T tokens.
 """
 import functools
-import os
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import tokenization
-from adapter_bert import base, engine, files, network
+from adapter_bert import base, engine, network
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
+from adapter_bert.packs.bases import base_of, check_base
 from adapter_bert.pipeline import arrays, features
 from adapter_bert.tasks import Example
 
@@ -45,7 +45,7 @@ class Predictor:
     def __init__(self, bert_dir, pack, precision="auto", kernels="auto"):
         pack = pack if isinstance(pack, store.Pack) else store.read(pack)
         located, self.manifest = base.locate(bert_dir), pack.manifest
-        check_base(located, pack.manifest)
+        check_base(base_of(bert_dir), pack.manifest)
         self._tokenizer_of = functools.lru_cache(
             functools.partial(tokenization.FullTokenizer, located.vocab_file))
         self._precision = engine.choose_precision(precision, use_tpu=False)
@@ -119,12 +119,14 @@ class Predictor:
         name = "scores" if self.manifest.head == "regression" else "probabilities"
         found = []
         tokenizer = self._tokenizer_of(self.manifest.do_lower_case)
-        for rows in features.featurize(examples, tokenizer, self.manifest.max_seq_length, None):
-            part = np.zeros([len(rows.lengths), *self._outputs[name].shape[1:]], np.float32)
-            for places, batch in arrays.batches(rows, BATCH_SIZE):
-                part[places] = self._session.run(self._outputs[name], {
+        for part in features.featurize(examples, tokenizer, self.manifest.max_seq_length, None):
+            rows = arrays.rows_of(part)
+            values = np.zeros([len(rows), *self._outputs[name].shape[1:]], np.float32)
+            for places in arrays.by_length(rows, BATCH_SIZE):
+                batch = arrays.padded([rows[place] for place in places])
+                values[places] = self._session.run(self._outputs[name], {
                     self._inputs[key]: value for key, value in batch.items()})
-            found.append(part)
+            found.append(values)
         return np.concatenate(found) if found else np.zeros([0])
 
     def close(self):
@@ -136,26 +138,6 @@ class Predictor:
 
     def __exit__(self, *_):
         self.close()
-
-
-def check_base(located, manifest):
-    """InputError where the base in a folder is not the one that a pack was made on.
-
-    Args:
-      located: base.BertFiles.
-      manifest: manifest.Manifest.
-    """
-    wanted = manifest.base
-    found = {"config": network.read_config(located.bert_config_file),
-             "vocab": files.sha256(located.vocab_file),
-             "fingerprint": base.fingerprint(located.init_checkpoint)}
-    differing = [name for name, value in found.items() if getattr(wanted, name) != value]
-    if differing:
-        raise InputError(
-            f"the pack of {manifest.task} was made on {wanted.name} (fingerprint "
-            f"{wanted.fingerprint}), and {os.path.dirname(located.vocab_file)} holds "
-            f"{base.name_of(located.init_checkpoint)} (fingerprint {found['fingerprint']}), "
-            f"another {' and '.join(differing)}; give the base that it was made on")
 
 
 def _example(number, text):

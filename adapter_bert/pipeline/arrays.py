@@ -4,34 +4,43 @@ Letters: B batch, T tokens.
 """
 import numpy as np
 
-from tokenization import ragged_positions
+
+def rows_of(rows):
+    """The ids and segment ids of features.Rows: a list of pairs of int arrays [tokens]."""
+    ends = np.cumsum(rows.lengths)[:-1]
+    return list(zip(*(np.split(rows.columns[name], ends) for name in ("input_ids", "segment_ids")),
+                    strict=True))
 
 
-def batches(rows, batch_size):
-    """Rows in batches of like length, each padded to its own longest.
+def by_length(rows, batch_size):
+    """The numbers of rows in batches of like length.
 
     Args:
-      rows: features.Rows.
+      rows: list of pairs (input_ids, segment_ids).
       batch_size: the most rows of a batch.
 
     Yields:
-      The numbers of a batch's rows, int64 [B], and {"input_ids", "segment_ids", "input_mask"}
-      int32 [B, T].
+      Lists of int.
     """
-    order = np.argsort(rows.lengths, kind="stable")
-    starts = np.cumsum(rows.lengths) - rows.lengths
-    for first in range(0, len(order), batch_size):
-        chosen = order[first:first + batch_size]
-        lengths = rows.lengths[chosen]
-        mask = np.arange(lengths.max()) < lengths[:, None]             # [B, T]
-        source = ragged_positions(starts[chosen], lengths)
-        yield chosen, {"input_mask": mask.astype(np.int32), **{
-            name: _padded(mask, rows.columns[name][source])
-            for name in ("input_ids", "segment_ids")}}
+    order = sorted(range(len(rows)), key=lambda number: len(rows[number][0]))
+    for start in range(0, len(order), batch_size):
+        yield order[start:start + batch_size]
 
 
-def _padded(mask, values):
-    """Values one row after the other, as int32 in the places of a mask [B, T]; 0 elsewhere."""
-    padded = np.zeros(mask.shape, np.int32)
-    padded[mask] = values
-    return padded
+def padded(rows):
+    """Rows as one batch, as long as the longest.
+
+    Args:
+      rows: list of pairs (input_ids, segment_ids), int arrays [tokens]; not empty.
+
+    Returns:
+      {"input_ids", "segment_ids", "input_mask"} int32 [B, T].
+    """
+    longest = max(len(ids) for ids, _ in rows)
+    batch = {name: np.zeros([len(rows), longest], np.int32)
+             for name in ("input_ids", "segment_ids", "input_mask")}
+    for number, (ids, segments) in enumerate(rows):
+        batch["input_ids"][number, :len(ids)] = ids
+        batch["segment_ids"][number, :len(ids)] = segments
+        batch["input_mask"][number, :len(ids)] = 1
+    return batch

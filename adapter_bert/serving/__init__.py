@@ -1,1 +1,1 @@
-"""Many tasks on one BERT behind HTTP, and what other servers take."""
+"""Serving: many tasks on one BERT, as a SavedModel and as an HTTP server."""

@@ -1,0 +1,258 @@
+"""Many tasks on one base, answered together: packs come and go while the graph stays.
+
+Letters: B batch, C classes, S slots, T tokens.
+"""
+import collections
+import functools
+import threading
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import adapter_layers
+import tokenization
+from adapter_bert import base, engine, network
+from adapter_bert.packs import store
+from adapter_bert.packs.bases import base_of, check_base
+from adapter_bert.pipeline import arrays, features
+from adapter_bert.serving import graph
+
+BATCH_SIZE = 32
+
+
+class Task:
+    """A pack in host memory, as the slots of its lane hold it.
+
+    Attributes:
+      name: what clients call it.
+      manifest: manifest.Manifest of its pack.
+      lane: Lane that answers it.
+      values: {name of a variable: array}.
+    """
+
+    def __init__(self, name, manifest, lane, values):
+        self.name, self.manifest, self.lane, self.values = name, manifest, lane, values
+
+
+class Row(NamedTuple):
+    """A text that waits for its answer: what is asked, of which task, in how many tokens.
+
+    It keeps its task, so that the answer is that of the pack that was there when it was asked.
+    """
+
+    task: Task
+    input_ids: np.ndarray
+    segment_ids: np.ndarray
+
+    @property
+    def length(self):
+        """Tokens."""
+        return len(self.input_ids)
+
+
+class Lane:
+    """Tasks of one graph.Form: its slots, and which tasks are in them.
+
+    Attributes:
+      shapes: {name: shape tuple} of a slot.
+      slots: graph.Slots.
+    """
+
+    def __init__(self, bank, form, name):
+        self.shapes = graph.shapes_of(form, bank.base.config)
+        with tf.variable_scope(name):
+            self.slots = graph.Slots(self.shapes, bank.slots, bank.engine.fused,
+                                     tf.as_dtype(bank.precision))
+        self.outputs = graph.build(
+            form, bank.base.config, self.slots, bank.inputs, bank.formulas, bank.engine.towers,
+            bank.getter, bank.precision)
+        self._places = tf.placeholder(tf.int32, [None])
+        self._values = {name: tf.placeholder(stack.dtype.base_dtype, [None, *self.shapes[name]])
+                        for name, stack in self.slots.stacks.items()}
+        self._update = tf.group([tf.scatter_update(stack, self._places, self._values[name])
+                                 for name, stack in self.slots.stacks.items()])
+        self._slot_of = collections.OrderedDict()   # of a task; the least recently used one first
+        self._free = list(range(bank.slots - 1, -1, -1))
+
+    def place(self, session, tasks):
+        """Puts tasks into slots, in the place of those that were not used for the longest time.
+
+        Args:
+          session: tf.Session.
+          tasks: list of Task, not more than there are slots.
+
+        Returns:
+          {Task: its slot}.
+        """
+        for task in tasks:
+            if task in self._slot_of:
+                self._slot_of.move_to_end(task)
+        missing = [task for task in tasks if task not in self._slot_of]
+        for task in missing:
+            slot = self._free.pop() if self._free else self._slot_of.popitem(last=False)[1]
+            self._slot_of[task] = slot
+        if missing:
+            session.run(self._update, {self._places: [self._slot_of[task] for task in missing], **{
+                self._values[name]: np.stack([task.values[name] for task in missing])
+                for name in self.shapes}})
+        return self._slot_of
+
+    def forget(self, task):
+        """Frees the slot of a task that is gone."""
+        if task in self._slot_of:
+            self._free.append(self._slot_of.pop(task))
+
+
+class Bank:
+    """The tasks of one base.
+
+    Args:
+      bert_dir: folder of the base, in Google's form.
+      slots: S, tasks that lie beside the graph at once; others wait in host memory.
+      precision: "auto", "float32" or "bfloat16", as the flag of run_classifier.py.
+      kernels: "auto", "plain" or "fused", likewise.
+      max_adapter_size: width of the widest adapter that will be added.
+      max_labels: classes of the largest head that will be added.
+
+    Attributes:
+      base: manifest.Base.
+
+    Raises:
+      InputError: there is no such base.
+    """
+
+    def __init__(self, bert_dir, slots=100, precision="auto", kernels="auto", max_adapter_size=64,
+                 max_labels=16):
+        located = base.locate(bert_dir)
+        self.base, self._checkpoint = base_of(bert_dir), base.Checkpoint(located.init_checkpoint)
+        self._base_values = {name: self._checkpoint[name] for name in self._checkpoint
+                             if "/LayerNorm/" in name or name.startswith("bert/pooler/")}
+        self.slots, self._room = slots, (max_adapter_size, max_labels)
+        self.precision = engine.choose_precision(precision, use_tpu=False)
+        self.engine = engine.choose_engine(kernels, use_tpu=False, rows=BATCH_SIZE)
+        self._tokenizer_of = functools.lru_cache(
+            functools.partial(tokenization.FullTokenizer, located.vocab_file))
+        self._tasks, self._lanes, self._variables, self._started = {}, {}, {}, set()
+        self._batch_size = min(BATCH_SIZE, slots)
+        self._lock, self._tokenizing = threading.RLock(), threading.Lock()
+        with tf.Graph().as_default() as self._graph:
+            tf.train.get_or_create_global_step()
+            self.inputs = {name: tf.placeholder(tf.int32, [None, None], name)
+                           for name in ("input_ids", "input_mask", "segment_ids")}
+            self.inputs["slots"] = tf.placeholder(tf.int32, [None], "slots")
+            self.formulas = self.engine.formulas(trains=False)
+            self._session = tf.Session(config=self.engine.session_config())
+        self.getter = adapter_layers.tuning_getter(
+            [adapter_layers.REST_FROZEN], made=self._variables,
+            dtype=tf.as_dtype(self.precision))
+
+    def add(self, name, pack):
+        """Adds a task, or puts another pack in the place of its own.
+
+        Args:
+          name: str, what clients call it.
+          pack: store.Pack, or the path of one.
+
+        Raises:
+          InputError: the pack is not sound, stands on another base, or is too large.
+        """
+        pack = pack if isinstance(pack, store.Pack) else store.read(pack)
+        check_base(self.base, pack.manifest)
+        form = graph.form_of(pack.manifest, *self._room)
+        with self._lock:
+            lane = self._lane_of(form)
+            values = graph.values_of(pack.weights, lane.shapes, self._base_values)
+            task = Task(name, pack.manifest, lane, lane.slots.as_stored(values))
+            before = self._tasks.get(name)
+            self._tasks[name] = task
+            if before:
+                before.lane.forget(before)
+
+    def remove(self, name):
+        """Removes a task; KeyError where there is none of that name."""
+        with self._lock:
+            task = self._tasks.pop(name)
+            task.lane.forget(task)
+
+    def names(self):
+        """The names of the tasks, sorted."""
+        return sorted(self._tasks)
+
+    def manifest(self, name):
+        """The manifest.Manifest of a task; KeyError where there is none of that name."""
+        return self._tasks[name].manifest
+
+    def encode(self, name, examples):
+        """Rows to predict; any thread may ask.
+
+        Args:
+          name: of the task; KeyError where there is none.
+          examples: list of tasks.Example.
+
+        Returns:
+          List of Row.
+        """
+        task = self._tasks[name]
+        with self._tokenizing:   # its memory of words is not for two threads
+            tokenizer = self._tokenizer_of(task.manifest.do_lower_case)
+            parts = list(features.featurize(examples, tokenizer, task.manifest.max_seq_length,
+                                            None))
+        return [Row(task, *ids) for part in parts for ids in arrays.rows_of(part)]
+
+    def predict(self, rows):
+        """The answers to rows of any tasks, one call at a time.
+
+        Args:
+          rows: list of Row.
+
+        Returns:
+          For each a float32 array: [C] probabilities, or [1] the score of a regression.
+        """
+        answers, by_lane = [None] * len(rows), collections.defaultdict(list)
+        for place, row in enumerate(rows):
+            by_lane[row.task.lane].append(place)
+        with self._lock:
+            for lane, places in by_lane.items():
+                own = [rows[place] for place in places]
+                for some in arrays.by_length([row[1:] for row in own], self._batch_size):
+                    for number, answer in zip(some, self._run(lane, [own[one] for one in some]),
+                                              strict=True):
+                        answers[places[number]] = answer
+        return answers
+
+    def _run(self, lane, rows):
+        slot_of = lane.place(self._session, list({row.task: None for row in rows}))
+        batch = arrays.padded([row[1:] for row in rows])
+        batch["slots"] = np.array([slot_of[row.task] for row in rows], np.int32)
+        logits, probabilities = self._session.run(
+            [lane.outputs["logits"], lane.outputs["probabilities"]],
+            {self.inputs[name]: value for name, value in batch.items()})
+        gone = [row.task for row in rows if self._tasks.get(row.task.name) is not row.task]
+        for task in gone:   # answered for the last time, or for one that was asked before
+            lane.forget(task)
+        return [logits[number, :1] if row.task.manifest.head == "regression"
+                else probabilities[number, :len(row.task.manifest.labels)]
+                for number, row in enumerate(rows)]
+
+    def _lane_of(self, form):
+        """The Lane of a form; a new one takes a second, while which nothing is predicted."""
+        if form not in self._lanes:
+            with self._graph.as_default():
+                self._lanes[form] = Lane(self, form, f"lane_{len(self._lanes)}")
+                self._start()
+        return self._lanes[form]
+
+    def _start(self):
+        """Gives the variables that are new in the graph their first values."""
+        new = [variable for variable in tf.global_variables() + tf.local_variables()
+               if variable.name not in self._started]
+        self._started.update(variable.name for variable in new)
+        names = {variable.op.name for variable in new}
+        network.start_from(self._checkpoint.prefix, {
+            name: variable for name, variable in self._variables.items() if name in names})
+        self._session.run(tf.variables_initializer(new))
+
+    def close(self):
+        """Ends the session and frees its memory."""
+        self._session.close()

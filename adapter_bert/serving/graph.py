@@ -1,0 +1,186 @@
+"""Many tasks in one graph: every row of a batch has the adapters, LayerNorms and head of its own.
+
+The weights of the tasks lie in slots, stacks [S, ...] of each variable that a task may bring. A row
+is told its slot. A task without adapters has adapters there that add nothing.
+
+Letters: A adapter width, B batch, C classes, D hidden, S slots, T tokens.
+"""
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import adapter_layers
+import modeling
+from adapter_bert import base, network
+from adapter_bert.errors import InputError
+from adapter_bert.kernels import ops, packing
+
+PAD_LOGIT = -1e9   # of the classes that a smaller head does not have
+TUNINGS = ("adapters", "adapters_only", "adapters_pooler", "layer_norm", "head")
+
+
+class Form(NamedTuple):
+    """What must be alike in tasks of one graph; all else is padded or has a neutral value.
+
+    adapter: AdapterConfig with the size, placement and layers of the slots.
+    classes: C, the most classes of a head.
+    pooler: whether tasks bring a pooler.
+    """
+
+    adapter: adapter_layers.AdapterConfig
+    classes: int
+    pooler: bool
+
+
+def form_of(manifest, size, classes):
+    """The Form of a pack's graph.
+
+    Args:
+      manifest: manifest.Manifest of the pack.
+      size: A of the slots.
+      classes: C of the slots.
+
+    Raises:
+      InputError: a tuning mode of which a batch cannot have one a row, or a pack too large.
+    """
+    own = manifest.adapter or adapter_layers.AdapterConfig()
+    if manifest.tuning not in TUNINGS:
+        raise InputError(f"{manifest.task}: its tuning mode is {manifest.tuning}; served together "
+                         f"are {', '.join(TUNINGS)}")
+    if (manifest.adapter and own.size > size) or len(manifest.labels) > classes:
+        raise InputError(f"{manifest.task}: adapters of size {own.size} and {len(manifest.labels)} "
+                         f"labels, and there is room for {size} and {classes}; start with a "
+                         "higher --max_adapter_size or --max_labels")
+    adapter = dataclasses.replace(own, size=size, placement="both", layers=None, init_stddev=0.0)
+    if not manifest.adapter:   # any activation will do: nothing is added
+        adapter = adapter_layers.AdapterConfig(size=size, init_stddev=0.0)
+    return Form(adapter, classes, manifest.tuning == "adapters_pooler")
+
+
+def shapes_of(form, config):
+    """{name: shape tuple} of what a slot holds.
+
+    Args:
+      form: Form.
+      config: modeling.BertConfig of the base.
+    """
+    model = network.Model(config, "classification", form.classes, "adapters", form.adapter)
+    shapes = dict(network.trained_shapes(model))
+    if form.pooler:
+        shapes |= {name: shape for name, shape in base.variable_shapes(config.to_dict()).items()
+                   if name.startswith("bert/pooler/")}
+    return shapes
+
+
+def values_of(weights, shapes, base_values):
+    """{name: float32 array} of a slot: padded, and the base's own where a task brings none.
+
+    Padding changes nothing: what a wider adapter computes beyond its width meets zeros in W2, and
+    a class with the logit PAD_LOGIT has the probability 0.
+
+    Args:
+      weights: {name: array} of a pack; {} for the base itself.
+      shapes: {name: shape tuple} of a slot.
+      base_values: mapping of the base's variables.
+    """
+    values = {}
+    for name, shape in shapes.items():
+        value = weights[name] if name in weights else base_values.get(name)
+        values[name] = np.full(shape, PAD_LOGIT if name == "output_bias" else 0.0, np.float32)
+        if value is not None:
+            values[name][tuple(map(slice, value.shape))] = value
+    return values
+
+
+class Slots:
+    """The stacks of a graph, and the weights that each row of a batch has from them.
+
+    Args:
+      shapes: {name: shape tuple} of a slot.
+      count: S.
+      fused: whether products with a weight a row are computed by our kernel, from packed weights.
+      dtype: of the weights of products.
+
+    Attributes:
+      stacks: {name: variable [S, ...]}.
+    """
+
+    def __init__(self, shapes, count, fused, dtype):
+        self._shapes, self._packed = shapes, set()
+        self._sources = {}
+        if fused:
+            self._packed = {name for name, shape in shapes.items() if is_factor(name)
+                            and packing.can_pack(list(shape), dtype)}
+        self.stacks = {name: tf.get_variable(
+            name, [count, *shape], dtype if is_factor(name) else tf.float32,
+            tf.zeros_initializer(), trainable=False, use_resource=True)
+            for name, shape in shapes.items()}
+
+    def as_stored(self, values):
+        """{name: array} of a slot, as its stack holds it."""
+        cast = {name: value.astype(self.stacks[name].dtype.as_numpy_dtype)
+                for name, value in values.items()}
+        return {name: packing.packed_array(value) if name in self._packed else value
+                for name, value in cast.items()}
+
+    def getter(self, slots, otherwise):
+        """A custom_getter that hands in the weights of a batch's rows.
+
+        Args:
+          slots: int32 [B], the slot of each row.
+          otherwise: custom_getter of the variables that no slot holds.
+        """
+        def get(getter, name, *args, **options):
+            if name not in self.stacks:
+                return otherwise(getter, name, *args, **options)
+            rows = tf.gather(self.stacks[name], slots)
+            if name in self._packed:   # nobody reads it: `linear` takes the stack itself
+                self._sources[rows.name] = self.stacks[name], slots
+            return rows
+        return get
+
+    def linear(self, otherwise, x, kernel, bias, activation="linear", rate=0.0, residual=None):
+        """See modeling.linear; `otherwise` computes what is not a product with packed weights."""
+        source = self._sources.get(kernel.name)
+        if source is None:
+            return otherwise(x, kernel, bias, activation, rate, residual)
+        if activation in ops.FORMS:
+            return ops.linear_rows(x, *source, bias, residual, activation)
+        y = ops.linear_rows(x, *source, tf.zeros_like(bias), None, "linear")
+        y = modeling.activate(y, bias, activation)
+        return y if residual is None else y + residual
+
+
+def is_factor(name):
+    """Whether a weight is a factor of an adapter's product, which packs and lower types pay for."""
+    return bool(adapter_layers.PRODUCT_WEIGHT.search(name)) and "/adapters/" in name
+
+
+def build(form, config, slots, features, formulas, count, otherwise, precision):
+    """What the tasks in the slots make of a batch.
+
+    Args:
+      form: Form.
+      config: modeling.BertConfig of the base.
+      slots: Slots.
+      features: {"input_ids", "input_mask", "segment_ids"} int32 [B, T] and "slots" int32 [B].
+      formulas: modeling.Formulas for prediction.
+      count: parts that the batch is cut into, one a core.
+      otherwise: custom_getter of the base's variables.
+      precision: type of products and activations.
+
+    Returns:
+      {"logits", "probabilities"} float32 [B, C].
+    """
+    model = network.Model(config, "classification", form.classes, "adapters", form.adapter,
+                          precision)
+    formulas = formulas._replace(linear=functools.partial(slots.linear, formulas.linear))
+    outputs = []
+    for part in network.split(features, count):
+        with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+            outputs.append(network.network(model, part, False, formulas, False,
+                                           slots.getter(part["slots"], otherwise)))
+    return network.joined(outputs).predictions
