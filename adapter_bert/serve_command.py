@@ -4,6 +4,8 @@ import logging
 import types
 import typing
 
+_OF_BANK = ("slots", "precision", "kernels", "max_adapter_size", "max_labels")
+
 
 def add(commands):
     """Adds `serve` to argparse's subparsers; its flags are the fields of serving's Settings."""
@@ -28,4 +30,4 @@ def _serve(**options):
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     from adapter_bert.serving.bank import Bank  # imports TensorFlow
     from adapter_bert.serving.server import serve
-    serve(settings, Bank(settings.bert_dir, slots=settings.slots))
+    serve(settings, Bank(settings.bert_dir, **{name: getattr(settings, name) for name in _OF_BANK}))

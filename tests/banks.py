@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adapter_bert.errors import InputError
-from adapter_bert.packs.conversion import base_of
+from adapter_bert.errors import InputError, exit_on_input_error
+from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.store import Pack
 from adapter_bert.serving import server
 from adapter_bert.serving.settings import Settings
@@ -125,6 +125,16 @@ class Client:
         status, _, content = self.send(method, path, body, headers)
         return status, json.loads(content)
 
+    def count(self, metric):
+        """The sum of the metrics that begin so."""
+        lines = self.send("GET", "/metrics")[2].decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(metric))
+
+    def wait(self, metric, least):
+        """Waits until a metric is so high."""
+        while self.count(metric) < least:
+            time.sleep(0.01)
+
     def admin(self, method, path, body=None, headers=()):
         """As json, with the admin token."""
         return self.json(method, path, body, {"Authorization": f"Bearer {TOKEN}", **dict(headers)})
@@ -141,10 +151,12 @@ def serving(bank, **options):
         try:
             yield Client(listening.getsockname()[1])
         finally:
+            bank.wall.set()
             running.should_exit = True
             thread.join()
 
 
 if __name__ == "__main__":
-    server.serve(Settings(bert_dir=sys.argv[1], hub=sys.argv[2], port=0),
-                 FakeBank(sys.argv[1], float(sys.argv[3])))
+    exit_on_input_error(server.serve)(
+        Settings(bert_dir=sys.argv[1], hub=sys.argv[2], port=0),
+        FakeBank(sys.argv[1], float(sys.argv[3])))

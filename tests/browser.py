@@ -65,7 +65,8 @@ class Browser:
 
     def shoot(self, path):
         """Writes a picture of the whole page."""
-        size = self.run("const e = document.documentElement; return [e.clientWidth, e.scrollHeight]")
+        size = self.run("const page = document.documentElement; "
+                        "return [page.clientWidth, page.scrollHeight]")
         found = self._cdp("Page.captureScreenshot", captureBeyondViewport=True, clip={
             "x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1})
         pathlib.Path(path).write_bytes(base64.b64decode(found["data"]))

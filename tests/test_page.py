@@ -6,7 +6,7 @@ from browser import browser
 from packs import tiny_pack
 
 from adapter_bert.packs import hub, store
-from adapter_bert.packs.conversion import base_of
+from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.manifest import Base
 
 ENTER, TAB, SPACE, CONTROL = "\ue007", "\ue004", " ", "\ue009"

@@ -4,6 +4,8 @@ import dataclasses
 from adapter_bert.errors import InputError
 from adapter_bert.packs import index
 
+CHOICES = {"precision": ("auto", "float32", "bfloat16"), "kernels": ("auto", "plain", "fused")}
+
 
 def setting(default, text):
     """A dataclass field with its default and the help text of its flag."""
@@ -21,7 +23,14 @@ class Settings:
         None, "Names of the packs to load, as in a,b; all that fit the base unless given.")
     cache_dir: str | None = setting(
         None, "Folder for packs of a hub that is not a folder; ~/.cache/adapter-bert/packs.")
-    slots: int = setting(100, "The most packs at once.")
+    slots: int = setting(
+        100, "Packs that lie beside the graph at once; others wait in host memory for their turn.")
+    max_adapter_size: int = setting(64, "Width of the widest adapter that can be loaded.")
+    max_labels: int = setting(16, "Labels of the largest task that can be loaded.")
+    precision: str = setting(
+        "auto", "Type of the products: float32, bfloat16, or auto for what this CPU is faster in.")
+    kernels: str = setting(
+        "auto", "Between the products: plain formulas, fused kernels compiled here, or auto.")
     host: str = setting("127.0.0.1", "Address to listen at; 0.0.0.0 for every one.")
     port: int = setting(8501, "Port to listen at; 0 for any that is free.")
     model_name: str = setting("adapter-bert", "The name under which every task can be asked.")
@@ -44,9 +53,13 @@ class Settings:
         if not self.bert_dir:
             raise InputError("--bert_dir is missing: name the folder of the base, in Google's form")
         for field in dataclasses.fields(self):
-            value, least = getattr(self, field.name), 0 if field.name in _FROM_ZERO else 1
+            value, least = getattr(self, field.name), _LEAST.get(field.name, 1)
             if isinstance(value, (int, float)) and not least <= value < 1 << 40:
                 raise InputError(f"--{field.name}={value}: give {least} or more")
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"--{name}={getattr(self, name)}: give one of "
+                                 f"{', '.join(allowed)}")
         if self.port > 65535:
             raise InputError(f"--port={self.port}: ports end at 65535")
         if self.queue_rows < self.max_rows:
@@ -60,4 +73,4 @@ class Settings:
         return tuple(filter(None, (self.tasks or "").split(",")))
 
 
-_FROM_ZERO = ("port", "batch_wait_ms")
+_LEAST = {"port": 0, "batch_wait_ms": 0, "request_timeout": 0.01}   # of the others 1
