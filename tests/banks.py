@@ -146,6 +146,7 @@ def serving(bank, **options):
     settings = Settings(**{"bert_dir": "-", "port": 0, **options})
     listening = server.listen("127.0.0.1", 0)
     with server.running(settings, bank, TOKEN) as running:
+        listening.listen()
         thread = threading.Thread(target=running.run, args=([listening],))
         thread.start()
         try:

@@ -130,9 +130,9 @@ def test_what_is_missing_is_said(page):
                               "This task takes a pair: type a second text."]]
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_on_a_phone(page, tmp_path, dark):
-    page.look(375, 812, dark=dark, mobile=True)
+@pytest.mark.parametrize("width,dark", [(375, False), (375, True), (320, False)])
+def test_on_a_phone(page, tmp_path, width, dark):
+    page.look(width, 812, dark=dark, mobile=True)
     assert overflow(page) <= 0
     for name in ("untrusted", "topics", "paraphrase"):
         page.click(f"#pack-{name}")
@@ -140,7 +140,7 @@ def test_on_a_phone(page, tmp_path, dark):
     page.type("#text-b", "a b")
     page.click("#ask")
     page.wait("document.querySelectorAll('.card').length === 4")
-    page.shoot(tmp_path / f"phone-{dark}.png")
+    page.shoot(tmp_path / f"phone-{width}-{dark}.png")
     assert overflow(page) <= 0
 
 

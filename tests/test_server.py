@@ -1,6 +1,7 @@
 """The server: TensorFlow Serving's forms, what is refused, batches, packs that come and go."""
 import base64
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
@@ -516,6 +517,40 @@ def test_without_a_token_packs_stay_as_they_are(tiny_dir, folder, monkeypatch):
             assert client.json("DELETE", "/v1/packs/film", None, headers)[0] == 403
 
 
+def test_a_pack_replaced_by_one_of_another_kind_meanwhile(tiny_dir, folder, packs, monkeypatch):
+    bank = FakeBank(tiny_dir)
+    encode = bank.encode
+
+    def slow_encode(name, examples):
+        bank.add(name, packs["score"])
+        return encode(name, examples)
+    with serving(bank, hub=folder) as client:
+        monkeypatch.setattr(bank, "encode", slow_encode)
+        body = {"examples": [{"text_a": "a"}]}
+        status, value = client.json("POST", "/v1/models/film:classify", body)
+        assert status == 400 and "is a regression" in value["error"]
+        status, value = client.json("POST", "/v1/models/either/versions/1:predict",
+                                    {"instances": [{"text_a": "a", "text_b": "b"}]})
+        assert status == 404 and "just replaced" in value["error"]
+        assert client.count("adapter_bert_queue_rows") == 0
+
+
+def test_a_reader_that_does_not_read_holds_its_place(tiny_dir, folder):
+    """What is under way is counted until its last byte is sent: slow readers take no memory."""
+    with serving(FakeBank(tiny_dir), hub=folder, max_requests=2) as client, \
+            contextlib.ExitStack() as stack:
+        body = json.dumps({"instances": ["a"] * 256}).encode()
+        head = f"POST /v1/models/either:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+        for _ in range(2):
+            peer = stack.enter_context(socket.socket())
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            peer.connect(("127.0.0.1", client.port))
+            peer.sendall((head.encode() + b"\r\n\r\n" + body) * 200)
+        while ask(client, "film", "x")[0] != 503:
+            pass
+        assert client.json("GET", "/healthz")[0] == 200
+
+
 def test_every_answer_is_that_of_a_whole_pack_while_packs_change(tiny_dir, folder, packs, on):
     """Eight askers, while `film` is replaced, and `either` removed and added, thirty times."""
     others = [packs["film"], tiny_pack(7, on, labels=LABELS)]
@@ -660,6 +695,12 @@ def test_starts_that_are_refused(tiny_dir, folder, options, words):
                **options}
     with pytest.raises(InputError, match=words):
         server.serve(Settings(**options), FakeBank(tiny_dir))
+
+
+def test_answers_are_sent_at_once():
+    """Without this every answer takes 40 ms: asyncio looks at the protocol for TCP_NODELAY."""
+    with contextlib.closing(server.listen("127.0.0.1", 0)) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
 
 
 def test_a_port_that_is_taken(tiny_dir, folder):

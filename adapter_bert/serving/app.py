@@ -58,7 +58,7 @@ def make_app(parts):
     _add_packs(app, parts)
     _add_health(app, parts)
     _add_page(app)
-    return wire.Watch(app, parts.metrics.request)
+    return wire.Watch(app, parts.metrics.request, parts.settings.max_requests)
 
 
 async def _on_input_error(request, error):
@@ -80,8 +80,6 @@ async def _on_bug(request, error):
 
 
 def _add_models(app, parts):
-    gate = wire.Gate(parts.settings.max_requests, "too many requests are under way; try again in "
-                                                  "a second")
     pool = concurrent.futures.ThreadPoolExecutor(parts.settings.encode_threads, "encode")
 
     @app.api_route("/v1/models/{path:path}", methods=READ)
@@ -97,8 +95,7 @@ def _add_models(app, parts):
         if asked.verb not in rest.VERBS:
             raise Refusal("send this with GET", 405, {"Allow": "GET, HEAD"})
         wire.check_json_type(request)
-        with gate:
-            return await _ask(request, asked, parts, pool)
+        return await _ask(request, asked, parts, pool)
 
 
 def _address(path, request, parts):

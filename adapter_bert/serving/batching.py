@@ -1,6 +1,7 @@
 """Rows that arrive together are computed together, whatever their tasks, by one thread.
 
-    submit(rows) --queue, bounded--> a window of the oldest rows --by length--> batches --> Futures
+    reserve(count), submit(rows) --queue, bounded--> a window of the oldest rows
+      --by length--> batches --predict--> a Future of each request
 """
 import collections
 import concurrent.futures
@@ -34,31 +35,45 @@ class Batcher:
         self._wait_seconds, self._queue_rows, self._seen = wait_seconds, queue_rows, seen
         self._changed = threading.Condition()
         self._waiting, self._calls = collections.deque(), collections.deque()
-        self._rows, self._ends = 0, False
+        self._rows, self._taken, self._ends = 0, 0, False   # rows in the queue; with the reserved
         self._thread = threading.Thread(target=self._work, name="predict", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self):
-        """Count of the rows that wait."""
-        return self._rows
+        """Count of the rows that are cut into word pieces or wait."""
+        return self._taken
 
     def check_room(self, count=1):
         """Raises Refusal where `count` more rows would not be taken."""
         if self._ends:
             raise busy("the server is shutting down")
-        if self._rows + count > self._queue_rows:
-            raise busy(f"too many texts wait already ({self._rows}); try again in a second")
+        if self._taken + count > self._queue_rows:
+            raise busy(f"too many texts wait already ({self._taken}); try again in a second")
 
-    def submit(self, rows):
-        """A Future of the list of answers to rows, which may be cancelled.
+    def reserve(self, count):
+        """Keeps room for rows, until they are submitted or released.
+
+        So a request is refused before its texts are cut into word pieces.
 
         Raises:
           Refusal: too many rows wait already, or the server ends.
         """
+        with self._changed:
+            self.check_room(count)
+            self._taken += count
+
+    def release(self, count):
+        """Gives up room that was kept."""
+        with self._changed:
+            self._taken -= count
+
+    def submit(self, rows):
+        """A Future, which may be cancelled, of the list of answers to rows that have room."""
         work = _Work(rows)
         with self._changed:
-            self.check_room(len(rows))
+            if self._ends:
+                raise busy("the server is shutting down")
             self._waiting.append(work)
             self._rows += len(rows)
             self._changed.notify()
@@ -110,6 +125,7 @@ class Batcher:
             works.append(self._waiting.popleft())
             rows += len(works[-1].rows)
         self._rows -= rows
+        self._taken -= rows
         return works
 
     def _compute(self, works):

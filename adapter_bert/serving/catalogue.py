@@ -67,10 +67,6 @@ class Catalogue:
         """The names of the loaded packs, sorted."""
         return sorted(self._loaded)
 
-    def is_known(self, name):
-        """Whether a pack of this name is loaded or in the hub."""
-        return name in self._loaded or any(entry.name == name for entry in self._known)
-
     def add(self, name, path):
         """Loads the pack at a path; one of the same name is replaced. Returns its Loaded.
 

@@ -57,14 +57,15 @@ class Models:
       catalogue: serving.catalogue.Catalogue.
       everything: the name under which every task can be asked.
       limits: rest.Limits.
+      batcher: batching.Batcher.
     """
 
-    def __init__(self, bank, catalogue, everything, limits):
-        self._bank, self._catalogue = bank, catalogue
+    def __init__(self, bank, catalogue, everything, limits, batcher):
+        self._bank, self._catalogue, self._batcher = bank, catalogue, batcher
         self._everything, self._limits = everything, limits
 
     def take(self, asked, body, deadline):
-        """The Taken of a request.
+        """The Taken of a request, for whose rows the batcher keeps room.
 
         Args:
           asked: Address.
@@ -72,7 +73,7 @@ class Models:
           deadline: of time.monotonic(), after which nobody waits for the answer.
 
         Raises:
-          Refusal: no such task, or not such a request.
+          Refusal: no such task, not such a request, or no room.
         """
         if time.monotonic() > deadline:
             raise busy("the request waited too long for its turn")
@@ -80,12 +81,17 @@ class Models:
         questions, in_columns = rest.parse(asked.verb, strict_json.loads(body), self._limits)
         together = asked.name == self._everything
         names = [self._task(asked.name, *one) for one in enumerate(questions)]
-        for place, (name, question) in enumerate(zip(names, questions, strict=True)):
-            manifest = self._loaded(name).manifest
-            rest.check_head(asked.verb, name, manifest.head)
-            rest.check_pair(name, manifest.pair, place, question.example)
-        rows = self._encode(names, [question.example for question in questions])
-        self._check_version(asked, rows)
+        examples = [question.example for question in questions]
+        _check(asked.verb, names, [self._loaded(name).manifest for name in names], examples)
+        self._batcher.reserve(len(names))
+        try:
+            rows = self._encode(names, examples)
+            self._check_version(asked, rows)
+            # Another pack may have come in the place of the one that was checked.
+            _check(asked.verb, names, [row.task.manifest for row in rows], examples)
+        except BaseException:
+            self._batcher.release(len(names))
+            raise
         return Taken(rows, names if together else None, asked.verb, in_columns)
 
     def answer(self, taken, values):
@@ -158,3 +164,10 @@ class Models:
             found = self._found(asked)
             if any(row.task.manifest != found.manifest for row in rows):
                 raise Refusal(f"{asked.name} was just replaced", 404)
+
+
+def _check(verb, names, manifests, examples):
+    """Refusal where an example is none for the pack of its task."""
+    for place, (name, manifest, example) in enumerate(zip(names, manifests, examples, strict=True)):
+        rest.check_head(verb, name, manifest.head)
+        rest.check_pair(name, manifest.pair, place, example)

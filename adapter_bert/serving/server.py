@@ -16,6 +16,7 @@ from adapter_bert.serving.models import Models
 
 TOKEN_VARIABLE = "ADAPTER_BERT_ADMIN_TOKEN"
 LEAST_TOKEN = 16
+BACKLOG = 1024   # connections that wait to be accepted
 
 
 class Server(uvicorn.Server):
@@ -43,10 +44,11 @@ def serve(settings, bank):
     """
     listening = listen(settings.host, settings.port)
     with contextlib.closing(listening), running(settings, bank, token(settings)) as server:
+        listening.listen(BACKLOG)
         host, port = listening.getsockname()[:2]
-        print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}/", flush=True)
         # uvicorn raises the signal again when it is done; the process is to end with 0.
-        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.signal(signal.SIGTERM, server.handle_exit)
+        print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}/", flush=True)
         server.run(sockets=[listening])
 
 
@@ -62,19 +64,24 @@ def running(settings, bank, admin_token=None):
                           settings.cache_dir, settings.model_name)
         packs.start(settings.names())
         asked = Models(bank, packs, settings.model_name,
-                       rest.Limits(settings.max_rows, settings.max_characters))
+                       rest.Limits(settings.max_rows, settings.max_characters), batcher)
         parts = app.Parts(asked, packs, batcher, metrics, settings, admin_token, ending.is_set)
         yield Server(uvicorn.Config(
             app.make_app(parts), log_level="warning", access_log=False, ws="none", lifespan="off",
-            http="h11", loop="asyncio", server_header=False, backlog=1024,
+            http="h11", loop="asyncio", server_header=False, backlog=BACKLOG,
             timeout_graceful_shutdown=int(settings.request_timeout) + 5), ending)
 
 
 def listen(host, port):
-    """A socket that listens; InputError where none can."""
+    """A socket at an address, which does not listen yet; InputError where none can be."""
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=1024)
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # asyncio sets TCP_NODELAY only where the protocol is named; without it the body of an
+        # answer waits 40 ms for the receipt of its head.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        return listening
     except (OSError, OverflowError) as error:
         raise InputError(f"--host={host} --port={port}: cannot listen there "
                          f"({getattr(error, 'strerror', None) or error})") from error

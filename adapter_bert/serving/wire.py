@@ -1,5 +1,6 @@
 """What every request and every answer goes through: bounds, headers, counts."""
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from adapter_bert.serving.refusal import Refusal, busy
 
 JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded", "text/plain")
+ALWAYS = ("/healthz", "/readyz", "/metrics")   # answered however many requests are under way
 # The page takes nothing from elsewhere, and nothing elsewhere shows the page.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -96,10 +98,16 @@ class Watch:
     """An ASGI application around another: adds HEADERS, counts, and logs what failed.
 
     The inner one says in request.state.asked what it took the request for, (task, verb).
+
+    Args:
+      inner: ASGI application.
+      count: (task, verb, status, seconds) -> None.
+      most: requests that may be under way, from their head to the last byte of the answer.
     """
 
-    def __init__(self, inner, count):
+    def __init__(self, inner, count, most):
         self._inner, self._count = inner, count
+        self._gate = Gate(most, "too many requests are under way; try again in a second")
 
     async def __call__(self, scope, receive, send):
         """Answers one request."""
@@ -115,7 +123,10 @@ class Watch:
                     (name.lower().encode(), value.encode()) for name, value in HEADERS.items())]
             await send(message)
         try:
-            await self._inner(scope, receive, watched)
+            with contextlib.nullcontext() if scope["path"] in ALWAYS else self._gate:
+                await self._inner(scope, receive, watched)
+        except Refusal as refusal:
+            await refused(refusal)(scope, receive, watched)
         except Exception:
             logging.exception("a request failed")   # and was answered by the application
         task, verb = scope.get("state", {}).get("asked", ("", "other"))
