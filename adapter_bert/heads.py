@@ -64,7 +64,8 @@ def linear(pooled, width):
                               initializer=tf.truncated_normal_initializer(stddev=HEAD_STDDEV))
     bias = tf.get_variable("output_bias", [width], initializer=tf.zeros_initializer())
     if weights.shape.rank == 3:
-        return tf.matmul(weights, pooled[:, :, None])[:, :, 0] + bias
+        logits = tf.matmul(weights, pooled[:, :, None])[:, :, 0] + bias
+        return tf.ensure_shape(logits, bias.shape)   # else TensorFlow's optimizer warns
     return tf.matmul(pooled, weights, transpose_b=True) + bias
 
 

@@ -54,9 +54,9 @@ def form_of(manifest, size, classes):
         raise InputError(f"{manifest.task}: adapters of size {own.size} and {len(manifest.labels)} "
                          f"labels, and there is room for {size} and {classes}; start with a "
                          "higher --max_adapter_size or --max_labels")
-    adapter = dataclasses.replace(own, size=size, placement="both", layers=None, init_stddev=0.0)
-    if not manifest.adapter:   # any activation will do: nothing is added
-        adapter = adapter_layers.AdapterConfig(size=size, init_stddev=0.0)
+    adapter = dataclasses.replace(own, size=size, init_stddev=0.0)
+    if own.residual_before_ln:   # else an adapter of zeros is not the same as none
+        adapter = dataclasses.replace(adapter, placement="both", layers=None)
     return Form(adapter, classes, manifest.tuning == "adapters_pooler")
 
 
@@ -114,9 +114,10 @@ class Slots:
         if fused:
             self._packed = {name for name, shape in shapes.items() if is_factor(name)
                             and packing.can_pack(list(shape), dtype)}
+        # No resources: one that was scattered to is copied whenever it is read.
         self.stacks = {name: tf.get_variable(
             name, [count, *shape], dtype if is_factor(name) else tf.float32,
-            tf.zeros_initializer(), trainable=False, use_resource=True)
+            tf.zeros_initializer(), trainable=False, use_resource=False)
             for name, shape in shapes.items()}
 
     def as_stored(self, values):
