@@ -105,10 +105,11 @@ class Client:
 
     Attributes:
       port: int.
+      server: server.Server, if it is in this process.
     """
 
-    def __init__(self, port):
-        self.port = port
+    def __init__(self, port, server=None):
+        self.port, self.server = port, server
 
     def send(self, method, path, body=None, headers=()):
         """(status, headers, bytes) of the answer."""
@@ -150,7 +151,7 @@ def serving(bank, **options):
         thread = threading.Thread(target=running.run, args=([listening],))
         thread.start()
         try:
-            yield Client(listening.getsockname()[1])
+            yield Client(listening.getsockname()[1], running)
         finally:
             bank.wall.set()
             running.should_exit = True

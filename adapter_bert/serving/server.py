@@ -20,15 +20,19 @@ BACKLOG = 1024   # connections that wait to be accepted
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which says at once, by an Event, that it has been told to end."""
+    """uvicorn's server, which says at once that it has been told to end.
+
+    Attributes:
+      ending: threading.Event.
+    """
 
     def __init__(self, config, ending):
         super().__init__(config)
-        self._ending = ending
+        self.ending = ending
 
     def handle_exit(self, sig, frame):
         """Takes nothing new from here on; uvicorn finishes what it has."""
-        self._ending.set()
+        self.ending.set()
         super().handle_exit(sig, frame)
 
 
