@@ -773,3 +773,32 @@ def test_answers_of_the_real_bank(tiny_dir, folder, packs):
         found = [row.get("score", row.get("probabilities"))
                  for row in value["predictions"][place::len(KINDS)]]
         assert np.allclose(found, wanted, atol=1e-5)
+
+
+def test_the_real_bank_while_packs_change(tiny_dir, folder, packs, on):
+    """Each answer is what one of the two packs of the name says by itself."""
+    from adapter_bert.serving.bank import Bank
+    others, texts = [packs["film"], tiny_pack(7, on, labels=LABELS)], ["good film", "a bad ! plot"]
+    wanted, bank, ends = [], Bank(tiny_dir, slots=2, precision="float32"), threading.Event()
+    bank.wall = threading.Event()
+    for pack in others:
+        with adapter_bert.load(tiny_dir, pack, precision="float32") as alone:
+            wanted.append([list(one.probabilities.values()) for one in alone.predict(texts)])
+
+    def keep_asking():
+        seen = []
+        while not ends.is_set():
+            status, value = ask(client, "film", *texts)
+            assert status == 200
+            found = [row["probabilities"] for row in value["predictions"]]
+            seen.append([np.allclose(found, one, atol=1e-5) for one in wanted].index(True))
+        return seen
+
+    with serving(bank, hub=folder) as client, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(keep_asking) for _ in range(4)]
+        for turn in range(20):
+            upload = store.to_zip("", others[(turn + 1) % 2])
+            assert client.admin("POST", "/v1/packs/film", upload)[0] == 200
+            assert ask(client, "film", texts[0])[0] == 200
+        ends.set()
+        assert {0, 1} == set(sum((future.result() for future in asking), []))
