@@ -1,0 +1,249 @@
+"""TensorFlow Serving's REST forms: what a request asks, and what it is answered.
+
+    {"instances": [...]} or {"inputs": {...}} --parse--> [Question] --bank--> rows and values
+    --predictions, results--> {"predictions": ...}, {"outputs": ...} or {"results": ...}
+"""
+import base64
+from typing import NamedTuple
+
+from adapter_bert.serving.refusal import Refusal
+from adapter_bert.tasks import Example
+
+VERBS = ("predict", "classify", "regress")
+FIELDS = ("text_a", "text_b", "task")
+
+
+class Question(NamedTuple):
+    """A row of a request: the name of its task, or None where it has none, and its texts."""
+
+    task: str | None
+    example: Example
+
+
+class Limits(NamedTuple):
+    """The most rows of a request, and the most characters of a text."""
+
+    rows: int
+    characters: int
+
+
+def parse(verb, values, limits):
+    """What a request asks.
+
+    Args:
+      verb: one of VERBS.
+      values: the value of the request's JSON.
+      limits: Limits.
+
+    Returns:
+      (list of Question, whether the answer is to be in columns).
+
+    Raises:
+      Refusal: it is of no form that TensorFlow Serving's REST API has.
+    """
+    if not isinstance(values, dict):
+        raise Refusal(f"the body is {_kind(values)}, not an object with {_FORMS[verb]}")
+    _check_signature(verb, values.get("signature_name"))
+    if verb != "predict":
+        rows, in_columns = _examples(values), False
+    elif "instances" in values and "inputs" in values:
+        raise Refusal("the body has both \"instances\" and \"inputs\"; send one of them")
+    elif "inputs" in values:
+        rows, in_columns = _columns(_only(values, "inputs")), True
+    else:
+        rows, in_columns = _instances(_only(values, "instances")), False
+    if not 0 < len(rows) <= limits.rows:
+        raise Refusal(f"the request has {len(rows)} rows; send 1 to {limits.rows}")
+    return [_question(place, row, limits) for place, row in enumerate(rows)], in_columns
+
+
+def check_pair(task, pair, place, example):
+    """Refusal where a task of pairs gets one text, or the other way round."""
+    if pair and example.text_b is None:
+        raise Refusal(f"row {place}: {task} takes pairs of texts; give text_a and text_b")
+    if pair is False and example.text_b is not None:
+        raise Refusal(f"row {place}: {task} takes single texts; leave text_b out")
+
+
+def check_head(verb, task, head):
+    """Refusal where a classification is asked for a number, or the other way round."""
+    wanted = {"classify": "classification", "regress": "regression"}.get(verb, head)
+    if head != wanted:
+        raise Refusal(f"{task} is a {head}: ask it to :predict or to "
+                      f":{'classify' if head == 'classification' else 'regress'}")
+
+
+def predictions(manifests, values, in_columns, names=None):
+    """The answer to :predict.
+
+    Args:
+      manifests: a manifest.Manifest for each row.
+      values: float32 [C] probabilities or [1] score, likewise.
+      in_columns: whether the answer is one of columns.
+      names: the name of each row's task where several tasks were asked, or None.
+
+    Returns:
+      {"predictions": ...}, or {"outputs": ...} in columns. A single output goes without its name,
+      as TensorFlow Serving has it.
+    """
+    rows = [_prediction(*one) for one in zip(manifests, values, strict=True)]
+    if names:
+        rows = [{"task": name, **row} for name, row in zip(names, rows, strict=True)]
+    if in_columns:
+        keys = dict.fromkeys(key for row in rows for key in row)
+        columns = {key: [row.get(key) for row in rows] for key in keys}
+        return {"outputs": columns["score"] if keys.keys() == {"score"} else columns}
+    return {"predictions": [row["score"] if row.keys() == {"score"} else row for row in rows]}
+
+
+def results(verb, manifests, values):
+    """The answer to :classify or :regress: [[label, probability], ...] or a number for each row."""
+    if verb == "regress":
+        return {"results": [float(value[0]) for value in values]}
+    return {"results": [list(map(list, zip(manifest.labels, value.tolist(), strict=True)))
+                        for manifest, value in zip(manifests, values, strict=True)]}
+
+
+def status(version, available=True):
+    """The answer to GET /v1/models/<task>, TensorFlow Serving's ModelVersionStatus."""
+    return {"model_version_status": [{
+        "version": str(version), "state": "AVAILABLE" if available else "END",
+        "status": {"error_code": "OK", "error_message": ""}}]}
+
+
+def metadata(name, version, manifest=None):
+    """The answer to GET /v1/models/<task>/metadata: TensorFlow Serving's, and what the pack says.
+
+    Args:
+      name: of the task, or of all together.
+      version: a number.
+      manifest: manifest.Manifest; None for all together.
+    """
+    head = manifest and manifest.head
+    inputs = {"text_a": _tensor("DT_STRING")}
+    if not manifest or manifest.pair is not False:
+        inputs["text_b"] = _tensor("DT_STRING")
+    if not manifest:
+        inputs["task"] = _tensor("DT_STRING")
+    outputs = {"score": _tensor("DT_FLOAT")} if head != "classification" else {}
+    if head != "regression":
+        labels = str(len(manifest.labels)) if manifest else "-1"
+        outputs |= {"label": _tensor("DT_STRING"), "probabilities": _tensor("DT_FLOAT", labels)}
+    signature = {"inputs": inputs, "outputs": outputs, "method_name": "tensorflow/serving/predict"}
+    answer = {"model_spec": {"name": name, "signature_name": "", "version": str(version)},
+              "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}}}
+    if manifest:
+        answer["metadata"]["pack"] = {
+            key: getattr(manifest, key) for key in ("task", "head", "labels", "pair",
+                                                    "max_seq_length", "metrics", "description")}
+    return answer
+
+
+def _tensor(dtype, *sizes):
+    dims = [{"size": size, "name": ""} for size in ("-1", *sizes)]
+    return {"dtype": dtype, "name": "", "tensor_shape": {"dim": dims, "unknown_rank": False}}
+
+
+def _prediction(manifest, value):
+    if manifest.head == "regression":
+        return {"score": float(value[0])}
+    return {"label": manifest.labels[value.argmax()], "probabilities": value.tolist()}
+
+
+def _check_signature(verb, name):
+    if name not in (None, "", "serving_default", verb):
+        raise Refusal(f"signature_name is {_shown(name)}; leave it out, or give serving_default")
+
+
+def _only(values, key):
+    """values[key], where beside it there is at most a signature_name."""
+    others = values.keys() - {key, "signature_name"}
+    if key not in values or others:
+        raise Refusal(f"the body has {_listed(values)}, not {_FORMS['predict']}")
+    return values[key]
+
+
+def _instances(rows):
+    """The fields of each row of {"instances": rows}."""
+    if not isinstance(rows, list):
+        raise Refusal(f"\"instances\" is {_kind(rows)}, not a list")
+    return [row if isinstance(row, dict) and "b64" not in row else {"text_a": row} for row in rows]
+
+
+def _columns(columns):
+    """The fields of each row of {"inputs": columns}."""
+    if isinstance(columns, list):
+        columns = {"text_a": columns}
+    if not isinstance(columns, dict):
+        raise Refusal(f"\"inputs\" is {_kind(columns)}, not an object of lists, or a list of texts")
+    for name, column in columns.items():
+        if not isinstance(column, list):
+            raise Refusal(f"{_shown(name)} in \"inputs\" is {_kind(column)}, not a list")
+    lengths = {len(column) for column in columns.values()}
+    if len(lengths) > 1:
+        raise Refusal(f"the lists in \"inputs\" have {' and '.join(map(str, sorted(lengths)))} "
+                      "entries; give each as many")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _examples(values):
+    """The fields of each row of {"examples": [...], "context": {...}}."""
+    rows, context = values.get("examples"), values.get("context", {})
+    others = values.keys() - {"examples", "context", "signature_name"}
+    if not isinstance(rows, list) or others:
+        raise Refusal(f"the body has {_listed(values)}, not {_FORMS['classify']}")
+    if not isinstance(context, dict):
+        raise Refusal(f"\"context\" is {_kind(context)}, not an object")
+    return [_example(place, row, context) for place, row in enumerate(rows)]
+
+
+def _example(place, row, context):
+    if not isinstance(row, dict):
+        raise Refusal(f"example {place} is {_kind(row)}, not an object")
+    if both := row.keys() & context.keys():
+        raise Refusal(f"example {place}: {_listed(both)} is in \"context\" as well")
+    return {name: value[0] if isinstance(value, list) and len(value) == 1 else value
+            for name, value in {**context, **row}.items()}
+
+
+def _question(place, fields, limits):
+    if unknown := fields.keys() - set(FIELDS):
+        raise Refusal(f"row {place} has {_listed(unknown)}; its fields are {', '.join(FIELDS)}")
+    if fields.get("text_a") is None:
+        raise Refusal(f"row {place} has no text_a")
+    texts = {name: None if value is None else _text(place, name, value, limits.characters)
+             for name, value in fields.items()}
+    return Question(texts.get("task"), Example(texts["text_a"], texts.get("text_b"), None))
+
+
+def _text(place, name, value, most):
+    """The text of a field: a string, or {"b64": base64 of its UTF-8}."""
+    if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
+        try:
+            value = base64.b64decode(value["b64"], validate=True).decode("utf-8")
+        except ValueError as error:
+            raise Refusal(f"row {place}: the b64 of {name} is not base64 of UTF-8") from error
+    if not isinstance(value, str):
+        raise Refusal(f"row {place}: {name} is {_kind(value)}, not a text or {{\"b64\": text}}")
+    if len(value) > most:
+        raise Refusal(f"row {place}: {name} has {len(value)} characters; send at most {most}")
+    return value
+
+
+def _kind(value):
+    """What a value of JSON is, for a message."""
+    return _KINDS[type(value)]
+
+
+def _shown(value):
+    return repr(value)[:60]
+
+
+def _listed(names):
+    return ", ".join(_shown(name) for name in sorted(names)[:5]) or "nothing"
+
+
+_KINDS = {dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number",
+          bool: "true or false", type(None): "null"}
+_FORMS = {"predict": "\"instances\" or \"inputs\"", "classify": "a list of \"examples\"",
+          "regress": "a list of \"examples\""}

@@ -1,0 +1,56 @@
+"""JSON with one meaning: no key twice, no NaN, no number or text that others could not hold."""
+import json
+import math
+import re
+
+from adapter_bert.serving.refusal import Refusal
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def loads(body):
+    """The value of a body in JSON.
+
+    Args:
+      body: bytes.
+
+    Raises:
+      Refusal: it is not JSON, or says something twice or out of bounds.
+    """
+    try:
+        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_float=_number,
+                           parse_constant=_refuse)
+        if _SURROGATE.search(body):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError as error:
+        raise Refusal("the body has brackets within brackets, too deep") from error
+    except UnicodeDecodeError as error:
+        raise Refusal(f"the body is not UTF-8 (byte {error.start})") from error
+    except UnicodeEncodeError as error:
+        raise Refusal("a text in the body has half of a surrogate pair") from error
+    except ValueError as error:
+        raise Refusal(f"the body is not JSON as it should be ({_plain(error)})") from error
+    return value
+
+
+def _unique(pairs):
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("an object has a key twice")
+    return values
+
+
+def _number(text):
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _refuse(constant):
+    raise ValueError(f"{constant} is no number")
+
+
+def _plain(error):
+    """What an error says, in one line of bounded length."""
+    return " ".join(str(error).split(";")[0].split())[:120]

@@ -1,0 +1,133 @@
+"""What every request and every answer goes through: bounds, headers, counts."""
+import asyncio
+import contextlib
+import json
+import logging
+import time
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from adapter_bert.serving.refusal import Refusal, busy
+
+JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded", "text/plain")
+ALWAYS = ("/healthz", "/readyz", "/metrics")   # answered however many requests are under way
+# The page takes nothing from elsewhere, and nothing elsewhere shows the page.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+                               "img-src 'self'; connect-src 'self'; base-uri 'none'; "
+                               "form-action 'none'; frame-ancestors 'none'; "
+                               "require-trusted-types-for 'script'; trusted-types 'none'",
+    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin"}
+
+
+def answer(value, status=200, headers=None):
+    """A Response with a value as JSON; bytes are JSON already."""
+    content = value if isinstance(value, bytes) else json.dumps(
+        value, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return Response(content, status, {**(headers or {}), "Cache-Control": "no-store"},
+                    media_type="application/json")
+
+
+def refused(refusal):
+    """The Response of a Refusal: {"error": one sentence}."""
+    return answer({"error": str(refusal)}, refusal.status, refusal.headers)
+
+
+def check_json_type(request):
+    """Refusal where a body says that it is no JSON.
+
+    What `curl -d` sends is taken, as TensorFlow Serving takes it.
+    """
+    kind, *parameters = request.headers.get("content-type", "").lower().split(";")
+    charsets = [text.split("=")[-1].strip(' "') for text in parameters if "charset" in text]
+    if kind.strip() not in JSON_TYPES or any(name not in ("utf-8", "utf8") for name in charsets):
+        raise Refusal("the Content-Type is another than application/json in UTF-8", 415)
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refusal("the Content-Encoding is another than identity; send the body as it is", 415)
+
+
+async def pieces(request, most, deadline):
+    """The body of a request, piece by piece.
+
+    Args:
+      request: starlette Request.
+      most: bytes.
+      deadline: of time.monotonic(), by which it must have come.
+
+    Raises:
+      Refusal: it is longer, or does not come.
+    """
+    too_long = Refusal(f"the body has more than {most} bytes", 413, {"Connection": "close"})
+    length = request.headers.get("content-length", "0")
+    if len(length) > 15 or int(length) > most:
+        raise too_long
+    stream, received = request.stream().__aiter__(), 0
+    while True:
+        try:
+            piece = await asyncio.wait_for(anext(stream), max(0, deadline - time.monotonic()))
+        except StopAsyncIteration:
+            return
+        except asyncio.TimeoutError as error:
+            raise Refusal("the body did not come in time", 408, {"Connection": "close"}) from error
+        except ClientDisconnect as error:
+            raise Refusal("the body broke off") from error
+        received += len(piece)
+        if received > most:
+            raise too_long
+        yield piece
+
+
+class Gate:
+    """At most so many requests at once: `with gate:`, which refuses the others."""
+
+    def __init__(self, most, message):
+        self._left, self._message = most, message
+
+    def __enter__(self):
+        if not self._left:
+            raise busy(self._message)
+        self._left -= 1
+
+    def __exit__(self, *_):
+        self._left += 1
+
+
+class Watch:
+    """An ASGI application around another: adds HEADERS, counts, and logs what failed.
+
+    The inner one says in request.state.asked what it took the request for, (task, verb).
+
+    Args:
+      inner: ASGI application.
+      count: (task, verb, status, seconds) -> None.
+      most: requests that may be under way, from their head to the last byte of the answer.
+    """
+
+    def __init__(self, inner, count, most):
+        self._inner, self._count = inner, count
+        self._gate = Gate(most, "too many requests are under way; try again in a second")
+
+    async def __call__(self, scope, receive, send):
+        """Answers one request."""
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+        start, sent = time.monotonic(), []
+
+        async def watched(message):
+            if message["type"] == "http.response.start":
+                sent.append(message["status"])
+                message["headers"] = [*message["headers"], *(
+                    (name.lower().encode(), value.encode()) for name, value in HEADERS.items())]
+            await send(message)
+        try:
+            with contextlib.nullcontext() if scope["path"] in ALWAYS else self._gate:
+                await self._inner(scope, receive, watched)
+        except Refusal as refusal:
+            await refused(refusal)(scope, receive, watched)
+        except Exception:
+            logging.exception("a request failed")   # and was answered by the application
+        task, verb = scope.get("state", {}).get("asked", ("", "other"))
+        self._count(task, verb, sent[0] if sent else 499, time.monotonic() - start)

@@ -1,0 +1,164 @@
+"""A bank that computes its answers from the texts, without TensorFlow, and a server around one.
+
+`python tests/banks.py BERT_DIR HUB SECONDS` serves such a bank, whose batches take SECONDS, on a
+port that it prints.
+"""
+import contextlib
+import http.client
+import json
+import sys
+import threading
+import time
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+
+from adapter_bert.errors import InputError, exit_on_input_error
+from adapter_bert.packs.bases import base_of
+from adapter_bert.packs.store import Pack
+from adapter_bert.serving import server
+from adapter_bert.serving.settings import Settings
+
+TOKEN = "a-token-of-some-length"
+
+
+class Task(NamedTuple):
+    name: str
+    manifest: object
+    pack: Pack
+
+
+class Row(NamedTuple):
+    task: Task
+    length: int
+    example: object
+
+
+def expected(pack, example):
+    """What FakeBank says of an example with a pack: float32 [C] probabilities, or [1]."""
+    bias = pack.weights["output_bias"]
+    text = f"{example.text_a}\0{example.text_b}".encode()
+    logits = bias * (1 + zlib.crc32(text) % 1000 / 1000)
+    if pack.manifest.head == "regression":
+        return logits[:1].astype(np.float32)
+    return (np.exp(logits) / np.exp(logits).sum()).astype(np.float32)
+
+
+class FakeBank:
+    """Has the methods of serving.bank.Bank.
+
+    Attributes:
+      seconds: how long a batch takes.
+      wall: threading.Event; while it is not set, predict waits.
+      batches: [[name of each row's task], ...] of the calls of predict.
+    """
+
+    def __init__(self, bert_dir, seconds=0.0):
+        self.base, self.seconds = base_of(bert_dir), seconds
+        self.wall, self.batches = threading.Event(), []
+        self.wall.set()
+        self._tasks, self._busy = {}, threading.Lock()
+
+    def add(self, name, pack):
+        with self._alone():
+            if pack.manifest.base != self.base:
+                raise InputError(f"{name}: another base")
+            self._tasks[name] = Task(name, pack.manifest, pack)
+
+    def remove(self, name):
+        with self._alone():
+            del self._tasks[name]
+
+    def names(self):
+        return sorted(self._tasks)
+
+    def manifest(self, name):
+        return self._tasks[name].manifest
+
+    def encode(self, name, examples):
+        task = self._tasks[name]
+        return [Row(task, len(f"{one.text_a} {one.text_b}".split()), one) for one in examples]
+
+    def predict(self, rows):
+        with self._alone():
+            self.batches.append([row.task.name for row in rows])
+            self.wall.wait()
+            time.sleep(self.seconds)
+            if any(row.example.text_a == "BROKEN" for row in rows):
+                raise RuntimeError("a text that the model fails on")
+            return [np.full(len(row.task.manifest.labels), np.nan, np.float32)
+                    if row.example.text_a == "NAN" else expected(row.task.pack, row.example)
+                    for row in rows]
+
+    @contextlib.contextmanager
+    def _alone(self):
+        assert self._busy.acquire(blocking=False), "two calls at once"
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+
+class Client:
+    """Asks a server.
+
+    Attributes:
+      port: int.
+      server: server.Server, if it is in this process.
+    """
+
+    def __init__(self, port, server=None):
+        self.port, self.server = port, server
+
+    def send(self, method, path, body=None, headers=()):
+        """(status, headers, bytes) of the answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, dict(headers))
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+
+    def json(self, method, path, body=None, headers=()):
+        """(status, value) of the answer; `body` is a value as JSON, or bytes."""
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        status, _, content = self.send(method, path, body, headers)
+        return status, json.loads(content)
+
+    def count(self, metric):
+        """The sum of the metrics that begin so."""
+        lines = self.send("GET", "/metrics")[2].decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(metric))
+
+    def wait(self, metric, least):
+        """Waits until a metric is so high."""
+        while self.count(metric) < least:
+            time.sleep(0.01)
+
+    def admin(self, method, path, body=None, headers=()):
+        """As json, with the admin token."""
+        return self.json(method, path, body, {"Authorization": f"Bearer {TOKEN}", **dict(headers)})
+
+
+@contextlib.contextmanager
+def serving(bank, **options):
+    """A Client of a server in this process; `options` are fields of its Settings."""
+    settings = Settings(**{"bert_dir": "-", "port": 0, **options})
+    listening = server.listen("127.0.0.1", 0)
+    with server.running(settings, bank, TOKEN) as running:
+        listening.listen()
+        thread = threading.Thread(target=running.run, args=([listening],))
+        thread.start()
+        try:
+            yield Client(listening.getsockname()[1], running)
+        finally:
+            bank.wall.set()
+            running.should_exit = True
+            thread.join()
+
+
+if __name__ == "__main__":
+    exit_on_input_error(server.serve)(
+        Settings(bert_dir=sys.argv[1], hub=sys.argv[2], port=0),
+        FakeBank(sys.argv[1], float(sys.argv[3])))
