@@ -93,10 +93,18 @@ class Lane:
             slot = self._free.pop() if self._free else self._slot_of.popitem(last=False)[1]
             self._slot_of[task] = slot
         if missing:
-            session.run(self._update, {self._places: [self._slot_of[task] for task in missing], **{
-                self._values[name]: np.stack([task.values[name] for task in missing])
-                for name in self.shapes}})
+            try:
+                self._fill(session, missing)
+            except BaseException:   # nobody knows what lies there now
+                for task in missing:
+                    self.forget(task)
+                raise
         return self._slot_of
+
+    def _fill(self, session, tasks):
+        session.run(self._update, {self._places: [self._slot_of[task] for task in tasks], **{
+            self._values[name]: np.stack([task.values[name] for task in tasks])
+            for name in self.shapes}})
 
     def forget(self, task):
         """Frees the slot of a task that is gone."""
