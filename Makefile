@@ -6,7 +6,7 @@ WORK := demo/work
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check quality quality-peer bench bench-packs interop profile acceptance clean
+.PHONY: demo test check quality quality-peer bench bench-packs bench-serving interop profile acceptance clean
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else \
@@ -80,6 +80,13 @@ interop: $(VENV)/.installed $(VENV)-bench/.installed
 bench-packs: $(VENV)/.installed
 	$(BIN)/python benchmarks/packs_speed.py \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
+
+# Many tasks from one BERT: against one task and the library `adapters`; the server overloaded.
+bench-serving: $(VENV)/.installed $(VENV)-bench/.installed
+	bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" && missed=0 && \
+	for one in serving_speed.py overload.py; do \
+	  $(BIN)/python benchmarks/$$one --bert_dir="$$bert_dir" || missed=1; \
+	done && exit $$missed
 
 # Where a training step's time goes.
 profile: $(VENV)/.installed

@@ -27,7 +27,8 @@ def made_pack(base, number):
     found = manifest.Manifest(
         task=f"task-{number}", head="classification", labels=("negative", "positive"), pair=False,
         tuning="adapters", adapter=adapter_layers.AdapterConfig(size=WIDTH), base=base,
-        do_lower_case=True, max_seq_length=128, metrics={}, data={}, versions={})
+        do_lower_case=True, max_seq_length=min(128, base.config.max_position_embeddings),
+        metrics={}, data={}, versions={})
     random = np.random.default_rng(number)
     return store.Pack(found, {name: random.normal(
         float(name.endswith("gamma")), 0.02, shape).astype(np.float32)

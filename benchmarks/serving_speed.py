@@ -23,9 +23,11 @@ def open_sides(options, packs):
     def ours(count):
         return [sys.executable, "benchmarks/our_bank.py", f"--bert_dir={options.bert_dir}",
                 f"--packs={count}", f"--slots={SLOTS}"]
-    _, hugging_face = speed.bases("minilm", options.bert_dir)
     opened = [sides.Side("many", ours(packs)), sides.Side("few", ours(1))]
-    for precision in ("float32", "bfloat16") if not options.alone else ():
+    if options.alone:
+        return opened
+    _, hugging_face = speed.bases("minilm", options.bert_dir)
+    for precision in ("float32", "bfloat16"):
         opened.append(sides.Side(precision, [
             str(sides.PEER_PYTHON), "benchmarks/peer_batch_split.py", f"--base={hugging_face}",
             f"--precision={precision}"]))

@@ -43,6 +43,15 @@ def test_training_and_prediction(tiny_dir, glue_dir, tmp_path):
     assert "times as fast as that" in table
 
 
+def test_many_tasks_on_one_base(tiny_dir):
+    table = output_of("serving_speed.py", f"--bert_dir={tiny_dir}", "--smoke", "--alone")
+    assert "32 tasks in a batch" in table and "Zipf(1)" in table
+
+
+def test_the_server_under_load(tiny_dir):
+    assert "rows a second" in output_of("overload.py", f"--bert_dir={tiny_dir}", "--smoke")
+
+
 def test_the_profile_of_a_step(tiny_dir):
     table = output_of("step_profile.py", f"--bert_dir={tiny_dir}", "--tokens=12")
     assert "GFLOP/s of products" in table and "TensorFlow's product alone" in table
