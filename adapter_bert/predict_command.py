@@ -16,7 +16,8 @@ def add(commands):
     parser.add_argument("--input", required=True, metavar="GLOB",
                         help="files that end in .txt, .tsv, .csv or .jsonl")
     parser.add_argument("--output", required=True, metavar="PREFIX",
-                        help="writes PREFIX-00000-of-0000N.jsonl, and bad rows to PREFIX-bad-...")
+                        help="writes PREFIX-00000-of-0000N.jsonl, and bad rows to "
+                             "PREFIX-bad-*.jsonl")
     parser.add_argument("--text_column", metavar="NAME",
                         help="column or key of the text; with --noheader a number from 0")
     parser.add_argument("--text_b_column", metavar="NAME", help="that of a second text")
@@ -35,13 +36,14 @@ def _predict(model, input, output, text_column, text_b_column, header, batch_siz
              beam_flags):
     if beam_flags and not beam_flags[0].startswith("--"):
         raise InputError(f"{beam_flags[0]}: not a flag; quote a glob, as --input='texts/*.txt'")
+    logging.basicConfig(level=logging.ERROR)   # Beam warns of libraries that are not needed here
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)   # and TensorFlow of its graph API
     try:
         import apache_beam  # noqa: F401
     except ImportError as error:
         raise InputError('apache-beam is not installed; pip install "adapter-bert[beam]"'
                          ) from error
     from adapter_bert.serving import batch, rows
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
     asked = rows.Asked(text_column, text_b_column, header)
     counts = batch.predict(model, input, output, asked, batch_size, beam_flags)
     print(f"{output}: {counts.rows:,} predictions, {counts.bad:,} bad rows"

@@ -186,7 +186,8 @@ def test_mistakes(exported, tmp_path, capsys, monkeypatch):
     put("a.txt", "good\n")
     put("a.doc", "good\n")
     put("twice.csv", "text,text\na,b\n")
-    put("there-00000-of-00001.jsonl", "")
+    put("there-bad-00000-00001.jsonl", "")
+    put("their-s-00000-of-00001.jsonl", "")   # Beam would remove it
     put("damaged/saved_model.pb", b"\xff\xff")
     given = {"model": exported()[1], "input": "a.tsv", "output": "o", "text_column": "text"}
     more = ["--", "--runner=FnApiRunner"]
@@ -203,6 +204,7 @@ def test_mistakes(exported, tmp_path, capsys, monkeypatch):
             ({"model": "."}, [], "DIR/NAME/1"), ({"model": "damaged"}, [], "DIR/NAME/1"),
             ({"model": exported(ids_only=True)[1]}, [], "without --ids_only"),
             ({"output": "there"}, [], "is there already"),
+            ({"output": "their"}, [], "is there already"),
             ({"output": "a.txt/o"}, [], "cannot be written"),
             ({}, ["--bath_size=3"], "--bath_size"), ({}, ["b.tsv"], "b.tsv: not a flag"),
             ({}, [*more, "--no_such=1"], "--no_such=1: no option of Beam's"),

@@ -1,7 +1,7 @@
 """Predictions for files of any number, by an exported SavedModel in an Apache Beam pipeline.
 
     files -> rows -> RunInference -> OUTPUT-00000-of-0000N.jsonl
-               \\-> bad rows -------> OUTPUT-bad-00000-of-0000N.jsonl
+               \\-> bad rows -------> OUTPUT-bad-00000-0000N.jsonl
 """
 import argparse
 import glob
@@ -28,6 +28,8 @@ RUNNER = "FnApiRunner"
 _OWN_RUNNERS = (RUNNER, "DirectRunner")
 _BATCHES = 32           # that are sorted by length together
 _CHECKED_FILES = 100    # of which the header is read before anything runs
+# No "-of-": before Beam puts the predictions in place it removes all of OUTPUT-*-of-*.jsonl.
+_BAD_SHARDS = "-SSSSS-NNNNN"
 _NAMESPACE, _SUFFIX = "adapter_bert", ".jsonl"
 
 
@@ -142,7 +144,8 @@ def _build(pipeline, paths, asked, handler, output):
          | "Prediction" >> beam.Map(_prediction_line)
          | "Write" >> beam.io.WriteToText(output, _SUFFIX))
     _ = (read.bad | "Bad row" >> beam.Map(lambda bad: _line(bad._asdict()))
-         | "Write bad" >> beam.io.WriteToText(f"{output}-bad", _SUFFIX, skip_if_empty=True))
+         | "Write bad" >> beam.io.WriteToText(f"{output}-bad", _SUFFIX, skip_if_empty=True,
+                                               shard_name_template=_BAD_SHARDS))
 
 
 def _prediction_line(result):
@@ -206,16 +209,16 @@ def _inputs(pattern, asked):
 
 
 def _matches(pattern):
-    """The paths that match, sorted; Beam's own search of a disk finds none in the current folder."""
+    """The paths that match, sorted; Beam's own search finds none in the current folder."""
     if "://" not in pattern:
         return sorted(glob.glob(pattern, recursive=True))
     return sorted(found.path for found in FileSystems.match([pattern])[0].metadata_list)
 
 
 def _check_output(output):
-    """Raises InputError where files cannot be written, or would mix with others."""
+    """Raises InputError where files cannot be written, or others would be removed or mixed in."""
     prefix = output if "://" in output else glob.escape(output)
-    for pattern in (f"{prefix}-[0-9]*-of-*{_SUFFIX}", f"{prefix}-bad-[0-9]*-of-*{_SUFFIX}"):
+    for pattern in (f"{prefix}-*-of-*{_SUFFIX}", f"{prefix}-bad-*{_SUFFIX}"):
         if there := _matches(pattern):
             raise InputError(f"{there[0]}: is there already; remove it or name another --output")
     if "://" not in output:
