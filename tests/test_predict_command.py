@@ -4,6 +4,7 @@ import functools
 import json
 import pathlib
 import random
+import shutil
 import sys
 
 import numpy as np
@@ -189,6 +190,8 @@ def test_mistakes(exported, tmp_path, capsys, monkeypatch):
     put("there-bad-00000-00001.jsonl", "")
     put("their-s-00000-of-00001.jsonl", "")   # Beam would remove it
     put("damaged/saved_model.pb", b"\xff\xff")
+    shutil.copytree(exported()[1], "short")
+    put("short/variables/variables.data-00000-of-00001", b"\0" * 100)
     given = {"model": exported()[1], "input": "a.tsv", "output": "o", "text_column": "text"}
     more = ["--", "--runner=FnApiRunner"]
     for changes, words, wanted in (
@@ -202,6 +205,7 @@ def test_mistakes(exported, tmp_path, capsys, monkeypatch):
             ({"text_column": "2"}, ["--noheader"], "no column is named '2'"),
             ({"batch_size": 0}, [], "at least 1"), ({"batch_size": "x"}, [], "invalid int"),
             ({"model": "."}, [], "DIR/NAME/1"), ({"model": "damaged"}, [], "DIR/NAME/1"),
+            ({"model": "short"}, [], "a damaged one"),
             ({"model": exported(ids_only=True)[1]}, [], "without --ids_only"),
             ({"output": "there"}, [], "is there already"),
             ({"output": "their"}, [], "is there already"),

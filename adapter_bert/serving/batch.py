@@ -186,7 +186,9 @@ def _inputs_of_signatures(model):
     try:
         with tf.io.gfile.GFile(os.path.join(model, "saved_model.pb"), "rb") as file:
             found = saved_model_pb2.SavedModel.FromString(file.read())
-        tf.train.load_checkpoint(os.path.join(model, "variables", "variables"))
+        weights = tf.train.load_checkpoint(os.path.join(model, "variables", "variables"))
+        for name in weights.get_variable_to_shape_map():
+            weights.get_tensor(name)   # compares its checksum
         signatures = found.meta_graphs[0].signature_def
         inputs = {name: one.inputs.keys() for name, one in signatures.items()}
         return {DEFAULT: inputs[DEFAULT], IDS: inputs[IDS], **inputs}
