@@ -1,0 +1,257 @@
+"""Predictions for files of any number, by an exported SavedModel in an Apache Beam pipeline.
+
+    files -> rows -> RunInference -> OUTPUT-00000-of-0000N.jsonl
+               \\-> bad rows -------> OUTPUT-bad-00000-0000N.jsonl
+"""
+import argparse
+import glob
+import json
+import os
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import tensorflow.compat.v1 as tf
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics, MetricsFilter
+from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInference
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
+
+from adapter_bert import files
+from adapter_bert.errors import InputError
+from adapter_bert.serving import rows
+from adapter_bert.serving.signatures import DEFAULT, IDS, PAIRS
+
+# Beam's DirectRunner would first download another, Prism; this is the one it has with it.
+RUNNER = "FnApiRunner"
+_OWN_RUNNERS = (RUNNER, "DirectRunner")
+_BATCHES = 32           # that are sorted by length together
+_CHECKED_FILES = 100    # of which the header is read before anything runs
+# No "-of-": before Beam puts the predictions in place it removes all of OUTPUT-*-of-*.jsonl.
+_BAD_SHARDS = "-SSSSS-NNNNN"
+_NAMESPACE, _SUFFIX = "adapter_bert", ".jsonl"
+
+
+class Counts(NamedTuple):
+    """How many rows were predicted, and how many left out."""
+    rows: int
+    bad: int
+
+
+class SavedModelHandler(ModelHandler[rows.Row, PredictionResult, Any]):
+    """Runs an exported SavedModel on rows, those of like lengths together.
+
+    Args:
+      path: folder of the version.
+      signature: name of one that takes `text_a`, or `text_a` and `text_b`.
+      batch_size: int, rows in one call of the model.
+    """
+
+    def __init__(self, path, signature, batch_size):
+        several = _BATCHES * batch_size
+        super().__init__(min_batch_size=several, max_batch_size=several)
+        self._path, self._signature, self._batch_size = path, signature, batch_size
+
+    def load_model(self):
+        """Loaded; Beam keeps one in a process."""
+        return Loaded(self._path, self._signature)
+
+    def run_inference(self, batch, model, inference_args=None):
+        """A PredictionResult of each Row, in their order."""
+        found = {}
+        by_length = sorted(range(len(batch)), key=lambda one: sum(map(len, batch[one].texts)))
+        for start in range(0, len(batch), self._batch_size):
+            numbers = by_length[start:start + self._batch_size]
+            answers = _answers(model([batch[one].texts for one in numbers]))
+            found.update(zip(numbers, answers, strict=True))
+        return [PredictionResult(row, found[number], self._path)
+                for number, row in enumerate(batch)]
+
+
+class Loaded:
+    """A signature of a SavedModel in a session of its own, so that no other graph matters."""
+
+    def __init__(self, path, signature):
+        import tensorflow_text  # noqa: F401  registers its operation
+        with tf.Graph().as_default():
+            self._session = tf.Session()
+            loaded = tf.saved_model.load(self._session, ["serve"], path)
+        self._signature = loaded.signature_def[signature]
+
+    def __call__(self, texts):
+        """{name of an output: array of shape (B, ...)} of B times (text_a,) or (text_a, text_b)."""
+        columns = zip(("text_a", "text_b"), zip(*texts, strict=True), strict=False)
+        fed = {self._signature.inputs[name].name: column for name, column in columns}
+        return self._session.run(
+            {name: one.name for name, one in self._signature.outputs.items()}, fed)
+
+
+class ReadRows(beam.DoFn):
+    """The rows of a file; those that are bad go to the output "bad"."""
+
+    def __init__(self, asked):
+        self._asked = asked
+        self._rows = Metrics.counter(_NAMESPACE, "rows")
+        self._bad = Metrics.counter(_NAMESPACE, "bad")
+
+    def process(self, path):
+        """Yields each Row of the file at `path`."""
+        with FileSystems.open(path) as file:
+            for found in rows.read(path, file, self._asked):
+                if isinstance(found, rows.Bad):
+                    self._bad.inc()
+                    yield beam.pvalue.TaggedOutput("bad", found)
+                else:
+                    self._rows.inc()
+                    yield found
+
+
+def predict(model, pattern, output, asked, batch_size=32, beam_flags=()):
+    """Predicts every row of the files that match.
+
+    Args:
+      model: folder of a version that `export` wrote.
+      pattern: glob of .txt, .tsv, .csv and .jsonl files, of any file system that Beam knows.
+      output: prefix of the files to write; none of that name may be there.
+      asked: rows.Asked.
+      batch_size: int, rows in one call of the model.
+      beam_flags: strings as "--runner=FlinkRunner", for Beam.
+
+    Returns:
+      Counts.
+
+    Raises:
+      InputError: a flag is wrong, a file is missing, or `model` is no exported one.
+    """
+    if batch_size < 1:
+        raise InputError(f"--batch_size={batch_size}: must be at least 1")
+    handler = SavedModelHandler(model, _signature(model, asked), batch_size)
+    paths = _inputs(pattern, asked)
+    pipeline = _pipeline(list(beam_flags))
+    _check_output(output)
+    _build(pipeline, paths, asked, handler, output)
+    result = pipeline.run()
+    result.wait_until_finish()
+    return Counts(_count(result, "rows"), _count(result, "bad"))
+
+
+def _build(pipeline, paths, asked, handler, output):
+    """Puts the steps into a pipeline."""
+    read = (pipeline | "Files" >> beam.Create(paths) | "A file each" >> beam.Reshuffle()
+            | "Read" >> beam.ParDo(ReadRows(asked)).with_outputs("bad", main="rows"))
+    _ = (read.rows | "Spread" >> beam.Reshuffle() | "Predict" >> RunInference(handler)
+         | "Prediction" >> beam.Map(_prediction_line)
+         | "Write" >> beam.io.WriteToText(output, _SUFFIX))
+    _ = (read.bad | "Bad row" >> beam.Map(lambda bad: _line(bad._asdict()))
+         | "Write bad" >> beam.io.WriteToText(f"{output}-bad", _SUFFIX, skip_if_empty=True,
+                                               shard_name_template=_BAD_SHARDS))
+
+
+def _prediction_line(result):
+    row = result.example
+    return _line({"source": row.source, "line": row.line, "input": row.fields, **result.inference})
+
+
+def _line(value):
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _answers(outputs):
+    """What the outputs of a signature say of each row."""
+    found = {name: value.tolist() for name, value in outputs.items()}
+    if "score" in found:
+        return [{"score": score} for score in found["score"]]
+    return [{"label": label.decode(),
+             "probabilities": dict(zip(map(bytes.decode, labels), probabilities, strict=True))}
+            for label, labels, probabilities in zip(
+                found["label"], found["labels"], found["probabilities"], strict=True)]
+
+
+def _signature(model, asked):
+    """The name of the signature that takes what is asked for."""
+    inputs = _inputs_of_signatures(model)
+    if PAIRS not in inputs:
+        raise InputError(f"{model}: takes no texts; export the pack without --ids_only")
+    if asked.text_b_column is not None:
+        return PAIRS
+    if "text_b" in inputs[DEFAULT]:
+        raise InputError(f"{model}: a task of pairs; --text_b_column is missing, the column that "
+                         "holds the second texts")
+    return DEFAULT
+
+
+def _inputs_of_signatures(model):
+    """{name of a signature: names of its inputs} of an exported model that is whole."""
+    try:
+        with tf.io.gfile.GFile(os.path.join(model, "saved_model.pb"), "rb") as file:
+            found = saved_model_pb2.SavedModel.FromString(file.read())
+        weights = tf.train.load_checkpoint(os.path.join(model, "variables", "variables"))
+        for name in weights.get_variable_to_shape_map():
+            weights.get_tensor(name)   # compares its checksum
+        signatures = found.meta_graphs[0].signature_def
+        inputs = {name: one.inputs.keys() for name, one in signatures.items()}
+        return {DEFAULT: inputs[DEFAULT], IDS: inputs[IDS], **inputs}
+    except (tf.errors.OpError, DecodeError, LookupError, ValueError, RuntimeError) as error:
+        raise InputError(f"{model}: no model that adapter-bert export wrote, or a damaged one; "
+                         "name the folder of a version, as DIR/NAME/1") from error
+
+
+def _inputs(pattern, asked):
+    """The paths of the files that match, checked as far as their headers say."""
+    paths = [pattern] if os.path.isfile(pattern) else _matches(pattern)
+    if not paths:
+        raise InputError(f"--input={pattern}: no such file")
+    for path in paths:
+        rows.check(path, asked)
+    for path in paths[:_CHECKED_FILES]:
+        with FileSystems.open(path) as file:
+            rows.check_columns(path, file, asked)
+    return paths
+
+
+def _matches(pattern):
+    """The paths that match, sorted; Beam's own search finds none in the current folder."""
+    if "://" not in pattern:
+        return sorted(glob.glob(pattern, recursive=True))
+    return sorted(found.path for found in FileSystems.match([pattern])[0].metadata_list)
+
+
+def _check_output(output):
+    """Raises InputError where files cannot be written, or others would be removed or mixed in."""
+    prefix = output if "://" in output else glob.escape(output)
+    for pattern in (f"{prefix}-*-of-*{_SUFFIX}", f"{prefix}-bad-*{_SUFFIX}"):
+        if there := _matches(pattern):
+            raise InputError(f"{there[0]}: is there already; remove it or name another --output")
+    if "://" not in output:
+        files.make_folder(os.path.dirname(os.path.abspath(output)))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Beam's options with complaints of one line."""
+
+    def error(self, message):
+        raise InputError(f"{message} (an option of Beam)")
+
+
+def _pipeline(flags):
+    """A beam.Pipeline with Beam's options; an unknown one is refused here, not passed over."""
+    parser = _Parser(prog="adapter-bert predict", add_help=False, allow_abbrev=False)
+    for options in {str(one): one for one in PipelineOptions.__subclasses__()}.values():
+        options._add_argparse_args(parser)
+    known, unknown = parser.parse_known_args(flags)
+    runner = known.runner or RUNNER
+    if unknown and runner in _OWN_RUNNERS:   # another one may have options of its own
+        raise InputError(f"{' '.join(unknown)}: no option of Beam's")
+    options = PipelineOptions(flags)
+    options.view_as(StandardOptions).runner = runner
+    try:
+        return beam.Pipeline(options=options)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"{' '.join(flags)}: {error}") from error
+
+
+def _count(result, name):
+    """The value of a counter when all is done; 0 where nothing was counted."""
+    found = result.metrics().query(MetricsFilter().with_name(name).with_namespace(_NAMESPACE))
+    return sum(one.committed or one.attempted or 0 for one in found["counters"])
