@@ -3,10 +3,12 @@ PYTHON ?= $(or $(firstword $(foreach p,python3.11 python3.10 python3,$(shell com
 VENV := .venv
 BIN := $(VENV)/bin
 WORK := demo/work
+DOMAINS := movie_reviews amazon_reviews tweets editorials
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check quality quality-peer bench bench-packs bench-serving interop profile acceptance clean
+.PHONY: demo demo-serve $(DOMAINS:%=demo-pack-%) test check quality quality-peer bench bench-packs bench-serving \
+  interop profile acceptance clean
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else \
@@ -22,19 +24,40 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+# What a domain of the demo's sentences is learned with.
+TRAIN = $(BIN)/python run_classifier.py --task_name=custom --text_column=sentence --label_column=label \
+	  --max_seq_length=64 --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" \
+	  --do_train --do_eval --learning_rate=5e-4 --bias_correction --adapter_init_stddev=2e-2 \
+	  --num_train_epochs=2 --eval_batch_size=32
+
 # A real BERT learns whether a film review is positive, in minutes.
 demo: $(VENV)/.installed
 	$(BIN)/python demo/prepare.py
-	$(BIN)/python run_classifier.py --task_name=custom --data_dir=$(WORK)/movie_reviews \
-	  --text_column=sentence --label_column=label --max_seq_length=64 \
-	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" \
-	  --do_train --do_eval --learning_rate=5e-4 --bias_correction --adapter_init_stddev=2e-2 \
-	  --num_train_epochs=2 --eval_batch_size=32 \
-	  --output_dir=$(WORK)/movie_sentiment
+	$(TRAIN) --data_dir=$(WORK)/movie_reviews --output_dir=$(WORK)/movie_sentiment
 	$(BIN)/python demo/classify.py --run=$(WORK)/movie_sentiment \
 	  "A warm, funny film that I would watch again." \
 	  "Two hours of my life that nobody gives back." \
 	  "The plot is thin, but the actors carry it."
+
+# It learns the same of each domain, a pack each; one server answers for all until Ctrl-C (PORT=8502: elsewhere).
+PORT ?= 8501
+demo-serve: $(DOMAINS:%=demo-pack-%)
+	@printf '%s\n' "The page is http://127.0.0.1:$(PORT)/ as soon as the server says so; or ask with curl:" "" \
+	  "  curl -d '{\"instances\": [\"A warm, funny film.\"]}' http://127.0.0.1:$(PORT)/v1/models/movie_reviews:predict" \
+	  "  curl -d '{\"instances\": [\"ugh, missed my bus again\"]}' http://127.0.0.1:$(PORT)/v1/models/tweets:predict" ""
+	exec $(BIN)/python -m adapter_bert serve --hub=$(WORK)/hub --host=127.0.0.1 --port=$(PORT) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
+
+# Where `make demo` has learned the film reviews, they are not learned again.
+TEXTS_movie_reviews := film reviews
+TEXTS_amazon_reviews := product reviews on Amazon
+TEXTS_tweets := tweets
+TEXTS_editorials := editorials of the New York Times
+$(DOMAINS:%=demo-pack-%): demo-pack-%: $(VENV)/.installed
+	$(BIN)/python demo/prepare.py --domains $*
+	$(TRAIN) --data_dir=$(WORK)/$* --output_dir=$(WORK)/$(*:_reviews=)_sentiment --pack_dir=$(WORK)/packs/$*.zip \
+	  --pack_description="Whether a sentence is positive or negative, learned from $(TEXTS_$*)."
+	$(BIN)/python -m adapter_bert pack push --overwrite $(WORK)/packs/$*.zip $(WORK)/hub
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest

@@ -1,10 +1,13 @@
-"""What `make demo` prepares: fetching, cleaning, parting."""
+"""What `make demo` and `make demo-serve` prepare: fetching, cleaning, parting."""
 import dataclasses
 import hashlib
 import io
 import itertools
 import os
+import pathlib
 import re
+import shutil
+import subprocess
 import tarfile
 import zipfile
 
@@ -16,6 +19,7 @@ from adapter_bert import base
 from adapter_bert.errors import InputError
 from demo import prepare
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORDS = st.lists(st.sampled_from("abcdefg"), max_size=7)
 SENTENCES = st.lists(st.builds(prepare.Sentence, st.sampled_from("123456789"), WORDS.map(" ".join),
                                st.just("positive")), max_size=30)
@@ -68,13 +72,14 @@ def test_the_parts_are_full_and_the_seed_decides():
     assert parts != prepare.split(sentences, held_out=10, seed=2)
 
 
-def _source_package(rows):
-    """Bytes of a zip that holds a tar.gz that holds a file of rows, as the real one does."""
+def _source_package(contents):
+    """Bytes of a zip that holds a tar.gz that holds {file name: bytes}, as the real one does."""
     inner, outer = io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=inner, mode="w:gz") as archive:
-        member = tarfile.TarInfo("hutto_ICWSM_2014/tweets_GroundTruth.txt")
-        member.size = len(rows)
-        archive.addfile(member, io.BytesIO(rows))
+        for name, rows in contents.items():
+            member = tarfile.TarInfo(f"hutto_ICWSM_2014/{name}")
+            member.size = len(rows)
+            archive.addfile(member, io.BytesIO(rows))
     with zipfile.ZipFile(outer, "w") as package:
         package.writestr(prepare.SENTENCES_ARCHIVE, inner.getvalue())
     return outer.getvalue()
@@ -91,21 +96,60 @@ def cache(tmp_path, monkeypatch):
     return downloads
 
 
-def test_a_domain_is_written_from_the_package_in_the_cache(tmp_path, cache, monkeypatch):
-    content = _source_package("".join(
-        f"{n}\t{n - 4.5}\t word{n}  alone\r\n" for n in range(10)).encode())
+@pytest.fixture
+def rated(cache, monkeypatch):
+    """A package in the cache: ten sentences a domain, rated -4.5 to 4.5; two for dev and test."""
+    content = _source_package({domain.file: "".join(
+        f"{n}\t{n - 4.5}\t {name}{n}  alone\r\n" for n in range(10)).encode()
+        for name, domain in prepare.DOMAINS.items()})
     package = dataclasses.replace(prepare.SENTENCES, sha256=hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(prepare, "SENTENCES", package)
-    monkeypatch.setitem(prepare.DOMAINS, "tweets",
-                        dataclasses.replace(prepare.DOMAINS["tweets"], held_out=2))
+    for name, domain in prepare.DOMAINS.items():
+        monkeypatch.setitem(prepare.DOMAINS, name, dataclasses.replace(domain, held_out=2))
     (cache / package.file).write_bytes(content)
-    said = []
-    prepare.write_domain("tweets", str(tmp_path / "tweets"), say=said.append)
-    rows = [row for name in ("train", "dev", "test")
-            for row in (tmp_path / "tweets" / f"{name}.tsv").read_bytes().split(b"\n")[1:-1]]
-    assert sorted(rows) == sorted(
-        f"word{n} alone\t{'positive' if n > 4 else 'negative'}".encode() for n in range(10))
-    assert [line.split(", ")[1] for line in said] == ["6 sentences", "2 sentences", "2 sentences"]
+
+
+def _rows(folder):
+    """{part: the lines of its file below the header}."""
+    found = {name: (folder / f"{name}.tsv").read_bytes().split(b"\n")
+             for name in ("train", "dev", "test")}
+    assert all(lines[0] == b"sentence\tlabel" and not lines[-1] for lines in found.values())
+    return {name: lines[1:-1] for name, lines in found.items()}
+
+
+def test_four_folders_are_written_from_the_package_in_the_cache(
+        tmp_path, rated, monkeypatch, capsys):
+    monkeypatch.setattr(prepare, "demo_base", lambda say: "its folder")
+    domains = ["movie_reviews", "amazon_reviews", "tweets", "editorials"]
+    dev = []
+    for output in ("once", "again"):
+        monkeypatch.setattr("sys.argv", [
+            "prepare.py", f"--output_dir={tmp_path / output}", "--domains", *domains])
+        prepare.main()
+    for name in domains:
+        parts = _rows(tmp_path / "once" / name)
+        assert [len(parts[part]) for part in ("train", "dev", "test")] == [6, 2, 2]
+        assert sorted(itertools.chain(*parts.values())) == sorted(
+            f"{name}{n} alone\t{'positive' if n > 4 else 'negative'}".encode() for n in range(10))
+        assert parts == _rows(tmp_path / "again" / name)
+        dev.append([row.removeprefix(name.encode()) for row in parts["dev"]])
+    assert dev.count(dev[0]) == len(domains)   # one rule and one order for all
+    assert capsys.readouterr().out.count("2 sentences, ") == 2 * 2 * len(domains)
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_trains_and_pushes_each_domain_before_it_serves():
+    said = subprocess.run(["make", "--dry-run", "-o", ".venv/.installed", "demo-serve"], text=True,
+                          cwd=ROOT, check=True, capture_output=True).stdout.replace("\\\n", "")
+    steps = re.findall(
+        r"(--domains|--data_dir=|pack push --overwrite|serve --hub=) ?(\S+)", said)
+    assert steps == [step for name in prepare.DOMAINS for step in (
+        ("--domains", name), ("--data_dir=", f"demo/work/{name}"),
+        ("pack push --overwrite", f"demo/work/packs/{name}.zip"))] + [
+            ("serve --hub=", "demo/work/hub")]
+    outputs = re.findall(r"--output_dir=(\S+)", said)
+    assert len(set(outputs)) == len(prepare.DOMAINS) and not set(outputs) & {
+        f"demo/work/{name}" for name in prepare.DOMAINS}
 
 
 def test_what_cannot_be_fetched_is_named_with_a_way_out(cache):
