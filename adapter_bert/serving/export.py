@@ -48,21 +48,21 @@ def export(bert_dir, packs, output, version=None, ids_only=False):
       InputError: a pack is not sound or of another base, packs cannot share a graph, or the
         version is there.
     """
-    read, located, found = [store.read(path) for path in packs], base.locate(bert_dir), base_of(
-        bert_dir)
-    for pack in read:
-        check_base(found, pack.manifest)
-    manifests = [pack.manifest for pack in read]
-    assets = _assets(manifests)
+    located, found = base.locate(bert_dir), base_of(bert_dir)
+    packs = [store.read(path) for path in packs]
+    manifests = [pack.manifest for pack in packs]
+    for manifest in manifests:
+        check_base(found, manifest)
+    assets, name = _assets(manifests), os.path.basename(os.path.abspath(output))
     with tf.Graph().as_default() as graph:
-        served = (SingleTask(located, read[0], ids_only) if len(read) == 1
-                  else ManyTasks(located, read, ids_only))
+        served = (SingleTask(located, packs[0], ids_only) if len(packs) == 1
+                  else ManyTasks(located, packs, ids_only))
     with files.locked(output):
         path = _place(output, version)
         with _made_whole(path) as folder:
             ways = _write(folder, graph, served)
-            warmup.write(folder, os.path.basename(os.path.abspath(output)), ways, max(
-                manifests, key=lambda manifest: manifest.max_seq_length))
+            longest = max(manifests, key=lambda manifest: manifest.max_seq_length)
+            warmup.write(folder, name, ways, longest)
             _write_assets(folder, assets, located.vocab_file)
     return path
 

@@ -86,8 +86,8 @@ class ManyTasks:
 
         Returns:
           {"label": string [B], "probabilities": float32 [B, C], "labels": string [B, C]}, labels in
-          the order of the probabilities, after a smaller head's own 0 and ""; or
-          {"score": float32 [B]}.
+          the order of the probabilities, those of a smaller head padded with 0 and "";
+          or {"score": float32 [B]}.
         """
         features = of_bounded_length(features, self._config.max_position_embeddings)
         slots = self._slots_of(task, features["input_ids"])
