@@ -55,8 +55,9 @@ def _convert(**options):
 
 def _add_export(commands):
     parser = commands.add_parser(
-        "export", help="a pack as a SavedModel for TensorFlow Serving",
-        description="Writes the next version of a SavedModel: texts in, predictions out.")
+        "export", help="packs as a SavedModel for TensorFlow Serving",
+        description="Writes the next version of a SavedModel: texts in, predictions out. Of more "
+                    "than one pack, each row names its task.")
     parser.add_argument("packs", **{**pack_command.PACK, "nargs": "+"})
     parser.add_argument("--bert_dir", required=True, metavar="DIR", help="folder of the base")
     parser.add_argument("--output", required=True, metavar="DIR/NAME",

@@ -1,7 +1,8 @@
 """Packs as versions of a SavedModel, for TensorFlow Serving and everybody who loads one.
 
     NAME/1/saved_model.pb, variables/          the graph and its weights
-    NAME/1/assets/                             pack.json, labels.txt, vocab.txt
+    NAME/1/assets/                             pack.json, labels.txt, vocab.txt; of many packs
+                                               pack-TASK.json, labels-TASK.txt, tasks.txt
     NAME/1/assets.extra/tf_serving_warmup_requests
 
 The operations are those of TensorFlow and, where texts come in, one of tensorflow-text,
@@ -13,6 +14,7 @@ import glob
 import os
 import shutil
 import tempfile
+import urllib.parse
 
 import tensorflow.compat.v1 as tf
 from tensorflow.compat.v1 import saved_model
@@ -22,9 +24,11 @@ from adapter_bert.errors import InputError
 from adapter_bert.packs import store
 from adapter_bert.packs.bases import base_of, check_base
 from adapter_bert.serving import signatures, warmup
+from adapter_bert.serving.many import ManyTasks
 from adapter_bert.serving.single import SingleTask
 
 SERVING_VERSION = "2.15.1"
+LONGEST_NAME = 200   # bytes of a task's in the name of a file
 
 
 def export(bert_dir, packs, output, version=None, ids_only=False):
@@ -32,7 +36,7 @@ def export(bert_dir, packs, output, version=None, ids_only=False):
 
     Args:
       bert_dir: folder of the base, in Google's form.
-      packs: list of one path of a pack made on it.
+      packs: list of paths of packs made on it; of more than one, each row names its task.
       output: DIR/NAME, NAME that of the served model.
       version: int from 1; the next after those that are there where None.
       ids_only: word-piece ids come in, not texts: the graph needs no tensorflow-text.
@@ -41,38 +45,71 @@ def export(bert_dir, packs, output, version=None, ids_only=False):
       The path of the version.
 
     Raises:
-      InputError: the pack is not sound or of another base, or the version is there.
+      InputError: a pack is not sound or of another base, packs cannot share a graph, or the
+        version is there.
     """
-    if len(packs) != 1:
-        raise InputError(f"{len(packs)} packs: a SavedModel holds one; export each to an --output "
-                         "of its own")
-    pack, located = store.read(packs[0]), base.locate(bert_dir)
-    check_base(base_of(bert_dir), pack.manifest)
+    located, found = base.locate(bert_dir), base_of(bert_dir)
+    packs = [store.read(path) for path in packs]
+    manifests = [pack.manifest for pack in packs]
+    for manifest in manifests:
+        check_base(found, manifest)
+    assets, name = _assets(manifests), os.path.basename(os.path.abspath(output))
+    with tf.Graph().as_default() as graph:
+        served = (SingleTask(located, packs[0], ids_only) if len(packs) == 1
+                  else ManyTasks(located, packs, ids_only))
     with files.locked(output):
         path = _place(output, version)
         with _made_whole(path) as folder:
-            _write(folder, located, pack, ids_only, os.path.basename(os.path.abspath(output)))
+            ways = _write(folder, graph, served)
+            longest = max(manifests, key=lambda manifest: manifest.max_seq_length)
+            warmup.write(folder, name, ways, longest)
+            _write_assets(folder, assets, located.vocab_file)
     return path
 
 
-def _write(folder, located, pack, ids_only, name):
-    """Fills the folder of a version."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        task = SingleTask(located, pack, ids_only)
-        ways = signatures.signatures(task)
-        task.restore(session)
+def _write(folder, graph, served):
+    """Writes the graph and its weights; {name: SignatureDef}."""
+    with graph.as_default(), tf.Session() as session:
+        ways = signatures.signatures(served)
+        served.restore(session)
         builder = saved_model.Builder(folder)
         builder.add_meta_graph_and_variables(
             session, [saved_model.tag_constants.SERVING], ways, strip_default_attrs=True,
             saver=tf.train.Saver(tf.global_variables()))
         builder.save()
-    warmup.write(folder, name, ways, pack.manifest.max_seq_length)
-    assets = os.path.join(folder, "assets")
-    os.makedirs(assets, exist_ok=True)
-    files.write_bytes(os.path.join(assets, store.MANIFEST_FILE), pack.manifest.to_bytes())
-    files.write_text(os.path.join(assets, "labels.txt"),
-                     "".join(f"{label}\n" for label in pack.manifest.labels))
-    shutil.copyfile(located.vocab_file, os.path.join(assets, base.VOCAB_FILE))
+    return ways
+
+
+def _assets(manifests):
+    """{name of a file: its bytes}: what the packs say of themselves, and their labels."""
+    if len(manifests) == 1:
+        return _assets_of(manifests[0], "")
+    assets = {"tasks.txt": _lines(manifest.task for manifest in manifests)}
+    for manifest in manifests:
+        name = urllib.parse.quote(manifest.task, safe=" ")   # whose slashes make no folder
+        if len(name) > LONGEST_NAME:
+            raise InputError(f"{manifest.task[:40]}...: too long a name of a task for that of a "
+                             "file; give it another with adapter-bert pack describe --task")
+        assets |= _assets_of(manifest, f"-{name}")
+    return assets
+
+
+def _assets_of(manifest, end):
+    stem, kind = os.path.splitext(store.MANIFEST_FILE)
+    return {f"{stem}{end}{kind}": manifest.to_bytes(),
+            f"labels{end}.txt": _lines(manifest.labels)}
+
+
+def _lines(texts):
+    return "".join(f"{one}\n" for one in texts).encode("utf-8")
+
+
+def _write_assets(folder, assets, vocab_file):
+    place = os.path.join(folder, "assets")
+    os.makedirs(place, exist_ok=True)
+    for name, content in assets.items():
+        files.write_bytes(os.path.join(place, name), content)
+    shutil.copyfile(vocab_file, os.path.join(place, base.VOCAB_FILE))
 
 
 def _place(output, version):

@@ -103,12 +103,13 @@ class Slots:
       count: S.
       fused: whether products with a weight a row are computed by our kernel, from packed weights.
       dtype: of the weights of products.
+      changes: whether slots get other weights between batches.
 
     Attributes:
       stacks: {name: variable [S, ...]}.
     """
 
-    def __init__(self, shapes, count, fused, dtype):
+    def __init__(self, shapes, count, fused, dtype, changes=True):
         self._shapes, self._packed = shapes, set()
         self._sources = {}
         if fused:
@@ -117,7 +118,7 @@ class Slots:
         # No resources: one that was scattered to is copied whenever it is read.
         self.stacks = {name: tf.get_variable(
             name, [count, *shape], dtype if is_factor(name) else tf.float32,
-            tf.zeros_initializer(), trainable=False, use_resource=False)
+            tf.zeros_initializer(), trainable=False, use_resource=not changes)
             for name, shape in shapes.items()}
 
     def as_stored(self, values):

@@ -18,8 +18,8 @@ def signatures(served):
     are; serialized Examples have another.
 
     Args:
-      served: single.SingleTask, or whatever has its attributes and its functions `features` and
-        `outputs`.
+      served: single.SingleTask or many.ManyTasks, or whatever has their attributes and their
+        functions `features` and `outputs`.
 
     Returns:
       {name: SignatureDef}.

@@ -69,7 +69,7 @@ class SingleTask:
           the order of the probabilities; or {"score": float32 [B]}.
         """
         model = self._pack.manifest.model()
-        features = _of_bounded_length(features, model.bert_config.max_position_embeddings)
+        features = of_bounded_length(features, model.bert_config.max_position_embeddings)
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
             made = network.network(model, features, False, modeling.plain_formulas(), False,
                                    self._getter).predictions
@@ -90,7 +90,7 @@ class SingleTask:
             self._variables[name].load(value, session)
 
 
-def _of_bounded_length(features, most):
+def of_bounded_length(features, most):
     """The features, of rows that the base has positions for; else an error says so."""
     length = tf.shape(features["input_ids"])[1]
     fits = tf.debugging.assert_less_equal(
