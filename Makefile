@@ -27,7 +27,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 # What a domain of the demo's sentences is learned with.
 TRAIN = $(BIN)/python run_classifier.py --task_name=custom --text_column=sentence --label_column=label \
 	  --max_seq_length=64 --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" \
-	  --do_train --do_eval --learning_rate=5e-4 --bias_correction --adapter_init_stddev=2e-2 \
+	  --do_train --do_eval --learning_rate=1e-3 --bias_correction --adapter_init_stddev=2e-2 \
 	  --num_train_epochs=2 --eval_batch_size=32
 
 # A real BERT learns whether a film review is positive, in minutes.
