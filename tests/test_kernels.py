@@ -346,3 +346,22 @@ def test_numpy_packs_as_the_kernel_does(shape):
     with tf.Session() as session:
         plain, packed = session.run([weights, ops.pack(weights)])
     assert np.array_equal(packing.packed_array(plain), packed)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_fill_copies_rows_into_their_slots(dtype):
+    first = np.zeros([5, 3, 4], np.float32)
+    stack = tf.get_variable("stack", initializer=tf.cast(first, dtype), use_resource=False)
+    rows = np.random.default_rng(0).normal(size=[2, 3, 4]).astype(dtype.as_numpy_dtype)
+    filled = ops.fill(stack, tf.constant([4, 1]), tf.constant(
+        [rows[0].ctypes.data, rows[1].ctypes.data], tf.int64))
+    outside = ops.fill(stack, tf.constant([5]), tf.constant([rows.ctypes.data], tf.int64))
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        assert session.run(filled).tolist() == [4, 1]
+        found = session.run(tf.cast(stack, tf.float32))
+        with pytest.raises(tf.errors.OutOfRangeError, match="slot"):
+            session.run(outside)
+    assert np.array_equal(found[4], rows[0].astype(np.float32))
+    assert np.array_equal(found[1], rows[1].astype(np.float32))
+    assert not found[[0, 2, 3]].any()

@@ -1066,6 +1066,27 @@ static void compute_add_norm(void *kernel, TF_OpKernelContext *context) {
   end(&c);
 }
 
+// Rows of a stack in place, from memory of this process that the caller holds.
+static void compute_fill(void *kernel, TF_OpKernelContext *context) {
+  (void)kernel;
+  call c = begin(context);
+  TF_Tensor *stack = take(&c, 0), *slots = take(&c, 1);
+  const int64_t *addresses = input(&c, 2);
+  int64_t rows = TF_Dim(stack, 0), count = TF_TensorElementCount(slots);
+  size_t bytes = rows ? TF_TensorByteSize(stack) / (size_t)rows : 0;
+  int32_t *filled = output(&c, 0, TF_INT32, &count, 1);
+  if (!failed(&c, filled, filled))
+    for (int64_t i = 0; i < count; i++) {
+      int32_t slot = filled[i] = ((const int32_t *)TF_TensorData(slots))[i];
+      if (slot >= 0 && slot < rows)
+        memcpy((char *)TF_TensorData(stack) + (size_t)slot * bytes,
+               (const void *)(uintptr_t)addresses[i], bytes);
+      else
+        TF_SetStatus(c.status, TF_OUT_OF_RANGE, "no such slot");
+    }
+  end(&c);
+}
+
 static void compute_add_norm_grad(void *kernel, TF_OpKernelContext *context) {
   const attributes *a = kernel;
   call c = begin(context);
@@ -1270,7 +1291,7 @@ static void compute_linear_rows(void *kernel, TF_OpKernelContext *context) {
 typedef struct {
   const char *name, *inputs, *outputs, *attributes;  // names parted by spaces
   void (*compute)(void *, TF_OpKernelContext *);
-  int half_only;
+  int half_only, is_stateful;
 } operation;
 
 static const operation OPERATIONS[] = {
@@ -1283,6 +1304,7 @@ static const operation OPERATIONS[] = {
    "dy:T x:T residual:T gamma:float mean:float inverse:float",
    "dx:T dgamma:float dbeta:float", "", compute_add_norm_grad},
   {"AdapterBertColumnSum", "x:T", "sum:float", "", compute_column_sum},
+  {"AdapterBertFill", "stack:T slots:int32 addresses:int64", "filled:int32", "", compute_fill, 0, 1},
   {"AdapterBertAttend", "query:T key:T value:T bias:float seed:int64",
    "context:T norms:float", "heads:int rate:float", compute_attend},
   {"AdapterBertAttendGrad",
@@ -1320,6 +1342,7 @@ __attribute__((constructor)) static void register_operations(void) {
     each_word(o->inputs, builder, TF_OpDefinitionBuilderAddInput);
     each_word(o->outputs, builder, TF_OpDefinitionBuilderAddOutput);
     TF_OpDefinitionBuilderSetShapeInferenceFunction(builder, infer_nothing);
+    if (o->is_stateful) TF_OpDefinitionBuilderSetIsStateful(builder, 1);
     TF_RegisterOpDefinition(builder, status);
     for (int j = o->half_only; j < 2; j++) {
       TF_KernelBuilder *kernel = TF_NewKernelBuilder(o->name, "CPU", create, o->compute, delete);

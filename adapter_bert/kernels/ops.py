@@ -137,6 +137,23 @@ def dropout_grad(op, dy):
     return dx, None if bias.shape[0] == 0 else column_sum(dx, bias), None
 
 
+def fill(stack, slots, addresses):
+    """Copies rows into a stack in place: stack[slots[i]] from the memory at addresses[i].
+
+    One copy and no other: feeding the rows would copy them three times.
+
+    Args:
+      stack: a variable [S, ...], float32 or bfloat16, that is no resource.
+      slots: int32 [k].
+      addresses: int64 [k], of contiguous arrays of stack's type and row shape, which the caller
+        keeps until the op has run.
+
+    Returns:
+      int32 [k], the slots.
+    """
+    return library.load().adapter_bert_fill(stack=stack, slots=slots, addresses=addresses)
+
+
 def column_sum(x, like):
     """The sum over all axes but the last, in float32.  float [..., F] -> float32 [F]."""
     return shaped(library.load().adapter_bert_column_sum(x=x), like)

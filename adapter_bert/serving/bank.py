@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 import adapter_layers
 import tokenization
 from adapter_bert import base, engine, network
+from adapter_bert.kernels import ops
 from adapter_bert.packs import store
 from adapter_bert.packs.bases import base_of, check_base
 from adapter_bert.pipeline import arrays, features
@@ -28,11 +29,13 @@ class Task:
       name: what clients call it.
       manifest: manifest.Manifest of its pack.
       lane: Lane that answers it.
-      values: {name of a variable: array}.
+      values: {name of a variable: contiguous array}.
+      addresses: int64 [variables], where these lie, in the order of the lane's stacks.
     """
 
     def __init__(self, name, manifest, lane, values):
         self.name, self.manifest, self.lane, self.values = name, manifest, lane, values
+        self.addresses = np.array([values[one].ctypes.data for one in lane.slots.stacks], np.int64)
 
 
 class Row(NamedTuple):
@@ -68,10 +71,8 @@ class Lane:
             form, bank.base.config, self.slots, bank.inputs, bank.formulas, bank.engine.towers,
             bank.getter, bank.precision)
         self._places = tf.placeholder(tf.int32, [None])
-        self._values = {name: tf.placeholder(stack.dtype.base_dtype, [None, *self.shapes[name]])
-                        for name, stack in self.slots.stacks.items()}
-        self._update = tf.group([tf.scatter_update(stack, self._places, self._values[name])
-                                 for name, stack in self.slots.stacks.items()])
+        self._feed, self._update = (self._by_address if bank.engine.fused else self._by_value)(
+            self.slots.stacks)
         self._slot_of = collections.OrderedDict()   # of a task; the least recently used one first
         self._free = list(range(bank.slots - 1, -1, -1))
 
@@ -102,9 +103,28 @@ class Lane:
         return self._slot_of
 
     def _fill(self, session, tasks):
-        session.run(self._update, {self._places: [self._slot_of[task] for task in tasks], **{
-            self._values[name]: np.stack([task.values[name] for task in tasks])
-            for name in self.shapes}})
+        session.run(self._update, {
+            self._places: [self._slot_of[task] for task in tasks], **self._feed(tasks)})
+
+    def _by_value(self, stacks):
+        """A function (tasks) -> feed of their values, and the op that puts these into slots."""
+        values = {name: tf.placeholder(stack.dtype.base_dtype, [None, *self.shapes[name]])
+                  for name, stack in stacks.items()}
+
+        def feed(tasks):
+            return {values[name]: np.stack([task.values[name] for task in tasks])
+                    for name in values}
+        return feed, tf.group([tf.scatter_update(stack, self._places, values[name])
+                               for name, stack in stacks.items()])
+
+    def _by_address(self, stacks):
+        """The same by our kernel, which copies the values from where they are."""
+        addresses = tf.placeholder(tf.int64, [len(stacks), None])
+
+        def feed(tasks):
+            return {addresses: np.stack([task.addresses for task in tasks], axis=1)}
+        return feed, tf.group([ops.fill(stack, self._places, row) for stack, row in zip(
+            stacks.values(), tf.unstack(addresses), strict=True)])
 
     def forget(self, task):
         """Frees the slot of a task that is gone."""

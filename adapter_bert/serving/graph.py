@@ -125,8 +125,8 @@ class Slots:
         """{name: array} of a slot, as its stack holds it."""
         cast = {name: value.astype(self.stacks[name].dtype.as_numpy_dtype)
                 for name, value in values.items()}
-        return {name: packing.packed_array(value) if name in self._packed else value
-                for name, value in cast.items()}
+        return {name: packing.packed_array(value) if name in self._packed
+                else np.ascontiguousarray(value) for name, value in cast.items()}
 
     def getter(self, slots, otherwise):
         """A custom_getter that hands in the weights of a batch's rows.
