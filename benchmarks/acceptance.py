@@ -83,6 +83,21 @@ ROWS = (
         "writes outside its folder", "pytest tests/test_packs.py tests/test_hub.py"),
     Row("packs-python", "adapter_bert.load predicts; what README.md shows in Python runs",
         "pytest tests/test_predictor.py tests/test_readme.py tests/test_pack_command.py"),
+    Row("many-tasks", "every kind of pack, and 100 tasks, in one batch equal single runs to 1e-5; "
+        "packs come and go", "pytest tests/test_bank.py"),
+    Row("export", "an exported model's probabilities equal ours to 1e-5 without this project, for "
+        "all of MRPC dev and odd texts; its operations are TensorFlow Serving's",
+        "pytest tests/test_export.py tests/test_export_many.py"),
+    Row("graph-tokens", "word pieces cut in the graph are those of tokenization.py for any string",
+        "pytest tests/test_serving_text.py"),
+    Row("server", "TensorFlow Serving's REST forms; bad requests and a fuzz run give no 5xx; packs "
+        "added and removed under load", "pytest tests/test_server.py"),
+    Row("page", "the page in headless Chromium, at 375 pixels too, without a console error",
+        "pytest tests/test_page.py"),
+    Row("beam", "files through an exported model on Beam: every row once, as ours to 1e-5",
+        "pytest tests/test_predict_command.py"),
+    Row("serving-speed", "32 tasks in a batch, 1,000 packs, the library adapters, overload: the "
+        "bounds that `make bench-serving` has", "make --no-print-directory bench-serving"),
     Row("demo", "make demo: 83 % on held-out reviews, in 6 minutes from a filled pip cache",
         f"{sys.executable} benchmarks/demo_time.py"),
 )
