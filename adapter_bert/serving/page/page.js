@@ -98,7 +98,9 @@ function labelsOf(pack) {
   return pack.labels.slice(0, FEW_LABELS).join(", ") + (others > 0 ? ` and ${others} more` : "");
 }
 
-const scoresOf = (metrics) => Object.entries(metrics).slice(0, 4)
+const NO_SCORES = ["eval_loss", "global_step", "loss"];   // of the run, and not of the task
+const scoresOf = (metrics) => Object.entries(metrics)
+  .filter(([name]) => !NO_SCORES.includes(name)).slice(0, 4)
   .map(([name, value]) => `${name.replace(/^eval_/, "")} ${Number(value.toPrecision(4))}`).join(", ");
 
 const sizeOf = (bytes) => bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
