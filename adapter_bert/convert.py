@@ -3,10 +3,9 @@
 What is made stands whole or not at all, with a record (convert.json) of what it was made from; the
 same command again finds it and does nothing.
 """
-import contextlib
 import glob
 import os
-import shutil
+import tempfile
 
 import safetensors
 
@@ -86,11 +85,9 @@ def _convert_folder(source, destination, to):
                          "name another folder or remove it")
     bert = read(source)
     record["fingerprint"] = base.fingerprint_of(bert.weights)
-    with _folder_beside(destination) as folder:
+    with files.new_folder(destination) as folder:
         write(bert, folder)
         files.write_json(os.path.join(folder, RECORD), record | {"files": _digests(folder)})
-        _sync(folder)
-        os.rename(folder, destination)
     return (f"{destination}: {to} form of {source}, {bert.config['num_hidden_layers']} layers, "
             f"{sum(value.size for value in bert.weights.values()):,} parameters, "
             f"do_lower_case={str(bert.do_lower_case).lower()}, fingerprint {record['fingerprint']}")
@@ -116,20 +113,6 @@ def _digests(folder, patterns=("*",)):
     paths = {path for pattern in patterns
              for path in glob.glob(os.path.join(glob.escape(folder), pattern))}
     return {os.path.basename(path): files.sha256(path) for path in sorted(paths)}
-
-
-@contextlib.contextmanager
-def _folder_beside(path):
-    """A new folder beside `path` to build in; removed at the end if it is still there."""
-    parent, name = os.path.split(os.path.abspath(path))
-    files.make_folder(parent)
-    folder = os.path.join(parent, f".{name}.{os.getpid()}.part")
-    shutil.rmtree(folder, ignore_errors=True)  # left by a killed process that had this number
-    try:
-        os.mkdir(folder)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(folder):
@@ -174,8 +157,9 @@ def _merged(original, trained):
 
 
 def _write_prefix(destination, variables, record):
-    parent, name = os.path.split(destination)
-    with _folder_beside(destination) as folder:
+    parent, name = os.path.split(os.path.abspath(destination))
+    files.make_folder(parent)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}.", suffix=".part") as folder:
         base.write_checkpoint(os.path.join(folder, name), variables)
         files.write_json(os.path.join(folder, f"{name}.{RECORD}"),
                          record | {"files": _digests(folder)})

@@ -9,10 +9,10 @@ import tensorflow.compat.v1 as tf
 import modeling
 from adapter_bert import kernels
 from adapter_bert.errors import InputError
+from adapter_bert.fields import KERNELS, PRECISIONS
 from adapter_bert.kernels.library import cpu_flags
 
 LEAST_ROWS_A_TOWER = 8
-PRECISIONS, KERNELS = ("auto", "float32", "bfloat16"), ("auto", "plain", "fused")
 
 
 @dataclasses.dataclass(frozen=True)

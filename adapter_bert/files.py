@@ -64,6 +64,10 @@ def new_folder(path, replace=False):
         place = os.path.join(around, "new")
         os.mkdir(place)
         yield place
+        for below, _, names in os.walk(place):
+            for written in names:
+                with open(os.path.join(below, written), "rb") as file:
+                    os.fsync(file.fileno())
         if is_there:
             os.rename(path, os.path.join(around, "old"))
         os.rename(place, path)

@@ -1,10 +1,10 @@
 """Command-line flags made of a settings dataclass, so that a default is written once."""
 import dataclasses
 import sys
-import types
-import typing
 
 from absl import flags
+
+from adapter_bert import fields
 
 _DEFINE = {str: flags.DEFINE_string, bool: flags.DEFINE_bool, int: flags.DEFINE_integer,
            float: flags.DEFINE_float}
@@ -12,12 +12,10 @@ _DEFINE = {str: flags.DEFINE_string, bool: flags.DEFINE_bool, int: flags.DEFINE_
 
 def define(settings_class):
     """Defines a flag of the command for every field; `X | None` has no value at first."""
-    hints = typing.get_type_hints(settings_class)
+    kinds = fields.kinds(settings_class)
     for field in dataclasses.fields(settings_class):
-        hint = hints[field.name]
-        if isinstance(hint, types.UnionType):
-            hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-        _DEFINE[hint](field.name, field.default, field.metadata["help"], module_name=sys.argv[0])
+        _DEFINE[kinds[field.name]](
+            field.name, field.default, field.metadata["help"], module_name=sys.argv[0])
 
 
 def read(settings_class):

@@ -30,11 +30,11 @@ _KEYS = tuple(sorted(field.name for field in dataclasses.fields(modeling.BertCon
 _FIXED = {"model_type": "bert", "position_embedding_type": "absolute", "layer_norm_eps": 1e-12,
           "is_decoder": False, "add_cross_attention": False}
 # Hugging Face's "gelu" is x * Phi(x) by erf; Google's "gelu" is the tanh form.
-_ACTIVATION_TO_GOOGLE = {"gelu": "gelu_erf", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu",
+ACTIVATION_TO_GOOGLE = {"gelu": "gelu_erf", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu",
                          "relu": "relu", "tanh": "tanh", "linear": "linear"}
 _ACTIVATION_TO_HUGGING_FACE = {"gelu_erf": "gelu", "gelu": "gelu_new", "relu": "relu",
                                "tanh": "tanh", "linear": "linear"}
-_LEAF_TO_HUGGING_FACE = {"kernel": "weight", "gamma": "weight", "beta": "bias",
+LEAF_TO_HUGGING_FACE = {"kernel": "weight", "gamma": "weight", "beta": "bias",
                          "output_weights": "weight", "output_bias": "bias"}
 # Copies in a Hugging Face file -> the tensor that they must equal.
 _TIED = {"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
@@ -139,7 +139,7 @@ def hugging_face_name(name):
     *scopes, leaf = re.sub(r"/layer_(\d+)/", r"/layer/\1/", name).removeprefix("bert/").split("/")
     if leaf.endswith("_embeddings"):
         return ".".join([*scopes, leaf, "weight"])
-    return ".".join([*scopes, _LEAF_TO_HUGGING_FACE.get(leaf, leaf)])
+    return ".".join([*scopes, LEAF_TO_HUGGING_FACE.get(leaf, leaf)])
 
 
 def without_training_state(variables):
@@ -152,9 +152,9 @@ def _config_from_hugging_face(config, path):
         if config.get(key, fixed) != fixed:
             raise InputError(f"{path}: {key} is {config[key]!r}; a BERT of Google's form always "
                              f"has {fixed!r}, so this model cannot be converted")
-    _check_config(config, path, _ACTIVATION_TO_GOOGLE)
+    _check_config(config, path, ACTIVATION_TO_GOOGLE)
     return {key: config[key] for key in _KEYS} | {
-        "hidden_act": _ACTIVATION_TO_GOOGLE[config["hidden_act"]]}
+        "hidden_act": ACTIVATION_TO_GOOGLE[config["hidden_act"]]}
 
 
 def _check_config(config, path, activations):
@@ -246,7 +246,7 @@ def _plain_keys(path, file):
     keys = {}
     for key in file.keys():  # noqa: SIM118 (a safetensors file is no dict)
         *scopes, leaf = key.removeprefix("bert.").split(".")
-        plain = ".".join([*scopes, _LEAF_TO_HUGGING_FACE.get(leaf, leaf)])  # old files say gamma
+        plain = ".".join([*scopes, LEAF_TO_HUGGING_FACE.get(leaf, leaf)])  # old files say gamma
         if keys.setdefault(plain, key) != key:
             raise InputError(f"{path}: {key} and {keys[plain]} are two tensors for one variable")
     keys.pop("embeddings.position_ids", None)

@@ -1,8 +1,8 @@
 """adapter-bert serve: what it takes. Imports no TensorFlow before the server starts."""
 import dataclasses
 import logging
-import types
-import typing
+
+from adapter_bert import fields
 
 _OF_BANK = ("slots", "precision", "kernels", "max_adapter_size", "max_labels")
 
@@ -13,11 +13,9 @@ def add(commands):
     parser = commands.add_parser("serve", help="many tasks over HTTP, from one BERT",
                                  description="Serves the packs of a hub on one base over "
                                              "TensorFlow Serving's REST API, with a page.")
-    hints = typing.get_type_hints(Settings)
+    kinds = fields.kinds(Settings)
     for field in dataclasses.fields(Settings):
-        kind = hints[field.name]
-        if isinstance(kind, types.UnionType):
-            kind = next(one for one in typing.get_args(kind) if one is not type(None))
+        kind = kinds[field.name]
         default = "" if field.default in ("", None) else " (%(default)s)"
         parser.add_argument(f"--{field.name}", type=kind, default=field.default,
                             metavar=kind.__name__.upper(), help=field.metadata["help"] + default)

@@ -23,7 +23,7 @@ import modeling
 import tokenization
 from adapter_bert import base, convert, files, network, tasks
 from adapter_bert.packs import adapterhub, store
-from adapter_bert.pipeline import features
+from adapter_bert.pipeline import arrays, features
 
 RECORD = sides.ROOT / "docs" / "interop.json"
 WORK_DIR = sides.ROOT / "demo" / "work" / "interop"
@@ -47,15 +47,8 @@ def dev_ids(options):
     examples = tasks.read_examples(task, os.path.join(options.glue_dir, "MRPC"), "dev")
     tokenizer = tokenization.FullTokenizer(os.path.join(options.bert_dir, "vocab.txt"))
     labels = {label: index for index, label in enumerate(task.labels)}
-    found = {name: [] for name in INPUTS}
-    for rows in features.featurize(examples, tokenizer, 128, labels):
-        ends = np.cumsum(rows.lengths)[:-1]
-        for name in ("input_ids", "segment_ids"):
-            found[name] += np.split(rows.columns[name], ends)
-        found["input_mask"] += [np.ones(length, np.int32) for length in rows.lengths]
-    longest = max(map(len, found["input_ids"]))
-    return {name: np.stack([np.pad(row, (0, longest - len(row))) for row in column]).astype(
-        np.int32) for name, column in found.items()}
+    return arrays.padded([row for rows in features.featurize(examples, tokenizer, 128, labels)
+                          for row in arrays.rows_of(rows)])
 
 
 def our_logits(pack, bert_dir, ids):

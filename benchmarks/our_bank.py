@@ -9,30 +9,16 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import made_packs
 import numpy as np
 import sides
 
-import adapter_layers
-from adapter_bert.packs import manifest, store
 from adapter_bert.packs.bases import base_of
 from adapter_bert.serving.bank import Bank
 from adapter_bert.tasks import Example
 
-ROWS, TOKENS, WIDTH = 32, 24, 64
+ROWS, TOKENS = 32, 24
 TEXT = " ".join(["film"] * (TOKENS - 2))
-
-
-def made_pack(base, number):
-    """A Pack of adapters of width 64 with random weights."""
-    found = manifest.Manifest(
-        task=f"task-{number}", head="classification", labels=("negative", "positive"), pair=False,
-        tuning="adapters", adapter=adapter_layers.AdapterConfig(size=WIDTH), base=base,
-        do_lower_case=True, max_seq_length=min(128, base.config.max_position_embeddings),
-        metrics={}, data={}, versions={})
-    random = np.random.default_rng(number)
-    return store.Pack(found, {name: random.normal(
-        float(name.endswith("gamma")), 0.02, shape).astype(np.float32)
-        for name, shape in found.shapes().items()})
 
 
 def resident_bytes():
@@ -92,12 +78,12 @@ def main():
     parser.add_argument("--slots", type=int, default=100)
     options = parser.parse_args()
     bank, base = Bank(options.bert_dir, options.slots), base_of(options.bert_dir)
-    bank.add("task-0", made_pack(base, 0))
+    bank.add("task-0", made_packs.pack(base, 0))
     work = Work(bank, 1)
     work.seconds("one", 3)
     before, size = resident_bytes(), 0
     for number in range(1, options.packs):
-        pack = made_pack(base, number)
+        pack = made_packs.pack(base, number)
         size += sum(value.nbytes for value in pack.weights.values())
         bank.add(f"task-{number}", pack)
     work = Work(bank, options.packs)

@@ -20,24 +20,15 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import made_packs
 import numpy as np
 import our_bank
 import sides
 
-from adapter_bert.packs import hub, store
 from adapter_bert.packs.bases import base_of
 
 PACKS, CLIENTS, ROWS, QUEUE_ROWS = 100, 64, 4, 64
 MOST_GROWTH = 1.05
-
-
-def fill(folder, bert_dir, packs):
-    """A hub of packs task-0, task-1, ... in a folder."""
-    base, path = base_of(bert_dir), os.path.join(folder, "one.zip")
-    for number in range(packs):
-        store.write(path, our_bank.made_pack(base, number))
-        hub.push(path, os.path.join(folder, "hub"), f"task-{number}")
-    return os.path.join(folder, "hub")
 
 
 def start(bert_dir, folder):
@@ -116,7 +107,8 @@ def main():
     packs, clients = (3, 2) if options.smoke else (PACKS, CLIENTS)
     seconds = 2 if options.smoke else options.seconds
     with tempfile.TemporaryDirectory() as folder:
-        process, port = start(options.bert_dir, fill(folder, options.bert_dir, packs))
+        filled = made_packs.fill(folder, base_of(options.bert_dir), packs)
+        process, port = start(options.bert_dir, filled)
         try:
             seen, memory = load(process, port, packs, seconds, clients)
         finally:

@@ -6,7 +6,6 @@ The time is that of a command, from the start of its process to its end. With a 
 it takes to put a pack into a graph that is built.
 """
 import argparse
-import dataclasses
 import os
 import statistics
 import subprocess
@@ -16,37 +15,16 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import numpy as np
+import made_packs
 import sides
 
 import adapter_bert
-import adapter_layers
 import modeling
-from adapter_bert.packs import bases, hub, manifest, store
+from adapter_bert.packs import bases, manifest, store
 
 PACKS, MOST, REPETITIONS, LOADS = 500, (1.0, 0.05), 5, 21
 MINILM = modeling.BertConfig(vocab_size=30522, hidden_size=384, num_hidden_layers=6,
                              num_attention_heads=12, intermediate_size=1536)
-def first_pack(base=None):
-    """A Pack of adapters of width 64 on MiniLM, or on the manifest.Base that is given."""
-    found = manifest.Manifest(
-        task="task-0", head="classification", labels=("negative", "positive"), pair=False,
-        tuning="adapters", adapter=adapter_layers.AdapterConfig(size=64), do_lower_case=True,
-        base=base or manifest.Base("minilm", "0" * 64, "0" * 64, MINILM), max_seq_length=128,
-        metrics={"accuracy": 0.9}, data={}, versions={}, description="Whether a film is liked.")
-    random = np.random.default_rng(0)
-    return store.Pack(found, {name: random.normal(0, 0.01, shape).astype(np.float32)
-                              for name, shape in found.shapes().items()})
-
-
-def fill(folder, count):
-    """A hub in `folder` with packs of tasks task-0, task-1, ...; returns its path."""
-    one, path = first_pack(), os.path.join(folder, "one.zip")
-    for number in range(count):
-        store.write(path, one._replace(manifest=dataclasses.replace(
-            one.manifest, task=f"task-{number}")), "bfloat16")
-        hub.push(path, os.path.join(folder, "hub"), f"pack-{number}")
-    return os.path.join(folder, "hub")
 
 
 def seconds_of(*arguments):
@@ -63,7 +41,7 @@ def list_and_search(folder, count):
     assert len(lines) == count, lines[:2]
     search, lines = seconds_of("search", folder, "film", "negative", "--base=minilm",
                                "--task=task-3")
-    assert len(lines) == 1 and lines[0].startswith("pack-3 "), lines
+    assert len(lines) == 1 and lines[0].startswith("task-3 "), lines
     return listing, search
 
 
@@ -71,7 +49,7 @@ def seconds_to_load(bert_dir, folder, repetitions):
     """Seconds of putting a pack into a built graph: opened, verified, in its place."""
     times = []
     path = os.path.join(folder, "own.zip")
-    own = first_pack(bases.base_of(bert_dir))
+    own = made_packs.pack(bases.base_of(bert_dir), 0)
     store.write(path, own)
     with adapter_bert.load(bert_dir, own) as task:
         for _ in range(repetitions):
@@ -89,7 +67,8 @@ def main():
     options = parser.parse_args()
     count = 5 if options.smoke else PACKS
     with tempfile.TemporaryDirectory() as place:
-        folder = fill(place, count)
+        folder = made_packs.fill(place, manifest.Base("minilm", "0" * 64, "0" * 64, MINILM), count,
+                                 "bfloat16")
         times = {"list and search": [
             list_and_search(folder, count) for _ in range(REPETITIONS)]}
         if options.bert_dir:

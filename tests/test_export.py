@@ -312,7 +312,7 @@ def test_what_fails_leaves_nothing(tiny_dir, on, tmp_path, monkeypatch):
     path = str(tmp_path / "p.zip")
     store.write(path, tiny_pack(base=on))
     output = tmp_path / "model"
-    (output / ".3.x.new").mkdir(parents=True)   # what a killed process leaves
+    (output / ".3.x.part").mkdir(parents=True)   # what a killed process leaves
     monkeypatch.setattr(warmup, "write", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export(tiny_dir, [path], str(output))

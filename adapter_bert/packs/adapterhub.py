@@ -25,7 +25,7 @@ from safetensors.numpy import save
 
 import adapter_layers
 from adapter_bert import base as bases
-from adapter_bert import files
+from adapter_bert import files, forms
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest as manifests
 from adapter_bert.packs import store, torch_file
@@ -64,15 +64,11 @@ _HEAD_KEYS = ("head_type", "num_labels", "layers", "activation_function", "use_p
 _HEAD_OPTIONAL = {"bias": True, "label2id": None, "dropout_prob": None}
 # (mh_adapter, output_adapter) -> placement
 _PLACEMENTS = {(True, True): "both", (True, False): "attention", (False, True): "feed_forward"}
-# That library's "gelu" is x * Phi(x) by erf; its gelu_new is the tanh form, our "gelu".
-_ACTIVATIONS = {"gelu": "gelu_erf", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu",
-                "relu": "relu", "tanh": "tanh", "swish": "swish", "silu": "swish",
-                "linear": "linear"}
+_ACTIVATIONS = {**forms.ACTIVATION_TO_GOOGLE, "swish": "swish", "silu": "swish"}
 _ACTIVATIONS_BACK = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
-_LEAVES = {"weights1": "adapter_down.0.weight", "biases1": "adapter_down.0.bias",
-           "weights2": "adapter_up.weight", "biases2": "adapter_up.bias", "kernel": "weight",
-           "bias": "bias", "gamma": "weight", "beta": "bias", "output_weights": "weight",
-           "output_bias": "bias"}
+_LEAVES = {**forms.LEAF_TO_HUGGING_FACE, "bias": "bias",
+           "weights1": "adapter_down.0.weight", "biases1": "adapter_down.0.bias",
+           "weights2": "adapter_up.weight", "biases2": "adapter_up.bias"}
 _TURNED, _ROWS = ("weights1", "weights2", "kernel"), ("biases1", "biases2")   # [A, D]; [1, A]
 # A torch.nn.ModuleDict, which holds adapters by name there, has these names for itself.
 _TAKEN = re.compile("""
@@ -141,7 +137,7 @@ def write(pack, folder, name, layer_norms_beside=False):
     Raises:
       InputError: that format cannot carry the pack, or something lies at `folder`.
     """
-    found, _ = store.to_bytes(folder, pack, "float32")
+    found = store.to_bytes(folder, pack, "float32")[0].manifest
     _check_carried(found, name, layer_norms_beside)
     tensors = _their_tensors(found, pack.weights, name)
     about = {"hidden_size": found.base.config.hidden_size, "model_class": "BertAdapterModel",

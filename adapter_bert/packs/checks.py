@@ -45,6 +45,26 @@ def is_dict_of(is_right, most=1000):
                           and all(map(is_text, value)) and all(map(is_right, value.values())))
 
 
+def check(values, wanted, name="{}"):
+    """ValueError where a value of a dict is not what it is to be.
+
+    Args:
+      values: dict.
+      wanted: {key: (check, what the value is to be)}.
+      name: what a message calls a key, with {} in its place.
+    """
+    for key, (is_right, words) in wanted.items():
+        if not is_right(values[key]):
+            raise ValueError(f"{name.format(key)} is {short(values[key])}, not {words}")
+
+
+def unique(pairs):
+    """For json.loads: an object has each key once."""
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("an object has a key twice")
+    return dict(pairs)
+
+
 def short(value):
     """A value for a message."""
     return ascii(value)[:60]

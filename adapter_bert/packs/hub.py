@@ -12,8 +12,6 @@ import hashlib
 import logging
 import math
 import os
-import shutil
-import tempfile
 import time
 
 from adapter_bert import files
@@ -214,15 +212,9 @@ def _place(part, entry, destination):
     elif destination.endswith(".zip"):
         os.replace(part, destination)
     else:
-        folder = tempfile.mkdtemp(prefix=".", suffix=".part", dir=os.path.dirname(part))
-        try:
-            pack = store.read(part)
-            made = os.path.join(folder, "pack")
-            store.write(made, pack, pack.manifest.weights.dtype)
-            os.rename(made, destination)
-            os.remove(part)
-        finally:
-            shutil.rmtree(folder)
+        pack = store.read(part)
+        store.write(destination, pack, pack.manifest.weights.dtype)
+        os.remove(part)
 
 
 def _is_there(path, entry):

@@ -201,9 +201,7 @@ def _entry(values):
     """The Entry of one object in an index.json."""
     if not isinstance(values, dict) or values.keys() != _CHECKS.keys():
         raise ValueError(f"an entry {short(values)} without exactly the keys {', '.join(_CHECKS)}")
-    for key, (is_right, words) in _CHECKS.items():
-        if not is_right(values[key]):
-            raise ValueError(f"the {key} of an entry is {short(values[key])}, not {words}")
+    checks.check(values, _CHECKS, "the {} of an entry")
     if values["file"] != values["name"] + ".zip":
         raise ValueError(f"the file of {values['name']} is {short(values['file'])}, "
                          f"not {values['name']}.zip")

@@ -104,7 +104,7 @@ def parse(text):
       ValueError: it is damaged, of another version, or says what cannot be.
     """
     try:
-        values = json.loads(text.decode("utf-8"), object_pairs_hook=_unique,
+        values = json.loads(text.decode("utf-8"), object_pairs_hook=checks.unique,
                             parse_constant=checks.refuse)
     except RecursionError as error:
         raise ValueError("brackets within brackets, too deep") from error
@@ -127,9 +127,7 @@ def _manifest(values):
     differing = names.symmetric_difference(values.keys() - {"format", "schema_version", "checksum"})
     if differing:
         raise ValueError(f"keys missing or unknown: {', '.join(sorted(differing))}")
-    for name, (is_right, words) in _CHECKS.items():
-        if not is_right(values[name]):
-            raise ValueError(f"{name} is {checks.short(values[name])}, not {words}")
+    checks.check(values, _CHECKS)
     fields = {name: values[name] for name in names}
     adapter = values["adapter"]
     manifest = Manifest(**{
@@ -194,20 +192,12 @@ def _part(kind, values, name, wanted):
     """A dataclass of one object in a pack.json."""
     if values.keys() != wanted.keys():
         raise ValueError(f"{name} has the keys {', '.join(values)}, not {', '.join(wanted)}")
-    for key, (is_right, words) in wanted.items():
-        if not is_right(values[key]):
-            raise ValueError(f"{name}.{key} is {checks.short(values[key])}, not {words}")
+    checks.check(values, wanted, f"{name}.{{}}")
     return kind(**values)
 
 
 def _dump(values):
     return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
-
-
-def _unique(pairs):
-    if len(dict(pairs)) != len(pairs):
-        raise ValueError("a key twice")
-    return dict(pairs)
 
 
 def _is_split(value):
@@ -218,7 +208,7 @@ def _is_split(value):
 _CHECKS = {
     "task": (lambda value: checks.is_text(value) and value.isprintable() and value, "a name"),
     "head": (lambda value: isinstance(value, str) and value in HEADS, f"one of {sorted(HEADS)}"),
-    "labels": (lambda value: isinstance(value, list) and all(map(checks.is_text, value)), "names"),
+    "labels": (checks.is_texts, "names"),
     "pair": (lambda value: value is None or checks.is_bool(value), "true, false or null"),
     "tuning": (checks.is_text, "a tuning mode"),
     "adapter": (lambda value: value is None or checks.is_dict(value), "the keys of an adapter"),

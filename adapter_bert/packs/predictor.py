@@ -128,7 +128,7 @@ class Predictor:
         for part in features.featurize(examples, tokenizer, self.manifest.max_seq_length, None):
             rows = arrays.rows_of(part)
             values = np.zeros([len(rows), *self._outputs[name].shape[1:]], np.float32)
-            for places in arrays.by_length(rows, BATCH_SIZE):
+            for places in arrays.by_length(part.lengths.tolist(), BATCH_SIZE):
                 batch = arrays.padded([rows[place] for place in places])
                 values[places] = self._session.run(self._outputs[name], {
                     self._inputs[key]: value for key, value in batch.items()})

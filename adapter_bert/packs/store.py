@@ -73,14 +73,15 @@ def write(path, pack, dtype="float32"):
     """
     path = os.fspath(path)
     check_place(path)
-    found, content = to_bytes(path, pack, dtype)
+    written, content = to_bytes(path, pack, dtype)
+    text = written.manifest.to_bytes()
     if path.endswith(".zip"):
-        files.write_bytes(path, _zip(found.to_bytes(), content))
+        files.write_bytes(path, _zip(text, content))
     else:
         with files.new_folder(path, replace=True) as place:
             files.write_bytes(os.path.join(place, WEIGHTS_FILE), content)
-            files.write_bytes(os.path.join(place, MANIFEST_FILE), found.to_bytes())
-    return Pack(found, _weights(found, content))
+            files.write_bytes(os.path.join(place, MANIFEST_FILE), text)
+    return written
 
 
 def opened(pack):
@@ -112,7 +113,7 @@ def _begins_as_pack(path):
 
 
 def to_bytes(path, pack, dtype):
-    """The Manifest and the bytes of the weights of a pack, checked; errors name `path`."""
+    """A Pack as it is read back, and the bytes of its weights; errors name `path`."""
     if dtype not in _DTYPES:
         raise InputError(f"{dtype}: packs hold {' or '.join(_DTYPES)}")
     content = save({name: np.ascontiguousarray(pack.weights[name], _DTYPES[dtype][1])
@@ -121,12 +122,12 @@ def to_bytes(path, pack, dtype):
         dtype, len(content), hashlib.sha256(content).hexdigest()))
     try:
         check_text(found)
-        _weights(found, content)
+        weights = _weights(found, content)
         if len(content) > WEIGHTS_LIMIT:
             raise ValueError(f"weights of {len(content):,} bytes, more than {WEIGHTS_LIMIT:,}")
     except ValueError as error:
         raise InputError(f"{path}: not written: {error}") from error
-    return found, content
+    return Pack(found, weights), content
 
 
 def check_text(found):
@@ -141,8 +142,8 @@ def check_text(found):
 
 def to_zip(path, pack, dtype="float32"):
     """The bytes of a pack as a .zip; errors name `path`."""
-    found, content = to_bytes(path, pack, dtype)
-    return _zip(found.to_bytes(), content)
+    written, content = to_bytes(path, pack, dtype)
+    return _zip(written.manifest.to_bytes(), content)
 
 
 def _read_folder(path):

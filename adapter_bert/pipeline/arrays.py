@@ -12,17 +12,17 @@ def rows_of(rows):
                     strict=True))
 
 
-def by_length(rows, batch_size):
+def by_length(lengths, batch_size):
     """The numbers of rows in batches of like length.
 
     Args:
-      rows: list of pairs (input_ids, segment_ids).
+      lengths: list with the length of each row.
       batch_size: the most rows of a batch.
 
     Yields:
       Lists of int.
     """
-    order = sorted(range(len(rows)), key=lambda number: len(rows[number][0]))
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
     for start in range(0, len(order), batch_size):
         yield order[start:start + batch_size]
 

@@ -243,7 +243,7 @@ class Bank:
         with self._lock:
             for lane, places in by_lane.items():
                 own = [rows[place] for place in places]
-                for some in arrays.by_length([row[1:] for row in own], self._batch_size):
+                for some in arrays.by_length([row.length for row in own], self._batch_size):
                     for number, answer in zip(some, self._run(lane, [own[one] for one in some]),
                                               strict=True):
                         answers[places[number]] = answer

@@ -20,6 +20,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
+from adapter_bert.pipeline import arrays
 from adapter_bert.serving import rows
 from adapter_bert.serving.signatures import DEFAULT, IDS, PAIRS
 
@@ -60,9 +61,8 @@ class SavedModelHandler(ModelHandler[rows.Row, PredictionResult, Any]):
     def run_inference(self, batch, model, inference_args=None):
         """A PredictionResult of each Row, in their order."""
         found = {}
-        by_length = sorted(range(len(batch)), key=lambda one: sum(map(len, batch[one].texts)))
-        for start in range(0, len(batch), self._batch_size):
-            numbers = by_length[start:start + self._batch_size]
+        characters = [sum(map(len, row.texts)) for row in batch]
+        for numbers in arrays.by_length(characters, self._batch_size):
             answers = _answers(model([batch[one].texts for one in numbers]))
             found.update(zip(numbers, answers, strict=True))
         return [PredictionResult(row, found[number], self._path)

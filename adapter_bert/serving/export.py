@@ -9,11 +9,8 @@ The operations are those of TensorFlow and, where texts come in, one of tensorfl
 FastWordpieceTokenizeWithOffsets. TensorFlow Serving's server links both libraries (see
 tensorflow_serving/model_servers/BUILD); SERVING_VERSION is the tag of the image that is meant.
 """
-import contextlib
-import glob
 import os
 import shutil
-import tempfile
 import urllib.parse
 
 import tensorflow.compat.v1 as tf
@@ -59,11 +56,16 @@ def export(bert_dir, packs, output, version=None, ids_only=False):
                   else ManyTasks(located, packs, ids_only))
     with files.locked(output):
         path = _place(output, version)
-        with _made_whole(path) as folder:
-            ways = _write(folder, graph, served)
-            longest = max(manifests, key=lambda manifest: manifest.max_seq_length)
-            warmup.write(folder, name, ways, longest)
-            _write_assets(folder, assets, located.vocab_file)
+        try:
+            with files.new_folder(path) as folder:   # TensorFlow Serving loads it once there
+                ways = _write(folder, graph, served)
+                longest = max(manifests, key=lambda manifest: manifest.max_seq_length)
+                warmup.write(folder, name, ways, longest)
+                _write_assets(folder, assets, located.vocab_file)
+                os.chmod(folder, os.stat(output).st_mode & 0o777)
+        except tf.errors.OpError as error:
+            raise InputError(f"{path}: cannot be written ({error.message.splitlines()[0]}); "
+                             "make room or name another place") from error
     return path
 
 
@@ -123,24 +125,3 @@ def _place(output, version):
         raise InputError(f"{path}: is there already, and versions do not change; leave --version "
                          "out for the next one")
     return path
-
-
-@contextlib.contextmanager
-def _made_whole(path):
-    """A hidden folder beside `path`, renamed to it when the block ends well, else removed.
-
-    TensorFlow Serving loads a version as soon as its folder is there.
-    """
-    place, name = os.path.split(os.path.abspath(path))
-    for left in glob.glob(os.path.join(glob.escape(place), ".*.new")):   # by a killed process
-        shutil.rmtree(left)
-    folder = tempfile.mkdtemp(".new", f".{name}.", place)
-    try:
-        yield folder
-        os.chmod(folder, os.stat(place).st_mode & 0o777)
-        os.rename(folder, path)
-    except tf.errors.OpError as error:
-        raise InputError(f"{path}: cannot be written ({error.message.splitlines()[0]}); "
-                         "make room or name another place") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

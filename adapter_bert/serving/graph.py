@@ -110,8 +110,7 @@ class Slots:
     """
 
     def __init__(self, shapes, count, fused, dtype, changes=True):
-        self._shapes, self._packed = shapes, set()
-        self._sources = {}
+        self._packed, self._sources = set(), {}
         if fused:
             self._packed = {name for name, shape in shapes.items() if is_factor(name)
                             and packing.can_pack(list(shape), dtype)}

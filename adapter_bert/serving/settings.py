@@ -2,14 +2,10 @@
 import dataclasses
 
 from adapter_bert.errors import InputError
+from adapter_bert.fields import KERNELS, PRECISIONS, setting
 from adapter_bert.packs import index
 
-CHOICES = {"precision": ("auto", "float32", "bfloat16"), "kernels": ("auto", "plain", "fused")}
-
-
-def setting(default, text):
-    """A dataclass field with its default and the help text of its flag."""
-    return dataclasses.field(default=default, metadata={"help": text})
+CHOICES = {"precision": PRECISIONS, "kernels": KERNELS}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@ import json
 import math
 import re
 
+from adapter_bert.packs import checks
 from adapter_bert.serving.refusal import Refusal
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -18,8 +19,8 @@ def loads(body):
       Refusal: it is not JSON, or says something twice or out of bounds.
     """
     try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_float=_number,
-                           parse_constant=_refuse)
+        value = json.loads(body.decode("utf-8"), object_pairs_hook=checks.unique,
+                           parse_float=_number, parse_constant=checks.refuse)
         if _SURROGATE.search(body):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
@@ -33,22 +34,11 @@ def loads(body):
     return value
 
 
-def _unique(pairs):
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("an object has a key twice")
-    return values
-
-
 def _number(text):
     value = float(text)
     if not math.isfinite(value):
         raise ValueError("a number is too large")
     return value
-
-
-def _refuse(constant):
-    raise ValueError(f"{constant} is no number")
 
 
 def _plain(error):

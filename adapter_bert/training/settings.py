@@ -4,15 +4,10 @@ import math
 import os
 
 import adapter_layers
-from adapter_bert.engine import KERNELS, PRECISIONS
 from adapter_bert.errors import InputError
+from adapter_bert.fields import KERNELS, PRECISIONS, setting
 
 CHOICES = {"precision": PRECISIONS, "kernels": KERNELS, "pack_precision": PRECISIONS[1:]}
-
-
-def setting(default, text):
-    """A dataclass field with its default and the help text of its flag."""
-    return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(frozen=True)
