@@ -79,7 +79,7 @@ def test_recorded_adapters_give_recorded_logits(minilm_dir, folder, record_prope
                            manifest.Base("minilm", "0" * 64, "0" * 64, config))
     recorded = np.load(RECORDED / f"{folder.split('-')[0]}_logits.npz")["logits"]
     difference = np.abs(logits_of(pack, minilm_dir, ids) - recorded).max()
-    record_property("largest difference", difference)
+    record_property("largest difference", float(difference))
     assert difference <= 1e-4
     assert np.abs(logits_of(without_adapters(pack), minilm_dir, ids) - recorded).max() > 1e-2
 
@@ -90,7 +90,7 @@ def test_tiny_adapters_give_recorded_logits(tiny_dir, folder, key, record_proper
     pack, wanted = adapterhub.read(str(FIXTURES / folder), TINY_BASE), recorded[f"logits_{folder}"]
     wanted = wanted[:, 0] if key == "scores" else wanted
     difference = np.abs(logits_of(pack, tiny_dir, recorded, key) - wanted).max()
-    record_property("largest difference", difference)
+    record_property("largest difference", float(difference))
     assert difference <= 1e-4
     found = logits_of(without_adapters(pack), tiny_dir, recorded, key)
     assert np.abs(found - wanted).max() > 1e-2
@@ -105,7 +105,7 @@ def test_each_activation_gives_recorded_logits(tiny_dir, tmp_path, activation, u
     folder = changed(tmp_path / "a", "houlsby", non_linearity=activation)
     found = logits_of(adapterhub.read(folder, TINY_BASE), tiny_dir, recorded, "scores")
     difference = np.abs(found - recorded[f"logits_{activation}"][:, 0]).max()
-    record_property("largest difference", difference)
+    record_property("largest difference", float(difference))
     assert difference <= 1e-5
     assert np.abs(found - recorded[f"logits_{unlike}"][:, 0]).max() > 1e-4
 

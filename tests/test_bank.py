@@ -61,7 +61,7 @@ def test_every_kind_of_pack_in_one_batch(tiny_dir, on, slots, kernels, record_pr
         bank.add(name, pack)
     found = answers(bank, list(packs))
     worst = max(largest(found[name], alone(tiny_dir, pack)) for name, pack in packs.items())
-    record_property("largest difference", worst)
+    record_property("largest difference", float(worst))
     assert worst <= 1e-5
     assert bank.names() == sorted(packs)
 
@@ -78,7 +78,7 @@ def test_a_hundred_tasks_in_a_batch(tiny_dir, on, record_property):
             task.use(pack)
             wanted = list(task.predict(TEXTS[:1])[0].probabilities.values())
             worst = max(worst, largest(found[name][0], np.array(wanted)))
-    record_property("largest difference", worst)
+    record_property("largest difference", float(worst))
     assert worst <= 1e-5
     assert np.ptp([row[0, 0] for row in found.values()]) > 0.1   # tasks answer differently
 

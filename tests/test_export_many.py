@@ -123,7 +123,7 @@ def test_a_mixed_batch(tiny_dir, exported, ask, record_property):
                   "label": found[0]["label"]}
     worst = max(worst, largest(paths, rows, classified, wanted),
                 largest(paths, rows[:1], found[3], wanted[:1]))
-    record_property("largest difference", worst)
+    record_property("largest difference", float(worst))
     print(f"largest difference {worst:.2e} of {len(rows)} rows")
     assert worst <= 1e-5 and len(texts) > 20
     assert found[0]["label"] == [one.label for one in wanted]

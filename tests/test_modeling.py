@@ -77,7 +77,7 @@ def test_hidden_states_equal_recorded(minilm_dir, formulas, form, hidden_act, re
     states = np.stack(states)[:, :, ::4]
     difference = max(np.abs(states - recorded[f"hidden_states_{form}"]).max(),
                      np.abs(pooled - recorded[f"pooled_{form}"]).max())
-    record_property("largest difference", difference)
+    record_property("largest difference", float(difference))
     assert difference <= 1e-4
     other = {"erf": "tanh", "tanh": "erf"}[form]
     assert np.abs(states - recorded[f"hidden_states_{other}"]).max() > 1e-4
@@ -126,7 +126,7 @@ def test_ten_training_steps_equal_recorded(minilm_dir, formulas, record_property
         "losses": np.abs(np.array([step[1] for step in steps]) - recorded["losses"]).max(),
         "values": max(np.abs(values[name] - final[name]).max() for name in final)}
     for name, difference in differences.items():
-        record_property(name, difference)
+        record_property(name, float(difference))
     assert differences["logits"] <= 1e-4
     assert differences["losses"] <= 1e-3
     assert differences["values"] <= 5e-3
@@ -152,7 +152,7 @@ def test_bfloat16_products_stay_near_the_recorded_logits(minilm_dir, formulas, r
                 found[dtype] = start, session.run(logits, first)
     assert np.abs(found[tf.float32][0] - recorded["first_batch_logits"]).max() <= 1e-4
     for exact, rounded in zip(found[tf.float32], found[tf.bfloat16], strict=True):
-        record_property("largest difference of logits", np.abs(exact - rounded).max())
+        record_property("largest difference of logits", float(np.abs(exact - rounded).max()))
         assert 0 < np.abs(exact - rounded).max() <= 0.05
 
 
@@ -206,7 +206,7 @@ def test_rows_with_their_own_weights_equal_single_runs(record_property):
         with tf.Graph().as_default():
             logits = adapter_classifier({n: a[index:index + 1] for n, a in ids.items()})
             alone = run_with({**base_values, **row}, logits)
-        record_property("largest difference", np.abs(together[index] - alone[0]).max())
+        record_property("largest difference", float(np.abs(together[index] - alone[0]).max()))
         assert np.abs(together[index] - alone[0]).max() <= 1e-5
         assert np.abs(together[index - 1] - alone[0]).max() > 1e-3
 

@@ -45,7 +45,7 @@ def test_pack_and_base_predict_as_the_run(run_dir, tiny_dir, tmp_path, record_pr
     metrics = go(data_dir=str(run_dir / "data"), output_dir=out, bert_dir=tiny_dir, pack=pack,
                  do_eval=True, do_predict=True)
     difference = np.abs(predictions(out) - predictions(run_dir / "run")).max()
-    record_property("difference", difference)
+    record_property("difference", float(difference))
     assert difference <= 1e-6
     assert metrics["eval_accuracy"] == read_json(
         str(run_dir / "run" / "results.json"))["metrics"]["eval_accuracy"]

@@ -57,7 +57,7 @@ def test_size_for_bert_base(record_property):
                      adapter=adapter_layers.AdapterConfig(size=64))
     for dtype, most in (("float32", 0.023), ("bfloat16", 0.012)):
         share = len(store.to_zip("", pack, dtype)) / whole
-        record_property(dtype, share)
+        record_property(dtype, float(share))
         assert share <= most
 
 

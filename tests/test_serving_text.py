@@ -69,8 +69,10 @@ def test_every_unassigned_code_point(of_characters, lower):
                                 for start in range(0, len(UNASSIGNED), 1000)])
 
 
+# Half of a surrogate pair is no UTF-8, and so no string of a graph.
 @settings(deadline=None, max_examples=300)
-@given(texts=st.lists(TEXTS, max_size=4), lower=st.booleans())
+@given(texts=st.lists(TEXTS.map(lambda one: one.encode("utf-8", "ignore")), max_size=4),
+       lower=st.booleans())
 def test_any_texts(of_characters, texts, lower):
     of_characters[lower].check(texts)
 

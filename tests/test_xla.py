@@ -78,7 +78,7 @@ def test_compiled_equals_plain(kind, tuning, is_training, record_property):
     plain, values = losses(model, is_training, compiled=False)
     compiled, compiled_values = losses(model, is_training, compiled=True)
     for (loss, prediction), (other_loss, other_prediction) in zip(plain, compiled, strict=True):
-        record_property("largest difference of a loss", abs(loss - other_loss))
+        record_property("largest difference of a loss", float(abs(loss - other_loss)))
         assert abs(loss - other_loss) < 1e-4
         assert np.abs(prediction - other_prediction).max() < 1e-4
     assert values.keys() == compiled_values.keys()
