@@ -1,7 +1,8 @@
 """Text to WordPiece ids, as Google BERT's tokenization.py gives them, and the same ids in bulk.
 
 `FullTokenizer.tokenize` is the definition, in Python; `FullTokenizer.encode_batch` gives the ids of
-many texts through the `tokenizers` library.
+many texts through the `tokenizers` library, `FullTokenizer.encode_with_offsets` also the place in
+its text that each piece stands for.
 """
 import itertools
 import re
@@ -17,6 +18,8 @@ MAX_WORD_CHARACTERS = 200
 _TEXTS_AT_ONCE = 1024
 _WORDS_AT_ONCE = 256
 _CHARACTERS_KEPT = 16_000_000
+# What becomes of a character: that many characters of words, or one of these.
+_WHITE_SPACE, _CONTROL, _MARK = 0, 254, 255
 
 # The blocks that the source counts as Chinese. Korean and Japanese letters are written with spaces
 # or handled like any other script.
@@ -56,6 +59,9 @@ class FullTokenizer:
         self._words = {token: index for token, index in self.vocab.items() if token.isascii()
                        and token.isalnum() and len(token) <= MAX_WORD_CHARACTERS}
         self._memory = _Memory()
+        self._becomes = _CharacterTable(self._become)
+        self._continues = np.array([token.startswith("##") for token in self.vocab])
+        self._piece_characters = np.array([len(token.removeprefix("##")) for token in self.vocab])
 
     def tokenize(self, text):
         """Tokens of one text: `"Unaffable!"` gives `["un", "##aff", "##able", "!"]`.
@@ -115,6 +121,54 @@ class FullTokenizer:
         ends = np.cumsum([text.count(" ") + 1 for text in texts], dtype=np.int64)
         return ids, np.diff(tokens[ends], prepend=0)
 
+    def encode_with_offsets(self, texts):
+        """Ids of many texts as `encode_ragged` gives them, and what each id stands for.
+
+        A piece stands for the characters it was made of, from the first to the last, and the marks
+        on the last that were dropped: `text[start:end]`. Pieces of one character that became
+        several, such as a Korean syllable, share it; an unknown word has its whole span. Starts
+        and ends never decrease. Where canonical ordering changes the order of signs that stay (a
+        few of musical notation), a piece has the places at which they would stand without it.
+
+        Args:
+          texts: iterable of str, or of UTF-8 bytes, whose places are those in the decoded text.
+
+        Returns:
+          The ids of all texts, int32 [tokens], how many each text has, int64 [texts], and the
+          spans, int64 [tokens, 2].
+        """
+        texts = list(map(convert_to_unicode, texts))
+        ids, lengths = self.encode_ragged(texts)
+        together = " ".join(texts).translate(self._becomes).encode("latin-1")
+        origins, ends = _places(np.frombuffer(together, np.uint8))
+        characters = self._characters_of(texts, ids, lengths)
+        after = np.cumsum(characters)
+        spans = np.stack([origins[after - characters], ends[origins[after - 1]]], axis=1)
+        begins = np.cumsum([0, *(len(text) + 1 for text in texts)])[:-1]
+        return ids, lengths, spans - np.repeat(begins, lengths)[:, np.newaxis]
+
+    def _become(self, character):
+        """As a character's code: how many characters of words stand for it, or why none does."""
+        words = self.basic_tokenizer.tokenize(character)
+        if words:
+            return chr(sum(map(len, words)))
+        if cleaned(character).isspace():
+            return chr(_WHITE_SPACE)
+        return chr(_MARK if unicodedata.category(character) == "Mn" else _CONTROL)
+
+    def _characters_of(self, texts, ids, lengths):
+        """How many characters of its word each id stands for: int64 [tokens]."""
+        unknown = self.vocab["[UNK]"]
+        characters = self._piece_characters[ids]
+        ends = np.cumsum(lengths)
+        for number in np.unique(np.searchsorted(ends, np.flatnonzero(ids == unknown), "right")):
+            words = list(map(len, self.basic_tokenizer.tokenize(texts[number])))
+            here = slice(ends[number] - lengths[number], ends[number])
+            word_of = np.cumsum(~self._continues[ids[here]]) - 1
+            characters[here] = np.where(
+                ids[here] == unknown, np.array(words)[word_of], characters[here])
+        return characters
+
     def _encode(self, texts):
         """Lists of ids of texts without a space, by the fastest way that gives those of `tokenize`.
 
@@ -172,6 +226,25 @@ class _Numbers(dict):
     def __missing__(self, key):
         self[key] = number = len(self)
         return number
+
+
+def _places(becomes):
+    """Where the characters of words come from.
+
+    Args:
+      becomes: uint8 [characters], what becomes of each character of a text.
+
+    Returns:
+      For each character of the words its place in the text; for each character of the text where
+      it ends, with the marks on it that are dropped.
+    """
+    places = np.arange(len(becomes))
+    is_dropped = becomes >= _CONTROL
+    marks = np.flatnonzero(becomes == _MARK)
+    carriers = np.maximum.accumulate(np.where(is_dropped, 0, places))
+    ends = places + 1
+    ends[carriers[marks]] = marks + 1   # of several marks the last one counts
+    return np.repeat(places, np.where(is_dropped, 0, becomes)), ends
 
 
 def ragged_positions(starts, lengths):
