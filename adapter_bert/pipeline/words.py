@@ -66,7 +66,7 @@ def featurize(sentences, tokenizer, max_seq_length, label_index, first=0):
     Yields:
       Rows; without the column label_ids where the sentences have no tags.
     """
-    for chunk in chunks(sentences, characters):
+    for chunk in chunks(sentences, lambda sentence: characters(sentence.words)):
         encoded = encode([sentence.words for sentence in chunk], tokenizer, max_seq_length)
         rows = encoded.rows
         rows.columns["index"] = np.arange(first, first + len(chunk))
@@ -79,6 +79,23 @@ def featurize(sentences, tokenizer, max_seq_length, label_index, first=0):
         yield rows
 
 
-def characters(sentence):
-    """The count of characters of a tasks.Sentence."""
-    return sum(map(len, sentence.words))
+def characters(words):
+    """The count of characters of a list of words, or of a text."""
+    return len("".join(words)) if not isinstance(words, str) else len(words)
+
+
+def spans_of(texts, tokenizer):
+    """Where the words of texts are, which white space and punctuation part.
+
+    Args:
+      texts: list of str.
+      tokenizer: tokenization.FullTokenizer.
+
+    Returns:
+      A list with an int64 array [words, 2] for each text: its words are text[start:end].
+    """
+    ids, lengths, spans = tokenizer.encode_with_offsets(texts)
+    firsts = np.flatnonzero(~tokenizer.continues[ids])
+    lasts = np.append(firsts, len(ids))[1:] - 1
+    ends = np.searchsorted(firsts, np.cumsum(lengths))
+    return np.split(np.stack([spans[firsts, 0], spans[lasts, 1]], axis=1), ends)[:-1]

@@ -1,7 +1,7 @@
 """What is learned: one row of a table a task, strict readers of its files, its submission file.
 
-The scores are in `adapter_bert.tasks.metrics`, and names out of tags in `adapter_bert.tasks.entities`,
-apart because scikit-learn takes a second to import.
+The scores are in `adapter_bert.tasks.metrics` and `adapter_bert.tasks.entities`, apart because
+scikit-learn takes a second to import.
 """
 from adapter_bert.tasks.conll import Sentence, read_sentences
 from adapter_bert.tasks.generic import generic_task, with_labels

@@ -1,10 +1,10 @@
 """Names out of the tags of words, and their scores, as seqeval finds and counts them.
 
-A tag of a scheme is a prefix and a type, `B-PER`: B begins a name, I goes on with it, E and S (L and
-U) are its last and its only word, O is outside of any. Read is as conlleval reads: a name ends where
-the next word begins one or has another type, and an I- that follows no word of its type begins one
-too, as in IOB1. Where the tags of a task are no such scheme, as those of parts of speech, each word
-but those tagged O is a name of its own.
+A tag is a prefix and a type, `B-PER`: B begins a name, I goes on with it, E and S (or L and U) are
+its last and its only word, O is outside of any. They are read as conlleval reads them: a name ends
+where the next word begins one or has another type, and an I- that follows no word of its type
+begins one too, as in IOB1. Where not all tags of a task are so, as those of parts of speech, each
+word is a name of its own, but those tagged O.
 """
 import re
 from typing import NamedTuple

@@ -39,7 +39,7 @@ def generic_task(text_column, text_b_column, label_column, header=True, kind="cl
         text_b_column = None
     columns = Columns(text_column, text_b_column, label_column)
     if is_conll and text_b_column is not None:
-        raise InputError(f"--text_b_column={text_b_column}: a task of tokens has one column of words")
+        raise InputError(f"--text_b_column={text_b_column}: tokens have one column of words only")
     for column in columns:
         if (is_conll or not header) and column is not None and not _INTEGER.fullmatch(str(column)):
             raise InputError(f"column {column!r}: files without a header have no names; "

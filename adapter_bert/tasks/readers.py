@@ -104,7 +104,7 @@ def _label_parser(task):
 
 
 def class_name(cell, labels):
-    """The label of a cell; ValueError where it is no name, or none of `labels` if these are known."""
+    """The label in a cell; ValueError where it is no name, or not among the known `labels`."""
     if labels is None:
         if not cell or any(character in cell for character in "\t\r\n"):
             raise ValueError(f"found label {_shown(cell)}, expected a name without TAB or "

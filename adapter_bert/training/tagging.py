@@ -38,14 +38,14 @@ def featurize(run, sentences, split, first):
 
 def targets(run, sentences):
     """Targets; says how many words are cut, and so are taken for OUTSIDE."""
-    encoded = [words.encode([sentence.words for sentence in chunk], run.tokenizer,
-                            run.settings.max_seq_length)
-               for chunk in features.chunks(sentences, words.characters)]
-    counts = [len(sentence.words) for sentence in sentences]
+    in_words = [sentence.words for sentence in sentences]
+    encoded = [words.encode(chunk, run.tokenizer, run.settings.max_seq_length)
+               for chunk in features.chunks(in_words, words.characters)]
+    counts = list(map(len, in_words))
     cut = sum(chunk.cut for chunk in encoded)
     if cut:
-        logging.info("%d of %d words lie beyond --max_seq_length=%d, and %s is predicted there", cut,
-                     sum(counts), run.settings.max_seq_length, OUTSIDE)
+        logging.info("%d of %d words lie beyond --max_seq_length=%d, and %s is predicted there",
+                     cut, sum(counts), run.settings.max_seq_length, OUTSIDE)
     return Targets(sentences, np.repeat(np.arange(len(counts)), counts),
                    np.concatenate([chunk.places for chunk in encoded]))
 
