@@ -45,10 +45,6 @@ class Pieces(NamedTuple):
     begins: np.ndarray
     lengths: np.ndarray
 
-    def part(self, examples, starts, lengths):
-        """The ids of parts of examples, one after the other, and the lengths of the parts."""
-        return self.ids[ragged_positions(self.begins[examples] + starts, lengths)], lengths
-
 
 class Texts(NamedTuple):
     """Questions, cut, and contexts of some examples.
@@ -90,8 +86,8 @@ def featurize(examples, tokenizer, max_seq_length, max_query_length, doc_stride,
         for start in range(0, len(windows.starts), WINDOWS_AT_ONCE):
             some = Windows(*(column[start:start + WINDOWS_AT_ONCE] for column in windows))
             rows = join(
-                texts.questions.part(some.example, 0, texts.questions.lengths[some.example]),
-                texts.contexts.part(some.example, some.starts, some.lengths),
+                parts(texts.questions, some.example, 0, texts.questions.lengths[some.example]),
+                parts(texts.contexts, some.example, some.starts, some.lengths),
                 np.ones(len(some.starts), bool), cls, sep, max_seq_length)
             rows.columns["index"] = first + some.example
             rows.columns["doc_start"] = some.starts
@@ -207,3 +203,13 @@ def positions(windows, questions, answers):
     shift = questions[windows.example] + 2 - windows.starts
     return {"start_positions": np.where(is_held, firsts + shift, 0),
             "end_positions": np.where(is_held, lasts + shift, 0)}
+
+
+def parts(pieces, example, starts, lengths):
+    """The ids of parts of examples one after the other, and how many each part has.
+
+    Args:
+      pieces: Pieces.
+      example, starts, lengths: int64 [W], the example of each part, and where in it the part lies.
+    """
+    return pieces.ids[ragged_positions(pieces.begins[example] + starts, lengths)], lengths

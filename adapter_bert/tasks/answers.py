@@ -140,12 +140,12 @@ def write_predictions(folder, predictions):
         "nbest_predictions": {
             name: [{key: getattr(answer, key) for key in (
                 "text", "probability", "start_logit", "end_logit")}
-                   for answer in prediction.n_best] for name, prediction in predictions.items()},
-        "null_odds": {name: prediction.null_odds for name, prediction in predictions.items()
-                      if prediction.null_odds is not None}}
+                   for answer in prediction.n_best] for name, prediction in predictions.items()}}
+    odds = {name: prediction.null_odds for name, prediction in predictions.items()}
+    if None not in odds.values():
+        contents["null_odds"] = odds
     for name, content in contents.items():
-        if content:
-            write_json(os.path.join(folder, f"{name}.json"), content)
+        write_json(os.path.join(folder, f"{name}.json"), content)
 
 
 def _answers(passage, start_logits, end_logits, n_best_size, max_answer_length):
