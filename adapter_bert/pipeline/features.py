@@ -21,22 +21,32 @@ class Feature(NamedTuple):
     per_token: bool
 
 
+# What the records of a kind of task have beside ids, and their labels.
+_FEATURES = {"spans": (Feature("doc_start", tf.int64, False),),
+             "tokens": (Feature("word_starts", tf.int64, True),)}
+_LABELS = {"classification": (Feature("label_ids", tf.int64, False),),
+           "regression": (Feature("label_ids", tf.float32, False),),
+           "spans": (Feature("start_positions", tf.int64, False),
+                     Feature("end_positions", tf.int64, False)),
+           "tokens": (Feature("label_ids", tf.int64, True),)}
+
+
 def feature_spec(kind, labelled):
     """The features of a record.
 
     Args:
-      kind: "classification" (label_ids int64), "regression" (label_ids float32) or "tokens"
-        (word_starts, and label_ids int64 for every token).
+      kind: "classification" (label_ids int64), "regression" (label_ids float32), "spans"
+        (start_positions and end_positions int64; `doc_start`, the piece of its context with which
+        the window begins) or "tokens" (word_starts, and label_ids int64 for every token).
       labelled: whether the records have labels.
 
     Returns:
       Tuple of Feature: input_ids and segment_ids of a length of their own, `index`, the
-      example's 0-based place in its file, and label_ids.
+      example's 0-based place in its file, what the kind has, and the labels.
     """
-    label = Feature("label_ids", tf.float32 if kind == "regression" else tf.int64, kind == "tokens")
-    words = (Feature("word_starts", tf.int64, True),) if kind == "tokens" else ()
-    return (Feature("input_ids", tf.int64, True), Feature("segment_ids", tf.int64, True), *words,
-            Feature("index", tf.int64, False)) + ((label,) if labelled else ())
+    return (Feature("input_ids", tf.int64, True), Feature("segment_ids", tf.int64, True),
+            Feature("index", tf.int64, False), *_FEATURES.get(kind, ()),
+            *(_LABELS[kind] if labelled else ()))
 
 
 class Rows(NamedTuple):
