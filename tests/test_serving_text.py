@@ -1,4 +1,4 @@
-"""Tokenization inside a graph: for any string the ids of tokenization.FullTokenizer."""
+"""Tokenization inside a graph: for any string what tokenization.FullTokenizer gives."""
 import functools
 import itertools
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_tokenization import ASSIGNED, DIFFERENT, GLUE, SPECIAL, TEXTS, UNASSIGNED, write_vocab
 
 import tokenization
-from adapter_bert.pipeline import features
+from adapter_bert.pipeline import features, words
 from adapter_bert.serving import characters, text
 from tokenization import cleaned
 
@@ -27,16 +27,27 @@ class Pair:
         with tf.Graph().as_default():
             self.inputs = tf.placeholder(tf.string, [None])
             self.tokenizer = text.GraphTokenizer(self.python.vocab, lower)
-            self.ids = self.tokenizer(self.inputs)
+            codes = text.code_points(self.inputs)
+            self.found = (self.tokenizer(self.inputs), *self.tokenizer.with_offsets(codes),
+                          self.tokenizer.words(codes))
             self.session = tf.Session()
 
     def check(self, texts):
         """Names the first text (str or bytes) on which they differ."""
-        found = self.session.run(self.ids, {self.inputs: texts}).to_list()
-        assert len(found) == len(texts)
+        found, same, spans, of_words = self.session.run(self.found, {self.inputs: texts})
+        found = found.to_list()
+        assert same.to_list() == found and len(found) == len(texts)
         for one, ids in zip(texts, found, strict=True):
             wanted = self.python.convert_tokens_to_ids(self.python.tokenize(one))
             assert ids == wanted, ascii(one[:200])
+        _, lengths, wanted = self.python.encode_with_offsets(texts)
+        if not np.array_equal(spans, wanted):
+            number = np.flatnonzero((spans != wanted).any(axis=1))[0]
+            raise AssertionError(ascii(texts[np.searchsorted(np.cumsum(lengths), number, "right")]))
+        decoded = list(map(tokenization.convert_to_unicode, texts))
+        for one, own, wanted in zip(decoded, of_words.to_list(), words.spans_of(
+                decoded, self.python), strict=True):
+            assert own == wanted.tolist(), ascii(one[:200])
 
 
 @pytest.fixture(name="pair_of", scope="module")

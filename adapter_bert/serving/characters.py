@@ -85,6 +85,13 @@ def characters(do_lower_case):
         np.array([unicodedata.combining(chr(code)) for code in ordered], np.int32))
 
 
+@functools.lru_cache
+def marks():
+    """The code points of nonspacing marks in order, int32."""
+    return np.array([code for code in range(CODE_POINTS)
+                     if unicodedata.category(chr(code)) == "Mn"], np.int32)
+
+
 def _cased(character):
     """What stands for a character where case and accents stay."""
     return _codes(_apart(tokenization.cleaned(character)), character)

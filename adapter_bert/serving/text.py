@@ -4,14 +4,44 @@ Every step works on code points, one text after the other, a space after each; w
 becomes is looked up in tables made from Python's own (see `characters`). tensorflow-text's ready
 tokenizers normalise otherwise; of that library only the last step is used, which cuts words.
 
-Letters: B batch, T tokens, K characters of all texts, W words of all texts.
+Letters: B batch, T tokens, K characters of all texts, W words of all texts, L letters of all words.
 """
+from typing import NamedTuple
+
 import tensorflow.compat.v1 as tf
 
 import tokenization
 from adapter_bert.serving import characters
 
 _LONGEST = 4 * tokenization.MAX_WORD_CHARACTERS   # in bytes of UTF-8
+
+
+class Codes(NamedTuple):
+    """Texts as code points, one after the other, a space after each.
+
+    values: int32 [K].
+    rows: int64 [K], the number of each one's text.
+    begins: int64 [B], where each text begins.
+    """
+
+    values: tf.Tensor
+    rows: tf.Tensor
+    begins: tf.Tensor
+
+
+class Words(NamedTuple):
+    """The words of texts as BasicTokenizer gives them.
+
+    letters: int32 RaggedTensor [W, letters].
+    counts: int64 [B], how many words each text has.
+    origins: int64 [L], the place in Codes that each letter was made of.
+    kept: int64, the places that letters or spaces were made of, in their order.
+    """
+
+    letters: tf.RaggedTensor
+    counts: tf.Tensor
+    origins: tf.Tensor
+    kept: tf.Tensor
 
 
 class GraphTokenizer:
@@ -24,7 +54,8 @@ class GraphTokenizer:
 
     def __init__(self, vocab, do_lower_case):
         import tensorflow_text
-        self.cls, self.sep = vocab["[CLS]"], vocab["[SEP]"]
+        self.cls, self.sep, self._unknown = (vocab[one] for one in ("[CLS]", "[SEP]", "[UNK]"))
+        self._letters_of = [len(token.removeprefix("##")) for token in vocab]
         self._characters = tf.nest.map_structure(
             lambda table: None if table is None else tf.constant(table),
             characters.characters(do_lower_case))
@@ -42,10 +73,39 @@ class GraphTokenizer:
           int32 RaggedTensor [B, T] without [CLS] and [SEP].
         """
         with tf.name_scope("tokenize"):
-            words, counts = _words(texts, self._characters)
-            pieces = self._pieces.tokenize(words)                      # [W, pieces]
-            return tf.RaggedTensor.from_row_lengths(
-                pieces, counts, validate=False).merge_dims(1, 2)
+            return self.ids(code_points(texts))
+
+    def ids(self, codes):
+        """The same of Codes."""
+        words = _words(codes, self._characters)
+        return _by_text(self._cut(words), words).merge_dims(1, 2)
+
+    def with_offsets(self, codes):
+        """The ids of Codes, and the part of its text that each stands for.
+
+        Returns:
+          int32 RaggedTensor [B, T], and its values' spans int64 [tokens, 2], as those of
+          `tokenization.FullTokenizer.encode_with_offsets`.
+        """
+        words = _words(codes, self._characters)
+        pieces = self._cut(words)                                      # [W, pieces]
+        of_word = tf.gather(words.letters.row_lengths(), pieces.value_rowids())
+        letters = tf.where_v2(
+            tf.equal(pieces.values, self._unknown), of_word,
+            tf.gather(tf.constant(self._letters_of, tf.int64), pieces.values))   # [tokens]
+        after = tf.cumsum(letters)
+        return (_by_text(pieces, words).merge_dims(1, 2),
+                _spans(codes, words, after - letters, after - 1))
+
+    def words(self, codes):
+        """The places of the words of Codes: int64 RaggedTensor [B, W, 2], as pipeline.words."""
+        words = _words(codes, self._characters)
+        spans = _spans(codes, words, words.letters.row_starts(), words.letters.row_limits() - 1)
+        return tf.RaggedTensor.from_row_lengths(spans, words.counts, validate=False)
+
+    def _cut(self, words):
+        """The ids of Words: int32 RaggedTensor [W, pieces]."""
+        return self._pieces.tokenize(encoded(words.letters, tokenization.MAX_WORD_CHARACTERS))
 
 
 def features(tokenizer, text_a, text_b, is_pair, max_seq_length):
@@ -103,13 +163,42 @@ def _at(values, places):
     return tf.gather(tf.concat([values, [0]], axis=0), tf.clip_by_value(places, 0, last))
 
 
-def _words(texts, tables):
-    """Words as BasicTokenizer gives them: string [W], and how many each text has, int64 [B].
+def code_points(texts):
+    """The Codes of texts, string [B]."""
+    codes = tf.strings.unicode_decode(tf.strings.join([texts, " "]), "UTF-8", errors="ignore")
+    return Codes(codes.values, codes.value_rowids(), codes.row_starts())
 
-    A word that is too long stands as one that no vocabulary can cut.
+
+def parts(codes, rows, spans):
+    """Parts of texts.
+
+    Args:
+      codes: Codes.
+      rows: int64 [parts], the text that each is of.
+      spans: int64 [parts, 2], it is text[start:end].
+
+    Returns:
+      int32 RaggedTensor [parts, characters].
     """
-    codes, rows = _code_points(texts)
-    values, source = _replaced(_with_final_sigmas(codes, tables.neighbour), tables)
+    places = spans + tf.gather(codes.begins, rows)[:, None]
+    return tf.gather(codes.values, tf.ragged.range(places[:, 0], places[:, 1]))
+
+
+def of_parts(values):
+    """Code points int32 [B, characters] as Codes."""
+    spaces = tf.fill([values.nrows(), 1], characters.SPACE)
+    codes = tf.concat([values, spaces], axis=1)
+    return Codes(codes.values, codes.value_rowids(), codes.row_starts())
+
+
+def _by_text(values, words):
+    """Values of Words, [W, ...], as [B, W, ...]."""
+    return tf.RaggedTensor.from_row_lengths(values, words.counts, validate=False)
+
+
+def _words(codes, tables):
+    """The Words of Codes."""
+    values, source = _replaced(_with_final_sigmas(codes.values, tables.neighbour), tables)
     values = _in_canonical_order(values, tables)
     is_kept = tf.not_equal(values, characters.NOTHING)
     values, source = values[is_kept], source[is_kept]
@@ -120,14 +209,44 @@ def _words(texts, tables):
     letters = tf.RaggedTensor.from_value_rowids(
         values[is_letter], number[is_letter], tf.size(starts, out_type=tf.int64), validate=False)
     counts = tf.math.unsorted_segment_sum(
-        tf.ones_like(starts), tf.gather(rows, tf.gather(source, starts)), tf.size(texts))
-    return _encoded(letters), counts
+        tf.ones_like(starts), tf.gather(codes.rows, tf.gather(source, starts)),
+        tf.size(codes.begins))
+    return Words(letters, counts, source[is_letter], source)
 
 
-def _code_points(texts):
-    """Code points int32 [K] with a space after each text, and the numbers of their texts [K]."""
-    codes = tf.strings.unicode_decode(tf.strings.join([texts, " "]), "UTF-8", errors="ignore")
-    return codes.values, codes.value_rowids()
+def _spans(codes, words, firsts, lasts):
+    """The parts of texts that runs of letters were made of.
+
+    A part ends with the marks on its last character that were dropped.
+
+    Args:
+      codes: Codes.
+      words: Words of them.
+      firsts, lasts: int64 [runs], the first and the last of the letters of each.
+
+    Returns:
+      int64 [runs, 2], places in the text.
+    """
+    starts, lasts = tf.gather(words.origins, firsts), tf.gather(words.origins, lasts)
+    begins = tf.gather(codes.begins, tf.gather(codes.rows, starts))
+    return tf.stack([starts, tf.gather(_ends(codes, words), lasts)], axis=1) - begins[:, None]
+
+
+def _ends(codes, words):
+    """Where each character ends, with the marks on it that are dropped: int64 [K].
+
+    Of one that is dropped itself it is anything.
+    """
+    size = tf.size(codes.values, out_type=tf.int64)
+    is_kept = tf.scatter_nd(words.kept[:, None], tf.ones_like(words.kept), size[None]) > 0
+    carrier = tf.cumsum(tf.cast(is_kept, tf.int64)) - 1                # [K], its number
+    marks = tf.constant(characters.marks())
+    place = tf.minimum(tf.searchsorted(marks, codes.values), tf.size(marks) - 1)
+    is_mark = tf.equal(tf.gather(marks, place), codes.values) & ~is_kept
+    places = tf.where_v2(is_kept)[:, 0]                                # [kept]
+    with_marks = tf.math.unsorted_segment_max(
+        tf.where_v2(is_mark)[:, 0], carrier[is_mark], tf.size(places))
+    return tf.gather(tf.maximum(places, with_marks) + 1, tf.maximum(carrier, 0))
 
 
 def _with_final_sigmas(codes, neighbour):
@@ -179,8 +298,13 @@ def _look_up(pages, codes):
     return tf.gather(pages.numbers, page * characters.PAGE + codes % characters.PAGE)
 
 
-def _encoded(words):
-    """Code points [W, of a word] as string [W]."""
-    encoded = tf.strings.unicode_encode(words, "UTF-8")
-    is_long = words.row_lengths() > tokenization.MAX_WORD_CHARACTERS
-    return tf.where_v2(is_long, "x" * (_LONGEST + 1), encoded)
+def encoded(words, most=None):
+    """Code points [W, of a word] as string [W].
+
+    The 66 that are never to be a character come out as U+FFFD. A word of more than `most` stands as
+    one that no vocabulary can cut.
+    """
+    texts = tf.strings.unicode_encode(words, "UTF-8")
+    if most is None:
+        return texts
+    return tf.where_v2(words.row_lengths() > most, "x" * (_LONGEST + 1), texts)
