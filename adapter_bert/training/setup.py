@@ -25,7 +25,11 @@ MODEL_FLAGS = ("tuning", "adapter_fn", "adapter_size", "adapter_placement", "ada
 RUN_FLAGS = (*MODEL_FLAGS, "max_seq_length", "train_batch_size",
              "train_batch_tokens", "learning_rate", "num_train_epochs", "warmup_proportion",
              "bias_correction", "adapter_init_stddev", "seed", "precision", "max_train_examples",
-             "use_tpu")
+             "use_tpu", "doc_stride", "max_query_length", "version_2_with_negative")
+# What evaluation and prediction take over from a run or a pack, unless it is given.
+KEPT_FLAGS = ("max_seq_length", "adapter_init_stddev", "doc_stride", "max_query_length",
+              "version_2_with_negative", "n_best_size", "max_answer_length",
+              "null_score_diff_threshold")
 BASE_FILES = ("vocab_file", "bert_config_file", "init_checkpoint")
 # What else it fixes, and how a message says that it differs.
 FACTS = {"labels": "other labels", "train_data": "other training data",
@@ -167,8 +171,7 @@ def with_recorded(settings, given, task, recorded):
     if recorded["flags"]["task_name"] != task.name:
         logging.info("the checkpoint was trained for %s, and is used for %s",
                      recorded["flags"]["task_name"], task.name)
-    flags |= {name: recorded["flags"][name] for name in ("max_seq_length", "adapter_init_stddev")
-              if name in recorded["flags"]}
+    flags |= {name: recorded["flags"][name] for name in KEPT_FLAGS if name in recorded["flags"]}
     settings = fill(settings, given, {**flags, **recorded["base"]})
     return settings, with_recorded_labels(task, recorded)
 
