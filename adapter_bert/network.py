@@ -46,7 +46,7 @@ def read_config(path):
         raise InputError(f"{path}: not a BERT's config: {error}") from error
 
 
-def network(model, features, is_training, formulas, use_tpu, getter):
+def network(model, features, is_training, formulas, use_tpu, getter, head=None):
     """BERT with its adapters and head for one batch.
 
     Args:
@@ -56,18 +56,20 @@ def network(model, features, is_training, formulas, use_tpu, getter):
       formulas: modeling.Formulas.
       use_tpu: embeddings are looked up by product.
       getter: custom_getter of the variables.
+      head: function as heads.Head.build, in the place of that of model.kind.
 
     Returns:
       heads.Output.
     """
+    head = head or heads.HEADS[model.kind].build
     methods = adapter_layers.attach(model.adapter, model.bert_config.num_hidden_layers)
     with tf.variable_scope(tf.get_variable_scope(), custom_getter=getter):
         bert = modeling.BertModel(
             model.bert_config, is_training, features["input_ids"], features["input_mask"],
             features["segment_ids"], use_one_hot_embeddings=use_tpu, methods=methods,
             formulas=formulas, dtype=tf.as_dtype(model.precision))
-        return heads.HEADS[model.kind].build(
-            bert, features, model.num_outputs, formulas.dropout if is_training else undropped)
+        return head(bert, features, model.num_outputs,
+                    formulas.dropout if is_training else undropped)
 
 
 def undropped(x, rate):

@@ -15,7 +15,6 @@ import sides
 
 from adapter_bert.packs.bases import base_of
 from adapter_bert.serving.bank import Bank
-from adapter_bert.tasks import Example
 
 ROWS, TOKENS = 32, 24
 TEXT = " ".join(["film"] * (TOKENS - 2))
@@ -36,7 +35,7 @@ class Work:
 
     def __init__(self, bank, packs):
         self._bank = bank
-        self._rows = [bank.encode(f"task-{number}", [Example(TEXT, None, None)])[0]
+        self._rows = [bank.encode(f"task-{number}", [TEXT])[0].rows[0]
                       for number in range(packs)]
         shares = 1 / np.arange(1, packs + 1)
         self._shares, self._random = shares / shares.sum(), np.random.default_rng(0)

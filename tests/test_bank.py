@@ -9,7 +9,6 @@ import adapter_bert
 from adapter_bert.errors import InputError
 from adapter_bert.packs.bases import base_of
 from adapter_bert.serving.bank import Bank
-from adapter_bert.tasks import Example
 from adapter_layers import AdapterConfig
 
 TEXTS = ["the film was good", "not a dull story ! " * 9, ""]
@@ -31,11 +30,21 @@ def fixture_on(tiny_dir):
     return base_of(tiny_dir)
 
 
+def rows_of(bank, name, texts=TEXTS):
+    """The rows of texts, one each."""
+    part, = bank.encode(name, texts)
+    return part.rows
+
+
+def predicted(bank, rows):
+    """[probabilities float array [C], or [1] the score, of each row]."""
+    return [np.atleast_1d(next(iter(one.values()))) for one in bank.predict(rows)]
+
+
 def answers(bank, names, texts=TEXTS):
     """{name: float array [texts, C]} of one call for all names."""
-    rows = [row for name in names for row in bank.encode(
-        name, [Example(text, None, None) for text in texts])]
-    found = bank.predict(rows)
+    rows = [row for name in names for row in rows_of(bank, name, texts)]
+    found = predicted(bank, rows)
     return {name: np.stack(found[start:start + len(texts)])
             for name, start in zip(names, range(0, len(rows), len(texts)), strict=True)}
 
@@ -96,7 +105,7 @@ def test_wrong_slots_would_be_seen(tiny_dir, on):
     for name, pack in packs.items():
         bank.add(name, pack)
     before = answers(bank, ["t0", "t1"])
-    slot_of = bank.encode("t0", [Example("a", None, None)])[0].task.lane._slot_of
+    slot_of = rows_of(bank, "t0", ["a"])[0].task.lane._slot_of
     first, second = list(slot_of)
     slot_of[first], slot_of[second] = slot_of[second], slot_of[first]
     after = answers(bank, ["t0", "t1"])
@@ -110,9 +119,9 @@ def test_packs_come_go_and_are_replaced(tiny_dir, on):
     wanted = [alone(tiny_dir, pack) for pack in packs]
     for seed in range(5):
         bank.add(f"t{seed}", packs[seed])
-    waiting = bank.encode("t1", [Example(text, None, None) for text in TEXTS])
+    waiting = rows_of(bank, "t1")
     bank.add("t1", packs[5])          # replaced while a row of it waits
-    assert largest(np.stack(bank.predict(waiting)), wanted[1]) <= 1e-6
+    assert largest(np.stack(predicted(bank, waiting)), wanted[1]) <= 1e-6
     assert largest(answers(bank, ["t1"])["t1"], wanted[5]) <= 1e-6
     bank.remove("t2")
     with pytest.raises(KeyError):

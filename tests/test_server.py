@@ -27,7 +27,6 @@ from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.manifest import Base
 from adapter_bert.serving import server
 from adapter_bert.serving.settings import Settings
-from adapter_bert.tasks import Example
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LABELS = ("negative", "positive")
@@ -78,7 +77,7 @@ def content_of(folder, name):
 
 def said(pack, text_a, text_b=None):
     """The probabilities or the score that FakeBank gives."""
-    return expected(pack, Example(text_a, text_b, None)).tolist()
+    return expected(pack, text_a if text_b is None else (text_a, text_b)).tolist()
 
 
 def ask(client, name, *texts, verb="predict"):
@@ -208,8 +207,8 @@ def test_bodies_that_are_refused(client, body, words):
 
 @pytest.mark.parametrize("address,value,words", [
     ("score:predict", {"instances": ["a"]}, "pairs of texts"),
-    ("score:classify", {"examples": [{"text_a": "a", "text_b": "b"}]}, "is a regression"),
-    ("film:regress", {"examples": [{"text_a": "a"}]}, "is a classification"),
+    ("score:classify", {"examples": [{"text_a": "a", "text_b": "b"}]}, "a task of regression"),
+    ("film:regress", {"examples": [{"text_a": "a"}]}, "a task of classification"),
     ("film:classify", {"instances": ["a"]}, "examples"),
     ("film:classify", {"examples": ["a"]}, "not an object"),
     ("film:classify", {"examples": [{"text_a": "a"}], "context": []}, "not an object"),
@@ -526,9 +525,11 @@ def test_a_pack_replaced_by_one_of_another_kind_meanwhile(tiny_dir, folder, pack
         return encode(name, examples)
     with serving(bank, hub=folder) as client:
         monkeypatch.setattr(bank, "encode", slow_encode)
-        body = {"examples": [{"text_a": "a"}]}
-        status, value = client.json("POST", "/v1/models/film:classify", body)
-        assert status == 400 and "is a regression" in value["error"]
+        for name, example, words in (("film", {"text_a": "a"}, "for pairs of texts"),
+                                     ("either", {"text_a": "a", "text_b": "b"}, "of regression")):
+            status, value = client.json("POST", f"/v1/models/{name}:classify",
+                                        {"examples": [example]})
+            assert status == 400 and words in value["error"]
         status, value = client.json("POST", "/v1/models/either/versions/1:predict",
                                     {"instances": [{"text_a": "a", "text_b": "b"}]})
         assert status == 404 and "just replaced" in value["error"]

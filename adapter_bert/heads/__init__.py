@@ -5,9 +5,9 @@ from typing import NamedTuple
 from adapter_bert.heads.labels import classification, regression
 from adapter_bert.heads.output import Loss, Output, batch_loss, variable_shapes
 from adapter_bert.heads.spans import spans
-from adapter_bert.heads.tokens import tokens
+from adapter_bert.heads.tokens import best_classes, token_logits, tokens
 
-__all__ = ["HEADS", "Head", "Loss", "Output", "batch_loss", "width"]
+__all__ = ["HEADS", "Head", "Loss", "Output", "batch_loss", "best_classes", "token_logits", "width"]
 
 
 class Head(NamedTuple):

@@ -7,6 +7,34 @@ import tensorflow.compat.v1 as tf
 from adapter_bert.heads.output import HEAD_DROPOUT, Loss, Output, of_tokens
 
 
+def token_logits(bert, features, width, dropout):
+    """Only what `tokens` and `spans` have in common, for those who want all of it.
+
+    Args:
+      bert, features, width, dropout: as of `tokens`.
+
+    Returns:
+      Output with `logits` float32 [B, T, C].
+    """
+    del features
+    return Output({"logits": of_tokens(dropout(bert.get_sequence_output(), HEAD_DROPOUT), width)},
+                  {})
+
+
+def best_classes(logits):
+    """The class of each token and how probable it is.
+
+    Args:
+      logits: float32 [B, T, C].
+
+    Returns:
+      {"label_ids": int32 [B, T], "probabilities": float32 [B, T]}.
+    """
+    label_ids = tf.argmax(logits, axis=-1, output_type=tf.int32)
+    return {"label_ids": label_ids,
+            "probabilities": tf.gather(tf.nn.softmax(logits), label_ids, batch_dims=2)}
+
+
 def tokens(bert, features, width, dropout):
     """Softmax over the classes at the first piece of each word, cross-entropy over all words.
 
@@ -20,10 +48,8 @@ def tokens(bert, features, width, dropout):
     Returns:
       Output with `label_ids` int32 [B, T] and `probabilities` float32 [B, T], those of the labels.
     """
-    logits = of_tokens(dropout(bert.get_sequence_output(), HEAD_DROPOUT), width)  # [B, T, C]
-    label_ids = tf.argmax(logits, axis=-1, output_type=tf.int32)                  # [B, T]
-    predictions = {"label_ids": label_ids,
-                   "probabilities": tf.gather(tf.nn.softmax(logits), label_ids, batch_dims=2)}
+    logits = token_logits(bert, features, width, dropout).predictions["logits"]   # [B, T, C]
+    predictions = best_classes(logits)
     if "label_ids" not in features:
         return Output(predictions, {})
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(

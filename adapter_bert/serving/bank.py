@@ -5,7 +5,7 @@ Letters: B batch, C classes, S slots, T tokens.
 import collections
 import functools
 import threading
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -15,8 +15,9 @@ import tokenization
 from adapter_bert import base, engine, network
 from adapter_bert.kernels import ops
 from adapter_bert.packs import store
+from adapter_bert.packs.answers import ANSWERS
 from adapter_bert.packs.bases import base_of, check_base
-from adapter_bert.pipeline import arrays, features
+from adapter_bert.pipeline import arrays
 from adapter_bert.serving import graph
 
 BATCH_SIZE = 32
@@ -39,7 +40,7 @@ class Task:
 
 
 class Row(NamedTuple):
-    """A text that waits for its answer: what is asked, of which task, in how many tokens.
+    """A text, or a part of one, that waits for its answer: word pieces, and of which task.
 
     It keeps its task, so that the answer is that of the pack that was there when it was asked.
     """
@@ -52,6 +53,13 @@ class Row(NamedTuple):
     def length(self):
         """Tokens."""
         return len(self.input_ids)
+
+
+class Part(NamedTuple):
+    """Texts that were cut into word pieces together: see packs.answers.Kind."""
+
+    rows: list[Row]
+    asked: Any
 
 
 class Lane:
@@ -211,22 +219,24 @@ class Bank:
         """The manifest.Manifest of a task; KeyError where there is none of that name."""
         return self._tasks[name].manifest
 
-    def encode(self, name, examples):
+    def encode(self, name, texts):
         """Rows to predict; any thread may ask.
 
         Args:
           name: of the task; KeyError where there is none.
-          examples: list of tasks.Example.
+          texts: list of what the task is asked about, see packs.predictor.Predictor.predict.
 
         Returns:
-          List of Row.
+          List of Part, all texts in their order.
+
+        Raises:
+          InputError: the task cannot be asked about one of these.
         """
         task = self._tasks[name]
         with self._tokenizing:   # its memory of words is not for two threads
             tokenizer = self._tokenizer_of(task.manifest.do_lower_case)
-            parts = list(features.featurize(examples, tokenizer, task.manifest.max_seq_length,
-                                            None))
-        return [Row(task, *ids) for part in parts for ids in arrays.rows_of(part)]
+            parts = list(ANSWERS[task.manifest.head].rows(task.manifest, tokenizer, texts))
+        return [Part([Row(task, *ids) for ids in rows], asked) for rows, asked in parts]
 
     def predict(self, rows):
         """The answers to rows of any tasks, one call at a time.
@@ -235,7 +245,7 @@ class Bank:
           rows: list of Row.
 
         Returns:
-          For each a float32 array: [C] probabilities, or [1] the score of a regression.
+          For each the predictions of its head, {name: array}, as packs.answers takes them.
         """
         answers, by_lane = [None] * len(rows), collections.defaultdict(list)
         for place, row in enumerate(rows):
@@ -253,14 +263,12 @@ class Bank:
         slot_of = lane.place(self._session, list({row.task: None for row in rows}))
         batch = arrays.padded([row[1:] for row in rows])
         batch["slots"] = np.array([slot_of[row.task] for row in rows], np.int32)
-        logits, probabilities = self._session.run(
-            [lane.outputs["logits"], lane.outputs["probabilities"]],
-            {self.inputs[name]: value for name, value in batch.items()})
+        outputs = self._session.run(
+            lane.outputs, {self.inputs[name]: value for name, value in batch.items()})
         gone = [row.task for row in rows if self._tasks.get(row.task.name) is not row.task]
         for task in gone:   # answered for the last time, or for one that was asked before
             lane.forget(task)
-        return [logits[number, :1] if row.task.manifest.head == "regression"
-                else probabilities[number, :len(row.task.manifest.labels)]
+        return [_PREDICTIONS[row.task.manifest.head](row.task.manifest, outputs, number)
                 for number, row in enumerate(rows)]
 
     def _lane_of(self, form):
@@ -284,3 +292,23 @@ class Bank:
     def close(self):
         """Ends the session and frees its memory."""
         self._session.close()
+
+
+def _class(manifest, outputs, number):
+    return {"probabilities": outputs["probabilities"][number, :len(manifest.labels)]}
+
+
+def _score(manifest, outputs, number):
+    return {"scores": outputs["logits"][number, 0]}
+
+
+def _tags(manifest, outputs, number):
+    return {name: outputs[name][number] for name in ("label_ids", "probabilities")}
+
+
+def _ends(manifest, outputs, number):
+    return {name: outputs[name][number] for name in ("start_logits", "end_logits")}
+
+
+# Of a kind of head the function (Manifest, outputs of a batch, number of a row) -> its predictions.
+_PREDICTIONS = {"classification": _class, "regression": _score, "spans": _ends, "tokens": _tags}

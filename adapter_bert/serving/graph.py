@@ -16,10 +16,12 @@ import adapter_layers
 import modeling
 from adapter_bert import base, network
 from adapter_bert.errors import InputError
+from adapter_bert.heads import Output, best_classes, token_logits, width
 from adapter_bert.kernels import ops, packing
+from adapter_bert.packs.answers import ANSWERS
 
 PAD_LOGIT = -1e9   # of the classes that a smaller head does not have
-HEADS = ("classification", "regression")
+OF_TOKENS = ("spans", "tokens")   # heads that say something of every token
 TUNINGS = ("adapters", "adapters_only", "adapters_pooler", "layer_norm", "head")
 
 
@@ -29,19 +31,25 @@ class Form(NamedTuple):
     adapter: AdapterConfig with the size, placement and layers of the slots.
     classes: C, the most classes of a head.
     pooler: whether tasks bring a pooler.
+    of_tokens: whether heads say something of every token, not of the text.
     """
 
     adapter: adapter_layers.AdapterConfig
     classes: int
     pooler: bool
+    of_tokens: bool
+
+    def model(self, config, precision="float32"):
+        """The network.Model of a modeling.BertConfig whose weights the slots hold."""
+        return network.Model(config, "tokens" if self.of_tokens else "classification",
+                             self.classes, "adapters", self.adapter, precision)
 
 
 def check_head(manifest):
-    """InputError for a pack of a kind of head that is not served yet."""
-    if manifest.head not in HEADS:
+    """InputError for a pack of a kind of head that is not asked about texts."""
+    if manifest.head not in ANSWERS:
         raise InputError(f"{manifest.task}: has a head for {manifest.head}, and served are "
-                         f"{' and '.join(HEADS)}; predict with adapter_bert.load, or with "
-                         "the --pack of the command that trained it")
+                         f"{', '.join(ANSWERS)}")
 
 
 def form_of(manifest, size, classes):
@@ -61,14 +69,16 @@ def form_of(manifest, size, classes):
     if manifest.tuning not in TUNINGS:
         raise InputError(f"{manifest.task}: its tuning mode is {manifest.tuning}; served together "
                          f"are {', '.join(TUNINGS)}")
-    if (manifest.adapter and own.size > size) or len(manifest.labels) > classes:
-        raise InputError(f"{manifest.task}: adapters of size {own.size} and {len(manifest.labels)} "
-                         f"labels, and there is room for {size} and {classes}; start with a "
-                         "higher --max_adapter_size or --max_labels")
+    outputs = width(manifest.head, manifest.labels)
+    if (manifest.adapter and own.size > size) or outputs > classes:
+        raise InputError(f"{manifest.task}: adapters of size {own.size} and {outputs} labels, and "
+                         f"there is room for {size} and {classes}; start with a higher "
+                         "--max_adapter_size or --max_labels")
     adapter = dataclasses.replace(own, size=size, init_stddev=0.0)
     if own.residual_before_ln:   # else an adapter of zeros is not the same as none
         adapter = dataclasses.replace(adapter, placement="both", layers=None)
-    return Form(adapter, classes, manifest.tuning == "adapters_pooler")
+    return Form(adapter, classes, manifest.tuning == "adapters_pooler",
+                manifest.head in OF_TOKENS)
 
 
 def shapes_of(form, config):
@@ -78,8 +88,7 @@ def shapes_of(form, config):
       form: Form.
       config: modeling.BertConfig of the base.
     """
-    model = network.Model(config, "classification", form.classes, "adapters", form.adapter)
-    shapes = dict(network.trained_shapes(model))
+    shapes = dict(network.trained_shapes(form.model(config)))
     if form.pooler:
         shapes |= {name: shape for name, shape in base.variable_shapes(config.to_dict()).items()
                    if name.startswith("bert/pooler/")}
@@ -185,14 +194,22 @@ def build(form, config, slots, features, formulas, count, otherwise, precision):
       precision: type of products and activations.
 
     Returns:
-      {"logits", "probabilities"} float32 [B, C].
+      {"logits", "probabilities"} float32 [B, C]; of tokens {"label_ids": int32 [B, T],
+      "probabilities", "start_logits", "end_logits": float32 [B, T]}.
     """
-    model = network.Model(config, "classification", form.classes, "adapters", form.adapter,
-                          precision)
+    model = form.model(config, precision)
     formulas = formulas._replace(linear=functools.partial(slots.linear, formulas.linear))
     outputs = []
     for part in network.split(features, count):
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-            outputs.append(network.network(model, part, False, formulas, False,
-                                           slots.getter(part["slots"], otherwise)))
+            outputs.append(network.network(
+                model, part, False, formulas, False, slots.getter(part["slots"], otherwise),
+                _of_every_token if form.of_tokens else None))
     return network.joined(outputs).predictions
+
+
+def _of_every_token(bert, features, width, dropout):
+    """What all kinds of head in OF_TOKENS make of a batch, see heads.Head.build."""
+    logits = token_logits(bert, features, width, dropout).predictions["logits"]   # [B, T, C]
+    return Output({**best_classes(logits), "start_logits": logits[:, :, 0],
+                   "end_logits": logits[:, :, 1]}, {})

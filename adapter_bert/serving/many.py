@@ -14,7 +14,7 @@ from adapter_bert import base, network
 from adapter_bert.errors import InputError
 from adapter_bert.heads import width
 from adapter_bert.serving import graph, text
-from adapter_bert.serving.single import of_bounded_length
+from adapter_bert.serving.single import KINDS, REGRESS, of_bounded_length
 
 NAMES_SHOWN = 20   # in the error of an unknown task
 
@@ -30,8 +30,9 @@ class ManyTasks:
     Attributes:
       has_texts: whether texts can be put in.
       has_task: whether a row says which task it is for; True.
+      takes_pairs: whether a text may have a second one; True.
       needs_pair: whether a request has a column of second texts: a task of pairs is among them.
-      is_regression: whether all give a score, not a label.
+      of_examples: how tf.train.Examples are asked about, single.CLASSIFY or REGRESS.
 
     Raises:
       InputError: two tasks of one name, or packs that one graph cannot serve.
@@ -44,7 +45,7 @@ class ManyTasks:
         self._form, self._config = common_form(manifests), manifests[0].base.config
         self.has_texts, self.has_task = not ids_only, True
         self.needs_pair = any(manifest.pair for manifest in manifests)
-        self.is_regression = manifests[0].head == "regression"
+        self.takes_pairs, self.of_examples = True, KINDS[manifests[0].head].of_examples
         self._shapes = graph.shapes_of(self._form, self._config)
         with tf.variable_scope("slots"):
             self._slots = graph.Slots(self._shapes, len(packs), False, tf.float32,
@@ -68,7 +69,7 @@ class ManyTasks:
           task: string [B], names of tasks.
 
         Returns:
-          {"input_ids", "input_mask", "segment_ids"} int32 [B, T].
+          {"input_ids", "input_mask", "segment_ids"} int32 [B, T], and None.
         """
         slots = self._slots_of(task, text_a)
         if is_pair is None:
@@ -76,31 +77,34 @@ class ManyTasks:
                 slots, [bool(manifest.pair) for manifest in self._manifests])
         lower = self._of_rows(slots, [manifest.do_lower_case for manifest in self._manifests])
         most = self._of_rows(slots, [manifest.max_seq_length for manifest in self._manifests])
-        return text.features(self._tokenizer(lower), text_a, text_b, is_pair, most)
+        return text.features(self._tokenizer(lower), text_a, text_b, is_pair, most), None
 
-    def outputs(self, features, task=None):
-        """What the tasks say of a batch.
+    def outputs(self, features, asked=None, task=None):
+        """What the tasks say of rows, and the same of texts.
 
         Args:
           features: {"input_ids", "input_mask", "segment_ids"} int32 [B, T].
+          asked: None.
           task: string [B], names of tasks.
 
         Returns:
-          {"label": string [B], "probabilities": float32 [B, C], "labels": string [B, C]}, labels in
-          the order of the probabilities, those of a smaller head padded with 0 and "";
+          Twice {"label": string [B], "probabilities": float32 [B, C], "labels": string [B, C]},
+          labels in the order of the probabilities, those of a smaller head padded with 0 and "";
           or {"score": float32 [B]}.
         """
         features = of_bounded_length(features, self._config.max_position_embeddings)
         slots = self._slots_of(task, features["input_ids"])
         made = graph.build(self._form, self._config, self._slots, {**features, "slots": slots},
                            modeling.plain_formulas(), 1, self._getter, "float32")
-        if self.is_regression:
-            return {"score": made["logits"][:, 0]}
+        if self.of_examples == REGRESS:
+            of_rows = {"score": made["logits"][:, 0]}
+            return of_rows, of_rows
         labels = self._of_rows(slots, [padded(manifest.labels, self._form.classes)
                                        for manifest in self._manifests])    # [B, C]
         best = tf.argmax(made["probabilities"], axis=1)
-        return {"label": tf.gather(labels, best, batch_dims=1),
-                "probabilities": made["probabilities"], "labels": labels}
+        of_rows = {"label": tf.gather(labels, best, batch_dims=1),
+                   "probabilities": made["probabilities"], "labels": labels}
+        return of_rows, of_rows
 
     def restore(self, session):
         """Gives the variables their values: of the base, and in each slot of its pack."""
@@ -171,6 +175,9 @@ def common_form(manifests):
     Raises:
       InputError: there is none.
     """
+    for manifest in manifests:
+        if not KINDS[manifest.head].of_examples:
+            raise InputError(f"{manifest.task}: a head for {manifest.head} is exported alone")
     scores = [manifest.head == "regression" for manifest in manifests]
     if any(scores) and not all(scores):
         raise InputError(f"{manifests[scores.index(True)].task} gives scores and "

@@ -1,5 +1,6 @@
-"""A request's JSON to rows of the bank, and the bank's values to the JSON of the answer."""
+"""A request's JSON to rows of the bank, and the bank's predictions to the JSON of the answer."""
 import collections
+import itertools
 import json
 import re
 import time
@@ -7,10 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adapter_bert.errors import InputError
+from adapter_bert.packs.answers import ANSWERS
 from adapter_bert.serving import rest, strict_json
 from adapter_bert.serving.batching import Failed
 from adapter_bert.serving.refusal import Refusal, busy
 
+SEVERAL_ROWS = ("spans",)   # heads for which a text makes as many rows as its length wants
 _PATH = re.compile(r"([^/:]+)(?:/versions/([0-9]{1,18}))?(?::(\w+)|/(metadata))?")
 
 
@@ -27,13 +31,28 @@ class Address(NamedTuple):
     verb: str
 
 
+class Group(NamedTuple):
+    """Texts of a request that are of one task.
+
+    places: of the texts in the request.
+    manifest: manifest.Manifest of their task.
+    parts: list of the bank's Part.
+    """
+
+    places: list[int]
+    manifest: Any
+    parts: list[Any]
+
+
 class Taken(NamedTuple):
     """A request whose rows can be computed.
 
-    rows: list of the bank's Row.
-    names: of each row's task where all tasks were asked together, or None.
+    groups: list of Group; each text is in one.
+    rows: list of the bank's Row, those of the groups one after the other.
+    names: of each text's task where all tasks were asked together, or None.
     """
 
+    groups: list[Group]
     rows: list[Any]
     names: list[str] | None
     verb: str
@@ -83,27 +102,34 @@ class Models:
         names = [self._task(asked.name, *one) for one in enumerate(questions)]
         examples = [question.example for question in questions]
         _check(asked.verb, names, [self._loaded(name).manifest for name in names], examples)
-        self._batcher.reserve(len(names))
+        reserved = len(names)
+        self._batcher.reserve(reserved)
         try:
-            rows = self._encode(names, examples)
-            self._check_version(asked, rows)
+            groups = self._encode(names, examples)
+            rows = [row for group in groups for part in group.parts for row in part.rows]
+            self._batcher.reserve(len(rows) - reserved)
+            reserved = len(rows)
+            self._check_version(asked, groups)
             # Another pack may have come in the place of the one that was checked.
-            _check(asked.verb, names, [row.task.manifest for row in rows], examples)
+            _check(asked.verb, names, _manifests(groups), examples)
         except BaseException:
-            self._batcher.release(len(names))
+            self._batcher.release(reserved)
             raise
-        return Taken(rows, names if together else None, asked.verb, in_columns)
+        return Taken(groups, rows, names if together else None, asked.verb, in_columns)
 
-    def answer(self, taken, values):
-        """The JSON, bytes, of what the bank says of a Taken."""
-        manifests = [row.task.manifest for row in taken.rows]
-        for manifest, value in zip(manifests, values, strict=True):
-            if not np.isfinite(value).all():
-                raise Failed(f"the pack of {manifest.task} gives no finite number for this text")
+    def answer(self, taken, predicted):
+        """The JSON, bytes, of what the bank predicts for the rows of a Taken."""
+        for row, outputs in zip(taken.rows, predicted, strict=True):
+            if not all(np.isfinite(values).all() for values in outputs.values()):
+                raise Failed(f"the pack of {row.task.manifest.task} gives no finite number for "
+                             "this text")
+        heads = [manifest.head for manifest in _manifests(taken.groups)]
+        predicted = iter(predicted)
+        answers = _by_place(taken.groups, [_answers(group, predicted) for group in taken.groups])
         if taken.verb == "predict":
-            answer = rest.predictions(manifests, values, taken.in_columns, taken.names)
+            answer = rest.predictions(heads, answers, taken.in_columns, taken.names)
         else:
-            answer = rest.results(taken.verb, manifests, values)
+            answer = rest.results(taken.verb, answers)
         return json.dumps(answer, ensure_ascii=False, allow_nan=False).encode("utf-8")
 
     def describe(self, asked):
@@ -141,33 +167,69 @@ class Models:
         return asked
 
     def _encode(self, names, examples):
-        """The bank's Rows, in the order of the examples; one call a task."""
+        """The Groups of texts; one call of the bank a task, or a text of which nobody knows how
+        many rows it makes."""
+        groups, rows = [], 0
+        for name, places in self._together(names):
+            parts = self._encode_one(name, [_given(examples[place]) for place in places], places)
+            rows += sum(len(part.rows) for part in parts)
+            if rows > self._limits.rows:
+                raise Refusal(f"the contexts make more than {self._limits.rows} windows; send "
+                              "fewer or shorter ones")
+            groups.append(Group(places, parts[0].rows[0].task.manifest, parts))
+        return groups
+
+    def _together(self, names):
+        """(name of a task, places of its texts) of what is encoded together."""
         places = collections.defaultdict(list)
         for place, name in enumerate(names):
-            places[name].append(place)
-        rows = [None] * len(names)
-        for name, mine in places.items():
-            for place, row in zip(mine, self._encode_one(name, [examples[i] for i in mine]),
-                                  strict=True):
-                rows[place] = row
-        return rows
+            alone = self._loaded(name).manifest.head in SEVERAL_ROWS
+            places[name, place if alone else None].append(place)
+        return [(name, mine) for (name, _), mine in places.items()]
 
-    def _encode_one(self, name, examples):
+    def _encode_one(self, name, texts, places):
         try:
-            return self._bank.encode(name, examples)
+            return self._bank.encode(name, texts)
         except KeyError as error:
             raise Refusal(f"the task {name!r} was just removed", 404) from error
+        except InputError as error:
+            _, _, reason = str(error).partition(": ")
+            raise Refusal(f"row {places[0]}: {reason or error}") from error
 
-    def _check_version(self, asked, rows):
+    def _check_version(self, asked, groups):
         """Refusal where a version was asked for and another pack came in its place meanwhile."""
         if asked.version is not None and asked.name != self._everything:
             found = self._found(asked)
-            if any(row.task.manifest != found.manifest for row in rows):
+            if any(group.manifest != found.manifest for group in groups):
                 raise Refusal(f"{asked.name} was just replaced", 404)
+
+
+def _given(example):
+    """A tasks.Example as the bank takes it."""
+    return example.text_a if example.text_b is None else (example.text_a, example.text_b)
+
+
+def _answers(group, predicted):
+    """The answers to the texts of a Group; takes the predictions for its rows from an iterator."""
+    kind = ANSWERS[group.manifest.head]
+    return [answer for part in group.parts for answer in kind.answers(
+        group.manifest, part.asked, list(itertools.islice(predicted, len(part.rows))))]
+
+
+def _manifests(groups):
+    """The manifest.Manifest of each text's task, in the order of the request."""
+    return _by_place(groups, [[group.manifest] * len(group.places) for group in groups])
+
+
+def _by_place(groups, values):
+    """Values of Groups, a list each with one of each text, in the order of the request."""
+    found = {place: value for group, mine in zip(groups, values, strict=True)
+             for place, value in zip(group.places, mine, strict=True)}
+    return [found[place] for place in sorted(found)]
 
 
 def _check(verb, names, manifests, examples):
     """Refusal where an example is none for the pack of its task."""
     for place, (name, manifest, example) in enumerate(zip(names, manifests, examples, strict=True)):
         rest.check_head(verb, name, manifest.head)
-        rest.check_pair(name, manifest.pair, place, example)
+        rest.check_pair(name, manifest, place, example)

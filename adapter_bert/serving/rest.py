@@ -1,9 +1,10 @@
 """TensorFlow Serving's REST forms: what a request asks, and what it is answered.
 
-    {"instances": [...]} or {"inputs": {...}} --parse--> [Question] --bank--> rows and values
+    {"instances": [...]} or {"inputs": {...}} --parse--> [Question] --bank--> rows and answers
     --predictions, results--> {"predictions": ...}, {"outputs": ...} or {"results": ...}
 """
 import base64
+from collections.abc import Callable
 from typing import NamedTuple
 
 from adapter_bert.serving.refusal import Refusal
@@ -57,36 +58,53 @@ def parse(verb, values, limits):
     return [_question(place, row, limits) for place, row in enumerate(rows)], in_columns
 
 
-def check_pair(task, pair, place, example):
+class Kind(NamedTuple):
+    """How a kind of head answers.
+
+    outputs: function (count of labels as text) -> {name: tensor of the metadata}.
+    prediction: function (an answer, see packs.answers) -> {name of an output: value}.
+    verb: what it can be asked for beside "predict"; None for nothing.
+    pair: whether it is asked about pairs; None where its packs say that.
+    """
+
+    outputs: Callable
+    prediction: Callable
+    verb: str | None = None
+    pair: bool | None = None
+
+
+def check_pair(task, manifest, place, example):
     """Refusal where a task of pairs gets one text, or the other way round."""
+    pair = _pair(manifest)
     if pair and example.text_b is None:
-        raise Refusal(f"row {place}: {task} takes pairs of texts; give text_a and text_b")
+        what = "a question and its context" if manifest.head == "spans" else "pairs of texts"
+        raise Refusal(f"row {place}: {task} takes {what}; give text_a and text_b")
     if pair is False and example.text_b is not None:
         raise Refusal(f"row {place}: {task} takes single texts; leave text_b out")
 
 
 def check_head(verb, task, head):
     """Refusal where a classification is asked for a number, or the other way round."""
-    wanted = {"classify": "classification", "regress": "regression"}.get(verb, head)
-    if head != wanted:
-        raise Refusal(f"{task} is a {head}: ask it to :predict or to "
-                      f":{'classify' if head == 'classification' else 'regress'}")
+    verbs = [one for one in ("predict", KINDS[head].verb) if one]
+    if verb not in verbs:
+        raise Refusal(f"{task} is a task of {head}: ask it to "
+                      f"{' or to '.join(f':{one}' for one in verbs)}")
 
 
-def predictions(manifests, values, in_columns, names=None):
+def predictions(heads, answers, in_columns, names=None):
     """The answer to :predict.
 
     Args:
-      manifests: a manifest.Manifest for each row.
-      values: float32 [C] probabilities or [1] score, likewise.
+      heads: the kind of head of each text's task.
+      answers: what it says, see packs.answers.
       in_columns: whether the answer is one of columns.
-      names: the name of each row's task where several tasks were asked, or None.
+      names: the name of each text's task where several tasks were asked, or None.
 
     Returns:
       {"predictions": ...}, or {"outputs": ...} in columns. A single output goes without its name,
-      as TensorFlow Serving has it.
+      as TensorFlow Serving has it, but for entities.
     """
-    rows = [_prediction(*one) for one in zip(manifests, values, strict=True)]
+    rows = [KINDS[head].prediction(answer) for head, answer in zip(heads, answers, strict=True)]
     if names:
         rows = [{"task": name, **row} for name, row in zip(names, rows, strict=True)]
     if in_columns:
@@ -96,12 +114,11 @@ def predictions(manifests, values, in_columns, names=None):
     return {"predictions": [row["score"] if row.keys() == {"score"} else row for row in rows]}
 
 
-def results(verb, manifests, values):
+def results(verb, answers):
     """The answer to :classify or :regress: [[label, probability], ...] or a number for each row."""
     if verb == "regress":
-        return {"results": [float(value[0]) for value in values]}
-    return {"results": [list(map(list, zip(manifest.labels, value.tolist(), strict=True)))
-                        for manifest, value in zip(manifests, values, strict=True)]}
+        return {"results": answers}
+    return {"results": [list(map(list, one.probabilities.items())) for one in answers]}
 
 
 def status(version, available=True):
@@ -119,16 +136,14 @@ def metadata(name, version, manifest=None):
       version: a number.
       manifest: manifest.Manifest; None for all together.
     """
-    head = manifest and manifest.head
     inputs = {"text_a": _tensor("DT_STRING")}
-    if not manifest or manifest.pair is not False:
+    if not manifest or _pair(manifest) is not False:
         inputs["text_b"] = _tensor("DT_STRING")
     if not manifest:
         inputs["task"] = _tensor("DT_STRING")
-    outputs = {"score": _tensor("DT_FLOAT")} if head != "classification" else {}
-    if head != "regression":
-        labels = str(len(manifest.labels)) if manifest else "-1"
-        outputs |= {"label": _tensor("DT_STRING"), "probabilities": _tensor("DT_FLOAT", labels)}
+    labels = str(len(manifest.labels)) if manifest else "-1"
+    outputs = {output: tensor for kind in ([KINDS[manifest.head]] if manifest else KINDS.values())
+               for output, tensor in kind.outputs(labels).items()}
     signature = {"inputs": inputs, "outputs": outputs, "method_name": "tensorflow/serving/predict"}
     answer = {"model_spec": {"name": name, "signature_name": "", "version": str(version)},
               "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}}}
@@ -144,10 +159,52 @@ def _tensor(dtype, *sizes):
     return {"dtype": dtype, "name": "", "tensor_shape": {"dim": dims, "unknown_rank": False}}
 
 
-def _prediction(manifest, value):
-    if manifest.head == "regression":
-        return {"score": float(value[0])}
-    return {"label": manifest.labels[value.argmax()], "probabilities": value.tolist()}
+def _labelled(answer):
+    return {"label": answer.label, "probabilities": list(answer.probabilities.values())}
+
+
+def _scored(answer):
+    return {"score": answer}
+
+
+def _tagged(answer):
+    return {"entities": [one._asdict() for one in answer]}
+
+
+def _answered(answer):
+    return {"answer": answer.text, "start": answer.start, "end": answer.end,
+            "probability": answer.probability}
+
+
+def _of_labels(labels):
+    return {"label": _tensor("DT_STRING"), "probabilities": _tensor("DT_FLOAT", labels)}
+
+
+def _of_scores(labels):
+    return {"score": _tensor("DT_FLOAT")}
+
+
+def _of_entities(labels):
+    return {"entities": _tensor("DT_VARIANT", "-1")}   # objects, for which TensorFlow has no type
+
+
+def _of_answers(labels):
+    return {"answer": _tensor("DT_STRING"), "start": _tensor("DT_INT64"),
+            "end": _tensor("DT_INT64"), "probability": _tensor("DT_FLOAT")}
+
+
+KINDS = {
+    "classification": Kind(_of_labels, _labelled, "classify"),
+    "regression": Kind(_of_scores, _scored, "regress"),
+    "spans": Kind(_of_answers, _answered, pair=True),
+    "tokens": Kind(_of_entities, _tagged, pair=False),
+}
+
+
+def _pair(manifest):
+    """Whether a task is asked about pairs; None for about both."""
+    pair = KINDS[manifest.head].pair
+    return manifest.pair if pair is None else pair
 
 
 def _check_signature(verb, name):

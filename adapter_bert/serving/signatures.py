@@ -5,8 +5,9 @@ Letters: B batch, T tokens.
 import tensorflow.compat.v1 as tf
 from tensorflow.compat.v1 import saved_model
 
+from adapter_bert.serving.single import REGRESS
+
 DEFAULT, PAIRS, IDS = "serving_default", "serving_pairs", "ids"
-CLASSIFY, REGRESS = "classify", "regress"
 FEATURES = ("input_ids", "input_mask", "segment_ids")
 
 
@@ -27,17 +28,23 @@ def signatures(served):
     task = {"task": tf.placeholder(tf.string, [None], "task")} if served.has_task else {}
     if not served.has_texts:
         ids = {name: tf.placeholder(tf.int32, [None, None], name) for name in FEATURES}
-        asked = _predict(ids | task, served.outputs(ids, **task))
+        asked = _predict(ids | task, served.outputs(ids, **task)[0])
         return {DEFAULT: asked, IDS: asked}
     text_a = tf.placeholder(tf.string, [None], "text_a")
     text_b = tf.placeholder_with_default(tf.zeros_like(text_a), [None], "text_b")
+    made, asked = served.features(text_a, text_b, **task)
     ids = {name: tf.placeholder_with_default(column, [None, None], name)
-           for name, column in served.features(text_a, text_b, **task).items()}
-    outputs = served.outputs(ids, **task)
-    pairs = _predict({"text_a": text_a, "text_b": text_b} | task, outputs)
-    texts = _predict({"text_a": text_a} | task, outputs)
-    return {DEFAULT: pairs if served.needs_pair else texts, PAIRS: pairs,
-            IDS: _predict(ids | task, outputs), **_of_examples(served)}
+           for name, column in made.items()}
+    of_rows, of_texts = served.outputs(ids, asked, **task)
+    texts = _predict({"text_a": text_a} | task, of_texts)
+    found = {DEFAULT: texts, IDS: _predict(ids | task, of_rows)}
+    if served.takes_pairs:
+        found[PAIRS] = _predict({"text_a": text_a, "text_b": text_b} | task, of_texts)
+    if served.needs_pair:
+        found[DEFAULT] = found[PAIRS]
+    if served.of_examples:
+        found[served.of_examples] = _of_examples(served)
+    return found
 
 
 def _predict(inputs, outputs):
@@ -45,7 +52,7 @@ def _predict(inputs, outputs):
 
 
 def _of_examples(served):
-    """{name: SignatureDef} of serialized tf.train.Examples, for classify or regress."""
+    """SignatureDef of serialized tf.train.Examples, to classify or to regress."""
     examples = tf.placeholder(tf.string, [None], "examples")
     kinds = {"text_a": tf.io.FixedLenFeature([], tf.string),
              "text_b": tf.io.RaggedFeature(tf.string)}
@@ -54,12 +61,12 @@ def _of_examples(served):
     columns = tf.io.parse_example(examples, kinds)
     second = columns.pop("text_b")                                     # [B, 0 or 1]
     text_a, is_pair = columns.pop("text_a"), second.row_lengths() > 0
-    made = served.features(text_a, _only(second), is_pair, **columns)
-    outputs = served.outputs(made, **columns)
-    if served.is_regression:
-        return {REGRESS: saved_model.regression_signature_def(examples, outputs["score"])}
-    return {CLASSIFY: saved_model.classification_signature_def(
-        examples, outputs["labels"], outputs["probabilities"])}
+    made, asked = served.features(text_a, _only(second), is_pair, **columns)
+    _, outputs = served.outputs(made, asked, **columns)
+    if served.of_examples == REGRESS:
+        return saved_model.regression_signature_def(examples, outputs["score"])
+    return saved_model.classification_signature_def(
+        examples, outputs["labels"], outputs["probabilities"])
 
 
 def _only(values):

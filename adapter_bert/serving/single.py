@@ -1,14 +1,51 @@
 """One task in a graph that serves it: a base and a pack.
 
-Letters: B batch, T tokens, C classes.
+Letters: B batch, T tokens.
 """
+from collections.abc import Callable
+from typing import NamedTuple
+
 import tensorflow.compat.v1 as tf
 
 import adapter_layers
 import modeling
 import tokenization
 from adapter_bert import network
-from adapter_bert.serving import text
+from adapter_bert.heads import token_logits
+from adapter_bert.serving import labels, questions, tagging, text
+
+CLASSIFY, REGRESS = "classify", "regress"
+
+
+class Kind(NamedTuple):
+    """How a kind of head is asked and what it answers, in the graph; see packs.answers.
+
+    features: function (Manifest, GraphTokenizer, text_a, text_b, is_pair) -> ({"input_ids",
+      "input_mask", "segment_ids"} int32 [B, T], what `answers` has to know of the texts), of
+      string [B] and bool [B].
+    outputs: function (Manifest, predictions) -> {name: tensor}, what is said of rows.
+    answers: function (Manifest, asked, predictions) -> {name: tensor}, what is said of texts; None
+      where that is the same.
+    head: function as heads.Head.build; None for that of the kind.
+    of_examples: how tf.train.Examples are asked about, CLASSIFY or REGRESS; None for not at all.
+    takes_pairs: whether a text may have a second one.
+    """
+
+    features: Callable
+    outputs: Callable
+    answers: Callable | None = None
+    head: Callable | None = None
+    of_examples: str | None = None
+    takes_pairs: bool = True
+
+
+KINDS = {
+    "classification": Kind(labels.features, labels.labels, of_examples=CLASSIFY),
+    "regression": Kind(labels.features, labels.scores, of_examples=REGRESS),
+    "spans": Kind(questions.features, questions.outputs, questions.answers),
+    "tokens": Kind(tagging.features, tagging.outputs, tagging.answers, token_logits,
+                   takes_pairs=False),
+}
 
 
 class SingleTask:
@@ -22,23 +59,22 @@ class SingleTask:
     Attributes:
       has_texts: whether texts can be put in.
       has_task: whether a row says which task it is for; False, there is one.
-      needs_pair: whether every text needs a second one.
-      is_regression: whether it gives a score, not a label.
-      max_seq_length: int.
+      takes_pairs: whether a text may have a second one.
+      needs_pair: whether every text needs one.
+      of_examples: how tf.train.Examples are asked about, CLASSIFY or REGRESS; None for not at all.
     """
 
     def __init__(self, located, pack, ids_only=False):
-        self._located, self._pack = located, pack
-        manifest = pack.manifest
+        self._located, self._pack, self._manifest = located, pack, pack.manifest
+        self._kind = KINDS[self._manifest.head]
         self.has_texts, self.has_task = not ids_only, False
-        self.needs_pair = bool(manifest.pair)
-        self.is_regression = manifest.head == "regression"
-        self.max_seq_length = manifest.max_seq_length
+        self.takes_pairs, self.of_examples = self._kind.takes_pairs, self._kind.of_examples
+        self.needs_pair = bool(self._manifest.pair)
         self._variables: dict[str, tf.Variable] = {}
         self._getter = adapter_layers.tuning_getter(
-            manifest.model().rules, tf.GraphKeys.GLOBAL_VARIABLES, self._variables)
+            self._manifest.model().rules, tf.GraphKeys.GLOBAL_VARIABLES, self._variables)
         self._tokenizer = None if ids_only else text.GraphTokenizer(
-            tokenization.load_vocab(located.vocab_file), manifest.do_lower_case)
+            tokenization.load_vocab(located.vocab_file), self._manifest.do_lower_case)
 
     def features(self, text_a, text_b, is_pair=None, task=None):
         """What texts are to the model.
@@ -51,34 +87,33 @@ class SingleTask:
           task: None.
 
         Returns:
-          {"input_ids", "input_mask", "segment_ids"} int32 [B, T].
+          {"input_ids", "input_mask", "segment_ids"} int32 [rows, T], and what `outputs` has to know
+          of the texts.
         """
         if is_pair is None:
             is_pair = tf.not_equal(text_b, "") | self.needs_pair
-        return text.features(self._tokenizer, text_a, text_b, is_pair, self.max_seq_length)
+        return self._kind.features(self._manifest, self._tokenizer, text_a, text_b, is_pair)
 
-    def outputs(self, features, task=None):
-        """What the task says of a batch.
+    def outputs(self, features, asked=None, task=None):
+        """What the task says of rows, and of texts.
 
         Args:
-          features: {"input_ids", "input_mask", "segment_ids"} int32 [B, T].
+          features: {"input_ids", "input_mask", "segment_ids"} int32 [rows, T].
+          asked: what `features` gave beside these; None where there are no texts.
           task: None.
 
         Returns:
-          {"label": string [B], "probabilities": float32 [B, C], "labels": string [B, C]}, labels in
-          the order of the probabilities; or {"score": float32 [B]}.
+          {name: tensor} of the rows, and {name: tensor} of the texts, see KINDS.
         """
-        model = self._pack.manifest.model()
+        model = self._manifest.model()
         features = of_bounded_length(features, model.bert_config.max_position_embeddings)
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
             made = network.network(model, features, False, modeling.plain_formulas(), False,
-                                   self._getter).predictions
-        if self.is_regression:
-            return {"score": made["scores"]}
-        labels, probabilities = tf.constant(self._pack.manifest.labels), made["probabilities"]
-        return {"label": tf.gather(labels, tf.argmax(probabilities, axis=1)),
-                "probabilities": probabilities,
-                "labels": tf.tile(labels[None], [tf.shape(probabilities)[0], 1])}
+                                   self._getter, self._kind.head).predictions
+        of_rows = self._kind.outputs(self._manifest, made)
+        if asked is None:
+            return of_rows, of_rows
+        return of_rows, self._kind.answers(self._manifest, asked, made)
 
     def restore(self, session):
         """Gives the variables their values: those of the pack, and of the base for the others."""

@@ -128,22 +128,27 @@ def features(tokenizer, text_a, text_b, is_pair, max_seq_length):
         limit = tf.cast(max_seq_length, tf.int64) - 2 - pairs
         first, second = truncate_pairs(lengths[:rows], lengths[rows:], limit)
         head, tail = (first + 2)[:, None], (pairs * (second + 1))[:, None]   # [B, 1]
-        return _laid_out(ids, rows, head, head + tail, tokenizer.cls, tokenizer.sep)
+        starts = ids.row_starts()
+        return laid_out(ids.values, starts[:rows], starts[rows:], head, head + tail, tokenizer.cls,
+                        tokenizer.sep)
 
 
-def _laid_out(ids, rows, head, total, cls, sep):
+def laid_out(ids, firsts, seconds, head, total, cls, sep):
     """The columns of a batch.
 
     Args:
-      ids: int32 RaggedTensor [2 B, T], first texts and second texts.
-      rows: int32 scalar, B.
-      head, total: int64 [B, 1], the word pieces of segment 0, and of both.
+      ids: int32 [tokens of all texts].
+      firsts, seconds: int64 [B], where in `ids` those of segment 0 begin, and those of segment 1.
+      head, total: int64 [B, 1], the word pieces of segment 0, and of both, with [CLS] and [SEP].
       cls, sep: int.
+
+    Returns:
+      {"input_ids", "input_mask", "segment_ids"} int32 [B, T].
     """
     length = tf.reduce_max(tf.concat([total[:, 0], [2]], axis=0))      # 2 for no rows at all
-    place, starts = tf.range(length), ids.row_starts()[:, None]        # [T], [2 B, 1]
+    place = tf.range(length)                                           # [T]
     is_tail = place >= head                                            # [B, T]
-    pieces = _at(ids.values, place + tf.where_v2(is_tail, starts[rows:] - head, starts[:rows] - 1))
+    pieces = _at(ids, place + tf.where_v2(is_tail, seconds[:, None] - head, firsts[:, None] - 1))
     is_sep = tf.equal(place, head - 1) | tf.equal(place, total - 1)
     pieces = tf.where_v2(tf.equal(place, 0), cls, tf.where_v2(is_sep, sep, pieces))
     mask = tf.cast(place < total, tf.int32)
