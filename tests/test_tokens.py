@@ -377,10 +377,11 @@ def test_entries_of_predict(tiny_dir):
 def test_a_tag_without_prefix_is_one_a_word(tiny_dir):
     pack = tokens_pack(base_of(tiny_dir), labels=("NOUN", "VERB"))
     with adapter_bert.load(tiny_dir, pack) as task:
-        found, = task.predict(["Caf\u00e9s,  \u00adfilms"])
+        found, cut = task.predict(["Caf\u00e9s,  \u00adfilms", ["\u00ad"] + ["film"] * 20])
     assert [(one.text, one.start, one.end) for one in found] == [
         ("Caf\u00e9s", 0, 5), (",", 5, 6), ("films", 9, 14)]
     assert {one.label for one in found} <= {"NOUN", "VERB"}
+    assert [(one.start, one.end) for one in cut] == [(word, word + 1) for word in range(1, 15)]
 
 
 def test_average(tmp_path):
