@@ -6,7 +6,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.files import write_json
-from adapter_bert.pipeline import batches, features, records
+from adapter_bert.pipeline import batches, features, messages, records
 from adapter_bert.tasks import Example
 
 SPEC = features.feature_spec("classification", labelled=True)
@@ -90,7 +90,7 @@ def make_rows(count, longest, seed=0):
 
 
 def make_row(input_ids, segment_ids, index, label):
-    return features.Rows(np.array([len(input_ids)]), {
+    return messages.Rows(np.array([len(input_ids)]), {
         "input_ids": np.array(input_ids), "segment_ids": np.array(segment_ids),
         "index": np.array([index]), "label_ids": np.array([label])})
 
@@ -111,7 +111,7 @@ def read(dataset, count=None):
 def test_a_record_round_trips(kind, label):
     spec = features.feature_spec(kind, labelled=True)
     row = {"input_ids": [3, 1, 2], "segment_ids": [0, 0, 1], "index": 7, "label_ids": label}
-    serialized = features.serialize(spec, make_row(*row.values()))
+    serialized = messages.serialize(spec, make_row(*row.values()))
     with tf.Session() as session:
         parsed = session.run(features.parse(spec, tf.constant(serialized[0])))
     assert {name: value.tolist() for name, value in parsed.items()} == row
@@ -149,7 +149,7 @@ def test_a_process_that_fails_leaves_nothing(tmp_path, monkeypatch, capfd):
     rows = make_rows(40, 9)
     monkeypatch.setattr(records, "ROWS_A_PROCESS", 10)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(2))
-    rows[10] = features.Rows(np.array([1]), {})
+    rows[10] = messages.Rows(np.array([1]), {})
     with pytest.raises(RuntimeError, match="a process ended with 1"):
         write_once(str(tmp_path / "x"), rows, "a")
     assert "KeyError" in capfd.readouterr().err
@@ -160,11 +160,11 @@ def test_a_process_that_fails_leaves_nothing(tmp_path, monkeypatch, capfd):
 def test_serialized_records_are_the_protocol_buffers_own(value):
     spec = features.feature_spec("regression", labelled=True)
     ids = [[101, value, 0, 30521], [], [value]]
-    rows = features.Rows(np.array([4, 0, 1]), {
+    rows = messages.Rows(np.array([4, 0, 1]), {
         "input_ids": np.array(sum(ids, [])), "segment_ids": np.array([0, 1, 0, 1, 1]),
         "index": np.array([value, 1, 2]), "label_ids": np.array([-1.5, 2.0, 1e9])})
     segments = [[0, 1, 0, 1], [], [1]]
-    for place, record in enumerate(features.serialize(spec, rows)):
+    for place, record in enumerate(messages.serialize(spec, rows)):
         example = tf.train.Example.FromString(record).features.feature
         found = {name: list((feature.int64_list if feature.HasField("int64_list")
                              else feature.float_list).value) for name, feature in example.items()}

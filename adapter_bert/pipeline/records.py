@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert import files, processes
 from adapter_bert.errors import InputError
-from adapter_bert.pipeline.features import serialize
+from adapter_bert.pipeline.messages import serialize
 
 FORMAT_VERSION = 1
 ROWS_A_PROCESS = 1000
@@ -23,10 +23,10 @@ def write_once(path, rows_between, count, spec, fingerprint):
 
     Args:
       path: where the TFRecord file goes.
-      rows_between: function (start, stop) -> iterable of features.Rows; not called where the file
+      rows_between: function (start, stop) -> iterable of messages.Rows; not called where the file
         is kept.
       count: rows in all.
-      spec: tuple of features.Feature.
+      spec: tuple of messages.Feature.
       fingerprint: hex digest of everything that the rows are made of.
 
     Returns:
