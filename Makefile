@@ -60,7 +60,7 @@ $(DOMAINS:%=demo-pack-%): demo-pack-%: $(VENV)/.installed
 	$(BIN)/python -m adapter_bert pack push --overwrite $(WORK)/packs/$*.zip $(WORK)/hub
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # Style, types, the direction of imports, and the tests that need no whole run.
 check: $(VENV)/.installed-dev

@@ -18,13 +18,15 @@ from adapter_bert.errors import InputError
 class Model:
     """What is built: the base, what is attached, what trains, and the head.
 
-    adapter is None for a model without adapters; kind is a key of heads.HEADS; precision is the
-    type of products and activations.
+    kind: key of heads.HEADS.
+    num_outputs: the count of the head's outputs, see heads.width.
+    adapter: None for a model without adapters.
+    precision: type of products and activations.
     """
 
     bert_config: modeling.BertConfig
     kind: str
-    num_labels: int
+    num_outputs: int
     tuning: str
     adapter: adapter_layers.AdapterConfig | None
     precision: str = "float32"
@@ -49,7 +51,7 @@ def network(model, features, is_training, formulas, use_tpu, getter):
 
     Args:
       model: Model.
-      features: {"input_ids", "input_mask", "segment_ids"} int32 [B, T]; label_ids [B] or none.
+      features: {"input_ids", "input_mask", "segment_ids"} int32 [B, T]; what the head reads.
       is_training: bool.
       formulas: modeling.Formulas.
       use_tpu: embeddings are looked up by product.
@@ -64,10 +66,14 @@ def network(model, features, is_training, formulas, use_tpu, getter):
             model.bert_config, is_training, features["input_ids"], features["input_mask"],
             features["segment_ids"], use_one_hot_embeddings=use_tpu, methods=methods,
             formulas=formulas, dtype=tf.as_dtype(model.precision))
-        pooled = bert.get_pooled_output()
-        if is_training:
-            pooled = formulas.dropout(pooled, heads.HEAD_DROPOUT)
-        return heads.HEADS[model.kind](pooled, model.num_labels, features.get("label_ids"))
+        return heads.HEADS[model.kind].build(
+            bert, features, model.num_outputs, formulas.dropout if is_training else undropped)
+
+
+def undropped(x, rate):
+    """Dropout where nothing is trained: x."""
+    del rate
+    return x
 
 
 def towers(model, features, count, is_training, formulas, use_tpu=False):
@@ -105,26 +111,32 @@ def split(features, count):
 
 def joined(outputs):
     """One heads.Output of those of the parts of a batch."""
-    if len(outputs) == 1:
-        return outputs[0]
-    predictions = {name: tf.concat([output.predictions[name] for output in outputs], axis=0)
-                   for name in outputs[0].predictions}
-    if outputs[0].losses is None:
-        return heads.Output(predictions, None)
-    return heads.Output(predictions, tf.concat([output.losses for output in outputs], axis=0))
+    return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *outputs)
 
 
 @functools.lru_cache
 def trained_shapes(model):
     """{name: shape tuple} of the variables of a Model that train."""
     config = model.bert_config
-    shapes = base.variable_shapes(config.to_dict()) | heads.variable_shapes(
-        config.hidden_size, model.num_labels)
+    shapes = base.variable_shapes(config.to_dict()) | heads.HEADS[
+        model.kind].variable_shapes(config, model.num_outputs)
     if model.adapter:
         shapes |= adapter_layers.variable_shapes(
             model.adapter, config.hidden_size, config.num_hidden_layers)
     return {name: shape for name, shape in shapes.items()
             if adapter_layers.group_of(name, model.rules) != adapter_layers.FROZEN}
+
+
+def load(session, values):
+    """Gives variables other values, all in one run, which is not slowed by the size of the graph.
+
+    Args:
+      session: tf.Session.
+      values: iterable of (tf.Variable, array).
+    """
+    feeds = [(variable.initializer, value) for variable, value in values]
+    session.run([initializer for initializer, _ in feeds],
+                {initializer.inputs[1]: value for initializer, value in feeds})
 
 
 def start_from(prefix, variables):

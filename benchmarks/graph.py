@@ -3,7 +3,7 @@ import tensorflow.compat.v1 as tf
 
 import adapter_layers
 import optimization
-from adapter_bert import engine, network
+from adapter_bert import engine, heads, network
 from adapter_bert.training import checkpoints
 
 
@@ -39,7 +39,7 @@ def build(options, batch, rows, is_training=True):
     wanted = output.predictions["probabilities"]
     if is_training:
         wanted = optimization.create_optimizer(
-            tf.reduce_mean(output.losses), 1e-4, 100_000, 100, bias_correction=True)
+            heads.batch_loss(output), 1e-4, 100_000, 100, bias_correction=True)
     start = checkpoints.Start(None, f"{options.bert_dir}/bert_model.ckpt", "")
     checkpoints.scaffold(list(variables.values()), start, fresh_allowed=True)
     session = tf.Session(config=chosen.session_config())

@@ -58,8 +58,7 @@ def our_logits(pack, bert_dir, ids):
         batch = {name: tf.placeholder(tf.int32, [None, None]) for name in INPUTS}
         output, variables = network.towers(pack.manifest.model(), batch, 1, False,
                                            modeling.plain_formulas())
-        for name, variable in variables.items():
-            variable.load(values[name], session)
+        network.load(session, [(variables[name], values[name]) for name in variables])
         return np.concatenate([
             session.run(output.predictions["logits"], {
                 batch[name]: ids[name][start:start + BATCH] for name in INPUTS})

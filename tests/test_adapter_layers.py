@@ -7,7 +7,7 @@ from test_modeling import random_ids, tiny_bert
 
 import adapter_layers
 import modeling
-from adapter_bert import heads
+from adapter_bert import heads, network
 from adapter_layers import AdapterConfig
 
 
@@ -76,7 +76,7 @@ def variables_of(tuning):
                            custom_getter=adapter_layers.tuning_getter(rules)):
         model = tiny_bert(random_ids(np.random.default_rng(0), 1, 3),
                           adapter_layers.attach(config, 2))
-        heads.classification(model.get_pooled_output(), 2)
+        heads.HEADS["classification"].build(model, {}, 2, network.undropped)
     return {v.op.name for v in tf.trainable_variables()}, {v.op.name for v in tf.local_variables()}
 
 

@@ -35,8 +35,7 @@ def logits_of(pack, bert_dir, ids, key="logits"):
             pack.manifest.model(), {name: tf.constant(ids[name]) for name in INPUTS}, 1, False,
             modeling.plain_formulas())
         with tf.Session() as session:
-            for name, variable in variables.items():
-                variable.load(values[name], session)
+            network.load(session, [(variables[name], values[name]) for name in variables])
             return session.run(output.predictions[key])
 
 

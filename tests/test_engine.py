@@ -7,7 +7,7 @@ from runs import go, write_sst2
 
 import adapter_layers
 import optimization
-from adapter_bert import engine, kernels, network
+from adapter_bert import engine, heads, kernels, network
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
 
@@ -28,15 +28,15 @@ def losses_and_gradients(towers, rows, fused=False, precision="float32"):
     chosen = engine.Engine(fused, towers)
     output, variables = network.towers(model, batch(rows), towers, False, chosen.formulas())
     trained = [variable for variable in variables.values() if variable.trainable]
-    gradients = tf.gradients(tf.reduce_mean(output.losses), trained)
-    fetch = [output.losses, output.predictions["probabilities"],
+    gradients = tf.gradients(heads.batch_loss(output), trained)
+    fetch = [output.losses["loss"].sums, output.predictions["probabilities"],
              *(tf.convert_to_tensor(gradient) for gradient in gradients)]
     with tf.Session(config=chosen.session_config()) as session:
         session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
         random = np.random.default_rng(4)
-        for name in sorted(variables):
-            variables[name].load(random.normal(name.endswith("gamma"), 0.3, variables[name].shape)
-                                 .astype(variables[name].dtype.as_numpy_dtype), session)
+        network.load(session, [
+            (variables[name], random.normal(name.endswith("gamma"), 0.3, variables[name].shape)
+             .astype(variables[name].dtype.as_numpy_dtype)) for name in sorted(variables)])
         return session.run(fetch)
 
 
@@ -90,7 +90,7 @@ def kinds_of_operations(use_tpu, is_training):
         output, _ = network.towers(model, batch(4), 1, is_training,
                                     chosen.formulas(0, is_training), use_tpu)
         if is_training:
-            optimization.create_optimizer(tf.reduce_mean(output.losses), 0.01, 10, 1)
+            optimization.create_optimizer(heads.batch_loss(output), 0.01, 10, 1)
         nodes = graph.as_graph_def().node
         return {node.op for node in nodes} | {name for node in nodes for name in node.attr}
 

@@ -7,7 +7,7 @@ from conftest import TINY
 import adapter_layers
 import modeling
 import optimization
-from adapter_bert import base, heads, kernels
+from adapter_bert import base, heads, kernels, network
 from adapter_bert.engine import Places
 from adapter_bert.files import read_json
 
@@ -36,12 +36,14 @@ def minilm_config(folder, hidden_act):
 def load(session, values):
     """Puts arrays into every variable; a name without an array is an error."""
     packed = {copy.op.name: (name, turned) for name, turned, copy in kernels.copies()}
-    for variable in tf.global_variables() + tf.local_variables():
-        if variable.op.name in packed:
-            name, turned = packed[variable.op.name]
-            session.run(variable.assign(kernels.pack(tf.cast(values[name], tf.bfloat16), turned)))
-        elif variable.op.name != "global_step" and "/adam_" not in variable.op.name:
-            variable.load(values[variable.op.name], session)
+    variables = {variable.op.name: variable for variable in
+                 tf.global_variables() + tf.local_variables()}
+    network.load(session, [
+        (variable, values[name]) for name, variable in variables.items()
+        if name not in packed and name != "global_step" and "/adam_" not in name])
+    session.run([
+        variables[copy].assign(kernels.pack(tf.cast(values[name], tf.bfloat16), turned))
+        for copy, (name, turned) in packed.items()])
 
 
 def random_ids(random, batch, tokens):
@@ -100,8 +102,8 @@ def recorded_training_graph(config, formulas, dtype=tf.float32):
             config, True, feed["input_ids"], feed["input_mask"], feed["segment_ids"],
             methods=adapter_layers.attach(adapter_layers.AdapterConfig(), 6), formulas=formulas,
             dtype=dtype)
-        output = heads.classification(model.get_pooled_output(), 2, feed["label_ids"])
-    loss = tf.reduce_mean(output.losses)
+        output = heads.HEADS["classification"].build(model, feed, 2, network.undropped)
+    loss = heads.batch_loss(output)
     train_op = optimization.create_optimizer(loss, 1e-3, 10, 2)
     return feed, output.predictions["logits"], loss, train_op
 
@@ -185,7 +187,8 @@ def perturbed(random, shapes):
 
 def adapter_classifier(ids):
     model = tiny_bert(ids, adapter_layers.attach(adapter_layers.AdapterConfig(size=4), 2))
-    return heads.classification(model.get_pooled_output(), 3).predictions["logits"]
+    return heads.HEADS["classification"].build(
+        model, {}, 3, network.undropped).predictions["logits"]
 
 
 def test_rows_with_their_own_weights_equal_single_runs(record_property):

@@ -36,8 +36,8 @@ def test_as_plain_tensorflow_computes_it(tiny_dir, on):
     checkpoint = base.Checkpoint(f"{tiny_dir}/bert_model.ckpt")
     with tf.Session() as session:
         session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
-        for name, variable in variables.items():
-            variable.load(pack.weights.get(name, checkpoint.get(name)), session)
+        network.load(session, [(variables[name], pack.weights.get(name, checkpoint.get(name)))
+                               for name in variables])
         wanted = session.run(output.predictions["probabilities"])[0]
     assert np.allclose(list(found.probabilities.values()), wanted, atol=1e-6)
     assert found.label == pack.manifest.labels[wanted.argmax()]

@@ -267,13 +267,13 @@ def test_a_reference_checkpoint_is_evaluated(tmp_path, data, tiny_dir):
 
 
 def test_the_reference_counts_its_mrpc_steps():
-    split = Split("train", "", 3668, 200_000, True, (), None, "")
+    split = Split("train", "", 3668, 200_000, (), True, None, "")
     schedule = make_schedule(Settings(num_train_epochs=5.0), split)
     assert (schedule.num_train_steps, schedule.num_warmup_steps) == (573, 57)
 
 
 def test_batches_by_tokens_count_their_steps_and_train(tmp_path, data, tiny_dir):
-    split = Split("train", "", 1000, 20_000, True, (), None, "")
+    split = Split("train", "", 1000, 20_000, (), True, None, "")
     schedule = make_schedule(Settings(train_batch_tokens=400, num_train_epochs=2.0), split)
     assert schedule.num_train_steps == 100
     out = str(tmp_path / "out")

@@ -7,6 +7,7 @@ from conftest import TINY
 import adapter_layers
 import modeling
 import optimization
+from adapter_bert import heads, network
 from adapter_bert.engine import Places
 from adapter_bert.network import Model, towers
 
@@ -35,7 +36,7 @@ def computation(model, is_training, dropout=keep):
                     "label_ids": label_ids}
         output, _ = towers(model, features, 1, is_training, modeling.plain_formulas(dropout),
                            use_tpu=True)
-        loss = tf.reduce_mean(output.losses)
+        loss = heads.batch_loss(output)
         prediction = next(iter(output.predictions.values()))
         if not is_training:
             return loss, prediction
@@ -59,12 +60,11 @@ def losses(model, is_training, compiled):
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             random = np.random.default_rng(5)
-            for variable in sorted(tf.trainable_variables(), key=lambda v: v.op.name):
-                variable.load(random.normal(0.3, 0.3, variable.shape), session)
-            for variable in tf.global_variables():
-                if not variable.trainable and "bert/" in variable.op.name and \
-                        "/adam_" not in variable.op.name:
-                    variable.load(random.normal(0, 0.3, variable.shape), session)
+            network.load(session, [
+                (variable, random.normal(0.3 if variable.trainable else 0.0, 0.3, variable.shape))
+                for variable in sorted(tf.global_variables(), key=lambda v: v.op.name)
+                if variable.trainable or
+                ("bert/" in variable.op.name and "/adam_" not in variable.op.name)])
             found = [session.run(list(fetch)) for _ in range(3)]
             return found, session.run({v.op.name: v for v in tf.trainable_variables()})
 

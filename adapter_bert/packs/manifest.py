@@ -7,7 +7,7 @@ import math
 import adapter_layers
 import modeling
 from adapter_bert.errors import InputError
-from adapter_bert.heads import HEADS
+from adapter_bert.heads import HEADS, width
 from adapter_bert.network import Model, trained_shapes
 from adapter_bert.packs import checks
 
@@ -82,8 +82,8 @@ class Manifest:
 
     def model(self, precision="float32"):
         """The network.Model that the pack is for."""
-        return Model(self.base.config, self.head, len(self.labels) or 1, self.tuning, self.adapter,
-                     precision)
+        return Model(self.base.config, self.head, width(self.head, self.labels), self.tuning,
+                     self.adapter, precision)
 
     def shapes(self):
         """{name: shape tuple} of the pack's weights."""

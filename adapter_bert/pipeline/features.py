@@ -14,15 +14,17 @@ def feature_spec(kind, labelled):
     """The features of a record.
 
     Args:
-      kind: "classification" (label_ids int64) or "regression" (label_ids float32).
+      kind: "classification" (label_ids int64), "regression" (label_ids float32) or "tokens"
+        (word_starts, and label_ids int64 for every token).
       labelled: whether the records have labels.
 
     Returns:
       Tuple of Feature: input_ids and segment_ids of a length of their own, `index`, the
       example's 0-based place in its file, and label_ids.
     """
-    label = Feature("label_ids", tf.float32 if kind == "regression" else tf.int64, False)
-    return (Feature("input_ids", tf.int64, True), Feature("segment_ids", tf.int64, True),
+    label = Feature("label_ids", tf.float32 if kind == "regression" else tf.int64, kind == "tokens")
+    words = (Feature("word_starts", tf.int64, True),) if kind == "tokens" else ()
+    return (Feature("input_ids", tf.int64, True), Feature("segment_ids", tf.int64, True), *words,
             Feature("index", tf.int64, False)) + ((label,) if labelled else ())
 
 

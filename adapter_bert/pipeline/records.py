@@ -23,14 +23,14 @@ def write_once(path, rows_between, count, spec, fingerprint):
 
     Args:
       path: where the TFRecord file goes.
-      rows_between: function (start, stop) -> iterable of messages.Rows; not called where the file
-        is kept.
-      count: rows in all.
-      spec: tuple of messages.Feature.
+      rows_between: function (start, stop) -> iterable of messages.Rows of these examples; not
+        called where the file is kept.
+      count: examples in all, each of which makes one record or more.
+      spec: tuple of features.Feature.
       fingerprint: hex digest of everything that the rows are made of.
 
     Returns:
-      The metadata: {"count", "sha256", "fingerprint", "tokens", "reused"}.
+      The metadata: {"count", "sha256", "fingerprint", "tokens", "reused"}, count that of records.
     """
     known = read_metadata(path, fingerprint)
     if known:
@@ -38,15 +38,17 @@ def write_once(path, rows_between, count, spec, fingerprint):
     if os.path.exists(metadata_path(path)):
         os.remove(metadata_path(path))
     with files.replacing(path) as temporary:
-        tokens = write_parts(temporary, rows_between, count, spec)
-    metadata = {"count": count, "sha256": files.sha256(path), "fingerprint": fingerprint,
+        written, tokens = write_parts(temporary, rows_between, count, spec)
+    metadata = {"count": written, "sha256": files.sha256(path), "fingerprint": fingerprint,
                 "tokens": tokens}
     files.write_json(metadata_path(path), metadata)
     return {**metadata, "reused": False}
 
 
 def write_parts(path, rows_between, count, spec):
-    """Writes rows 0 to `count`, a part a process, and puts the parts together; returns the tokens.
+    """Writes examples 0 to `count`, a part a process, and puts the parts together.
+
+    Returns (records, tokens).
 
     A TFRecord file after another is a TFRecord file.
     """
@@ -60,7 +62,7 @@ def write_parts(path, rows_between, count, spec):
         return write_rows(paths[part], rows_between(ends[part], ends[part + 1]), spec)
 
     try:
-        tokens = sum(processes.map_forked(write_part, range(parts)))
+        counts = processes.map_forked(write_part, range(parts))
         os.replace(paths[0], path)
         with open(path, "ab") as whole:
             for part in paths[1:]:
@@ -70,18 +72,20 @@ def write_parts(path, rows_between, count, spec):
         for part in paths:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(part)
-    return tokens
+    written, tokens = map(sum, zip(*counts, strict=True))
+    return written, tokens
 
 
 def write_rows(path, rows, spec):
-    """Writes rows into a TFRecord file; returns their tokens."""
-    tokens = 0
+    """Writes rows into a TFRecord file; returns (records, tokens)."""
+    written = tokens = 0
     with tf.io.TFRecordWriter(path) as writer:
         for some in rows:
             for record in serialize(spec, some):
                 writer.write(record)
+            written += len(some.lengths)
             tokens += int(some.lengths.sum())
-    return tokens
+    return written, tokens
 
 
 def metadata_path(path):

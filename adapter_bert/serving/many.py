@@ -12,6 +12,7 @@ import modeling
 import tokenization
 from adapter_bert import base, network
 from adapter_bert.errors import InputError
+from adapter_bert.heads import width
 from adapter_bert.serving import graph, text
 from adapter_bert.serving.single import of_bounded_length
 
@@ -175,7 +176,7 @@ def common_form(manifests):
         raise InputError(f"{manifests[scores.index(True)].task} gives scores and "
                          f"{manifests[scores.index(False)].task} labels; export them apart")
     size = max((manifest.adapter.size for manifest in manifests if manifest.adapter), default=1)
-    classes = max(len(manifest.labels) or 1 for manifest in manifests)
+    classes = max(width(manifest.head, manifest.labels) for manifest in manifests)
     forms = [graph.form_of(manifest, size, classes) for manifest in manifests]
     with_adapters = [place for place, manifest in enumerate(manifests) if manifest.adapter]
     first = with_adapters[0] if with_adapters else 0

@@ -86,8 +86,7 @@ class SingleTask:
         network.start_from(self._located.init_checkpoint, {
             name: variable for name, variable in self._variables.items() if name not in weights})
         session.run(tf.global_variables_initializer())
-        for name, value in weights.items():
-            self._variables[name].load(value, session)
+        network.load(session, [(self._variables[name], value) for name, value in weights.items()])
 
 
 def of_bounded_length(features, most):

@@ -36,7 +36,7 @@ def generic_task(text_column, text_b_column, label_column, header=True, kind="cl
             raise InputError(f"column {column!r}: files without a header have no names; "
                              "give the column's number, the first is 0")
     return Task("custom", columns, columns._replace(label=None),
-                None if kind == "classification" else (), _METRICS[kind],
+                None if kind == "classification" else (), _METRICS[kind], kind,
                 headerless=() if header else ("train", "dev", "test"),
                 files={"train": "train", "dev": "dev", "test": "test"},
                 submissions={"test": "predictions.tsv"})

@@ -23,9 +23,10 @@ class Task:
       name: as GLUE spells it.
       columns: of the splits with labels (train, dev).
       test_columns: of the splits without (test).
-      labels: names of the classes in the order of their ids; () for regression; None where they
-        are yet to be found in train.
+      labels: names of the classes in the order of their ids; () where there are none; None where
+        they are yet to be found in train.
       metrics: names in metrics.METRICS; the best checkpoint is kept by the first.
+      kind: of head: "classification", "regression", "tokens" or "spans".
       headerless: splits whose file begins with a row, not with the names of the columns.
       score_range: lowest and highest score of a regression, None where there is no bound.
       skips_broken_rows: leave rows with another number of columns out, counted and said, instead of
@@ -38,6 +39,7 @@ class Task:
     test_columns: Columns
     labels: tuple[str, ...] | None
     metrics: tuple[str, ...]
+    kind: str = "classification"
     headerless: tuple[str, ...] = ()
     score_range: tuple[float, float] | None = None
     skips_broken_rows: bool = False
@@ -46,9 +48,9 @@ class Task:
     submissions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
-    def kind(self):
-        """'regression' where the label is a number, else 'classification'."""
-        return "regression" if self.labels == () else "classification"
+    def is_pair(self):
+        """Whether an example is a pair of texts."""
+        return self.columns.text_b is not None
 
 
 _NO_YES = ("0", "1")
@@ -61,7 +63,7 @@ _ROWS = (
     Task("SST-2", Columns(0, None, 1), Columns(1), _NO_YES, ("accuracy",)),
     Task("MRPC", Columns(3, 4, 0), Columns(3, 4), _NO_YES, ("accuracy", "f1")),
     Task("STS-B", Columns(7, 8, 9), Columns(7, 8), (), ("pearson", "spearman"),
-         score_range=(0.0, 5.0)),
+         kind="regression", score_range=(0.0, 5.0)),
     Task("QQP", Columns(3, 4, 5), Columns(1, 2), _NO_YES, ("accuracy", "f1"),
          skips_broken_rows=True),
     Task("MNLI", Columns(8, 9, -1), Columns(8, 9), _NLI, ("accuracy",),

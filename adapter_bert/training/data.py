@@ -2,32 +2,33 @@
 import dataclasses
 import os
 import random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 from absl import logging
 
 from adapter_bert import files, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline import features, records
 from adapter_bert.training import setup
+from adapter_bert.training.kinds import KINDS
 
 
 class Split(NamedTuple):
     """A split that is ready to be read in batches.
 
-    tokens: word pieces of all examples.
-    pairs: whether they are pairs of texts.
-    labels: int or float array [examples]; None for a test split.
+    examples: records of the file; a long context of a question makes several.
+    tokens: word pieces of all of them.
+    is_labelled: whether they have labels.
+    targets: what predictions are held against, see kinds.Kind; None for the training split.
     """
 
     name: str
     path: str
     examples: int
     tokens: int
-    pairs: bool
     spec: tuple
-    labels: np.ndarray | None
+    is_labelled: bool
+    targets: Any
     fingerprint: str
 
 
@@ -39,7 +40,7 @@ def prepare(run):
     """
     settings, splits = run.settings, {}
     if settings.do_train:
-        examples, task = training_examples(settings, run.task)
+        examples, task = training_examples(run)
         run = dataclasses.replace(run, task=task)
         splits["train"] = write_split(run, "train", examples)
     if run.task.labels is None:
@@ -55,13 +56,13 @@ def prepare(run):
     return run, splits
 
 
-def training_examples(settings, task):
+def training_examples(run):
     """The examples to train on, all or so many drawn at random, and the task with its labels."""
-    examples = tasks.read_examples(task, settings.data_dir, "train")
-    task = tasks.with_labels(task, examples)
-    wanted = settings.max_train_examples
+    examples = KINDS[run.task.kind].read(run, "train")
+    task = tasks.with_labels(run.task, examples)
+    wanted = run.settings.max_train_examples
     if wanted and wanted < len(examples):
-        chosen = random.Random(settings.seed).sample(range(len(examples)), wanted)
+        chosen = random.Random(run.settings.seed).sample(range(len(examples)), wanted)
         examples = [examples[index] for index in sorted(chosen)]
     return examples, task
 
@@ -72,33 +73,36 @@ def write_split(run, name, examples=None):
     Args:
       run: setup.Run, with a task whose labels are known.
       name: the split, a key of task.files.
-      examples: list of tasks.Example; read from data_dir where None.
+      examples: list of examples; read where None.
 
     Returns:
       Split.
     """
-    settings, task = run.settings, run.task
-    examples = examples or tasks.read_examples(task, settings.data_dir, name)
-    label_index = {label: index for index, label in enumerate(task.labels)}
-    labelled = examples[0].label is not None
-    spec = features.feature_spec(task.kind, labelled)
+    settings, task, kind = run.settings, run.task, KINDS[run.task.kind]
+    examples = examples or kind.read(run, name)
+    is_labelled = not name.startswith("test")
+    spec = features.feature_spec(task.kind, is_labelled)
     fingerprint = records.fingerprint_of(
         examples, vocab=files.sha256(settings.vocab_file), labels=task.labels,
-        max_seq_length=settings.max_seq_length, do_lower_case=settings.do_lower_case)
+        max_seq_length=settings.max_seq_length, do_lower_case=settings.do_lower_case,
+        **{name: getattr(settings, name) for name in kind.inputs})
     if name == "train":
         setup.refuse_contradiction(settings.output_dir, {"train_data": fingerprint})
     path = os.path.join(settings.output_dir, f"{name}.tf_record")
 
     def rows_between(start, stop):
-        return features.featurize(examples[start:stop], run.tokenizer, settings.max_seq_length,
-                                  label_index, start)
+        return kind.featurize(run, examples[start:stop], name, start)
 
     metadata = records.write_once(path, rows_between, len(examples), spec, fingerprint)
-    logging.info("%s: %s examples, %.1f word pieces each, %s", name, f"{metadata['count']:,}",
+    logging.info("%s: %s, %.1f word pieces each, %s", name, counted(len(examples), metadata),
                  metadata["tokens"] / metadata["count"],
                  "read before" if metadata["reused"] else f"written to {path}")
-    labels = None
-    if labelled:
-        labels = np.array([label_index.get(row.label, row.label) for row in examples])
-    return Split(name, path, metadata["count"], metadata["tokens"],
-                 examples[0].text_b is not None, spec, labels, fingerprint)
+    return Split(name, path, metadata["count"], metadata["tokens"], spec, is_labelled,
+                 None if name == "train" else kind.targets(run, examples), fingerprint)
+
+
+def counted(examples, metadata):
+    """How many examples there are, and how many records they make where these are more."""
+    if metadata["count"] == examples:
+        return f"{examples:,} examples"
+    return f"{examples:,} examples in {metadata['count']:,} windows"

@@ -1,17 +1,16 @@
 """Scores and predictions of whole splits with a trained checkpoint."""
 import collections
-import os
 import tempfile
 
 import numpy as np
-from absl import logging
 
-from adapter_bert import files, tasks
+from adapter_bert import tasks
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline import batches
-from adapter_bert.tasks.metrics import compute_metrics
 from adapter_bert.training import results
 from adapter_bert.training.estimator import build_estimator
+from adapter_bert.training.kinds import KINDS
+from adapter_bert.training.model_fn import PLACE
 
 
 def predict_split(run, start, split, batch_size):
@@ -24,7 +23,7 @@ def predict_split(run, start, split, batch_size):
       batch_size: examples a batch.
 
     Returns:
-      {name: array [count, ...]}, and the mean over batches of the batch's mean loss (None without
+      {name: array [count, ...]}, and the mean over batches of the batch's loss (0.0 without
       labels).
     """
 
@@ -38,17 +37,31 @@ def predict_split(run, start, split, batch_size):
         estimator = build_estimator(run, start, empty, predict_batch_size=batch_size)
         for batch in estimator.predict(input_fn, yield_single_examples=False):
             real = batch["index"] >= 0
+            batch = {name: values[real] for name, values in batch.items()}
+            batch_losses.append(mean_loss(batch))
             for name, values in batch.items():
-                columns[name].append(values[real])
-            if "losses" in batch:
-                batch_losses.append(batch["losses"][real].mean())
-    whole = {name: np.concatenate(values) for name, values in columns.items()}
+                columns[name].append(values)
+    whole = {name: stacked(values) for name, values in columns.items()}
     if not all(np.isfinite(values).all() for values in whole.values()):
         raise InputError(f"{start.prefixes[0]}: predicts what is no number for {split.name}; its "
                          "training diverged, train again with a lower --learning_rate")
-    order = np.argsort(whole["index"])
-    whole = {name: values[order] for name, values in whole.items()}
-    return whole, float(np.mean(batch_losses)) if batch_losses else None
+    order = np.lexsort([whole[name] for name in reversed(PLACE) if name in whole])
+    return {name: values[order] for name, values in whole.items()}, float(np.mean(batch_losses))
+
+
+def stacked(batches):
+    """Arrays [B, ...] as one [count, ...]; shorter rows end in zeros."""
+    longest = np.max([batch.shape[1:] for batch in batches], axis=0)
+    return np.concatenate([
+        np.pad(batch, [(0, 0), *((0, int(size)) for size in longest - batch.shape[1:])])
+        for batch in batches])
+
+
+def mean_loss(predicted):
+    """heads.batch_loss of what was predicted; 0.0 without labels."""
+    names = [name.removesuffix("_sums") for name in predicted if name.endswith("_sums")]
+    return float(sum(predicted[f"{name}_sums"].sum() / max(predicted[f"{name}_counts"].sum(), 1.0)
+                     for name in names))
 
 
 def evaluate(run, start, step, split, suffix=""):
@@ -60,17 +73,10 @@ def evaluate(run, start, step, split, suffix=""):
       suffix: what is added to each key, as in eval_accuracy_mm; such a dict has no global_step.
     """
     predicted, loss = predict_split(run, start, split, run.settings.eval_batch_size)
-    scores = compute_metrics(run.task, split.labels, decisions(run.task, predicted))
+    scores = KINDS[run.task.kind].score(run, split.targets, predicted)
     metrics = {f"eval_{name}{suffix}": value for name, value in scores.items()}
-    metrics |= {f"eval_loss{suffix}": float(predicted["losses"].mean()), f"loss{suffix}": loss}
+    metrics |= {f"eval_loss{suffix}": mean_loss(predicted), f"loss{suffix}": loss}
     return metrics if suffix else results.ordered({**metrics, "global_step": step})
-
-
-def decisions(task, predicted):
-    """Class ids [count] of a classification, scores [count] of a regression."""
-    if task.kind == "regression":
-        return predicted["scores"]
-    return predicted["probabilities"].argmax(axis=-1)
 
 
 def evaluate_all(run, start, step, splits, first=None):
@@ -88,18 +94,13 @@ def evaluate_all(run, start, step, splits, first=None):
 
 
 def predict_all(run, start, splits):
-    """Writes test_results.tsv and the submission file of every test split of the task."""
-    for name, suffix in tasks.splits(run.task, "test"):
-        split = splits[name]
-        predicted, _ = predict_split(run, start, split, run.settings.predict_batch_size)
-        path = os.path.join(run.settings.output_dir, f"test_results{suffix}.tsv")
-        write_rows(path, predicted.get("probabilities", predicted.get("scores")))
-        submission = tasks.write_submission(
-            run.task, name, decisions(run.task, predicted), run.settings.output_dir)
-        logging.info("%s: %d predictions in %s and %s", name, split.examples, path, submission)
+    """Leaves the predictions for every test split of the task in the output folder.
 
-
-def write_rows(path, values):
-    """Writes one tab-separated row of probabilities, or one score, an example."""
-    rows = np.atleast_2d(values.T).T
-    files.write_text(path, "".join("\t".join(map(str, row)) + "\n" for row in rows))
+    Returns:
+      {metric: float} of the splits that have answers.
+    """
+    scores = {}
+    for name, _ in tasks.splits(run.task, "test"):
+        predicted, _ = predict_split(run, start, splits[name], run.settings.predict_batch_size)
+        scores |= KINDS[run.task.kind].write(run, splits[name], predicted)
+    return scores

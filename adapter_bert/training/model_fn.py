@@ -5,9 +5,13 @@ import functools
 import tensorflow.compat.v1 as tf
 
 import optimization
+from adapter_bert import heads
 from adapter_bert.network import towers
 from adapter_bert.training import checkpoints
 from adapter_bert.training.hooks import ProgressHook
+
+# The features that say which example of a file a row is, the first before the second.
+PLACE = ("index", "doc_start")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +49,7 @@ def build_model_fn(model, start, engine, schedule=None, announce=lambda variable
         if not is_training:   # evaluation is prediction of examples with labels
             return tf.estimator.tpu.TPUEstimatorSpec(
                 mode, predictions=prediction_columns(output, features), scaffold_fn=scaffold_fn)
-        loss = tf.reduce_mean(output.losses)
+        loss = heads.batch_loss(output)
         checkpoints.fingerprint_variable(start.fingerprint)
         train_op = optimization.create_optimizer(
             loss, schedule.learning_rate, schedule.num_train_steps, schedule.num_warmup_steps,
@@ -61,6 +65,8 @@ def build_model_fn(model, start, engine, schedule=None, announce=lambda variable
 
 
 def prediction_columns(output, features):
-    """The head's predictions with each example's `index`, and its loss where labels are there."""
-    columns = {**output.predictions, "index": features["index"]}
-    return columns if output.losses is None else {**columns, "losses": output.losses}
+    """The head's predictions with what tells each example apart, and its losses with labels."""
+    columns = {name: features[name] for name in PLACE if name in features}
+    losses = {f"{name}_{part}": column for name, loss in output.losses.items()
+              for part, column in loss._asdict().items()}
+    return {**output.predictions, **losses, **columns}

@@ -71,13 +71,13 @@ def manifest_of(run, start, splits, metrics):
     """The Manifest of what a run trained; arguments as for `write_pack`."""
     settings = run.settings
     data = {name: {"examples": split.examples, "sha256": split.fingerprint}
-            for name, split in splits.items() if split.labels is not None}
+            for name, split in splits.items() if split.is_labelled}
     name = run.task.name
     if name == "custom":
         name = os.path.basename(os.path.abspath(settings.data_dir))
     return manifests.Manifest(
         task=name, head=run.task.kind, labels=tuple(run.task.labels),
-        pair=splits["train"].pairs, tuning=settings.tuning, adapter=adapter_config(settings),
+        pair=run.task.is_pair, tuning=settings.tuning, adapter=adapter_config(settings),
         base=manifests.Base(base.name_of(start.base), start.fingerprint,
                             files.sha256(settings.vocab_file), run.bert_config),
         do_lower_case=settings.do_lower_case, max_seq_length=settings.max_seq_length,

@@ -35,6 +35,13 @@ def ordered(metrics):
     return {key: metrics[key] for key in [*filter(metrics.__contains__, FIRST_KEYS), *rest]}
 
 
+def report(output_dir, metrics, step, checkpoint):
+    """Leaves the scores of a checkpoint in the log, eval_results.txt, TensorBoard, results.json."""
+    write_block(output_dir, metrics)
+    write_events(output_dir, metrics, step)
+    update_results(output_dir, metrics=metrics, checkpoint=checkpoint)
+
+
 def write_block(output_dir, metrics):
     """Logs BERT's results block and writes it to eval_results.txt."""
     lines = [f"{key} = {value}" for key, value in ordered(metrics).items()]

@@ -2,6 +2,7 @@
 import dataclasses
 import math
 import os
+from typing import ClassVar
 
 import adapter_layers
 from adapter_bert.errors import InputError
@@ -11,12 +12,15 @@ CHOICES = {"precision": PRECISIONS, "kernels": KERNELS, "pack_precision": PRECIS
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """The flags of run_classifier.py; the first part is the reference's, with its defaults."""
+class RunSettings:
+    """What every run is told; the first part are BERT's flags, with its defaults.
 
-    data_dir: str | None = setting(None, "Folder of the task's files (GLUE's: train.tsv, dev.tsv).")
+    A command's own class adds what its task needs, and names in REQUIRED what must be given.
+    """
+
+    REQUIRED: ClassVar[tuple[str, ...]] = ("output_dir",)
+
     bert_config_file: str | None = setting(None, "bert_config.json of the base.")
-    task_name: str | None = setting(None, "A GLUE task, or custom for files of your own.")
     vocab_file: str | None = setting(None, "vocab.txt of the base.")
     output_dir: str | None = setting(None, "Folder for checkpoints and results.")
     init_checkpoint: str | None = setting(
@@ -82,17 +86,27 @@ class Settings:
     pack_license: str = setting("", "License of the pack, as SPDX writes it.")
     pack_description: str = setting("", "A sentence on the pack for those who look for one.")
     max_train_examples: int = setting(0, "Train on so many examples drawn at random; 0: all.")
-    text_column: str | None = setting(None, "Task custom: column of the text, name or number.")
-    text_b_column: str | None = setting(None, "Task custom: column of a second text, if any.")
-    label_column: str | None = setting(None, "Task custom: column of the label.")
-    header: bool = setting(True, "Task custom: the first line names the columns.")
-    label_type: str = setting("classes", "Task custom: classes or number.")
 
     @property
     def evaluates_in_training(self):
         """Whether dev scores are wanted while the training goes on."""
         return bool(self.do_train and (
             self.eval_steps or self.keep_best or self.early_stopping_patience))
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(RunSettings):
+    """The flags of run_classifier.py."""
+
+    REQUIRED = ("data_dir", "task_name", "output_dir")
+
+    data_dir: str | None = setting(None, "Folder of the task's files (GLUE's: train.tsv, dev.tsv).")
+    task_name: str | None = setting(None, "A GLUE task, or custom for files of your own.")
+    text_column: str | None = setting(None, "Task custom: column of the text, name or number.")
+    text_b_column: str | None = setting(None, "Task custom: column of a second text, if any.")
+    label_column: str | None = setting(None, "Task custom: column of the label.")
+    header: bool = setting(True, "Task custom: the first line names the columns.")
+    label_type: str = setting("classes", "Task custom: classes or number.")
 
 
 PATHS = ("data_dir", "bert_config_file", "vocab_file", "output_dir", "init_checkpoint", "bert_dir",
@@ -112,7 +126,7 @@ def check(settings):
     Raises:
       InputError: with the flag and what it may be.
     """
-    for name in ("data_dir", "task_name", "output_dir"):
+    for name in settings.REQUIRED:
         if not getattr(settings, name):
             raise InputError(f"--{name} is missing")
     if not (settings.do_train or settings.do_eval or settings.do_predict):

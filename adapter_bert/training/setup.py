@@ -8,21 +8,21 @@ from absl import logging
 import adapter_layers
 import modeling
 import tokenization
-from adapter_bert import base, engine, files, tasks
+from adapter_bert import base, engine, files, heads, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.network import Model, read_config
 from adapter_bert.packs import store
 from adapter_bert.packs.manifest import check_pairs
 from adapter_bert.training import checkpoints
 from adapter_bert.training.pack import unpack
-from adapter_bert.training.settings import Settings, adapter_config, check
+from adapter_bert.training.settings import RunSettings, adapter_config, check
 
 # What a checkpoint fixes for evaluation and prediction.
 MODEL_FLAGS = ("tuning", "adapter_fn", "adapter_size", "adapter_placement", "adapter_layers",
                "adapter_activation", "adapter_original_ln_before", "adapter_residual_before_ln",
                "do_lower_case")
 # What a run fixes for going on with its training.
-RUN_FLAGS = (*MODEL_FLAGS, "task_name", "max_seq_length", "train_batch_size",
+RUN_FLAGS = (*MODEL_FLAGS, "max_seq_length", "train_batch_size",
              "train_batch_tokens", "learning_rate", "num_train_epochs", "warmup_proportion",
              "bias_correction", "adapter_init_stddev", "seed", "precision", "max_train_examples",
              "use_tpu")
@@ -43,7 +43,7 @@ class Run:
     base_checkpoint: prefix of the base that --bert_dir names; None where it names none.
     """
 
-    settings: Settings
+    settings: RunSettings
     task: tasks.Task
     bert_config: modeling.BertConfig
     tokenizer: tokenization.FullTokenizer
@@ -54,8 +54,9 @@ class Run:
     @property
     def model(self):
         """The model of the flags and of the task's labels."""
-        return Model(self.bert_config, self.task.kind, len(self.task.labels) or 1,
-                     self.settings.tuning, adapter_config(self.settings), self.settings.precision)
+        width = heads.width(self.task.kind, self.task.labels)
+        return Model(self.bert_config, self.task.kind, width, self.settings.tuning,
+                     adapter_config(self.settings), self.settings.precision)
 
 
 def open_run(settings, given, task):
@@ -70,7 +71,7 @@ def open_run(settings, given, task):
       InputError: a flag, file or folder that does not fit.
     """
     check(settings)
-    settings = dataclasses.replace(settings, task_name=task.name, precision=engine.choose_precision(
+    settings = dataclasses.replace(settings, precision=engine.choose_precision(
         settings.precision, settings.use_tpu))
     located = base.locate(settings.bert_dir) if settings.bert_dir else None
     if settings.pack:
@@ -89,7 +90,7 @@ def open_run(settings, given, task):
     tokenizer = open_tokenizer(settings, bert_config)
     if settings.do_train:
         refuse_contradiction(settings.output_dir, {
-            "flags": run_flags(settings), "base": files_of_base(settings, bert_config)})
+            "flags": run_flags(settings, task), "base": files_of_base(settings, bert_config)})
     if recorded:
         refuse_other_base(settings, bert_config, recorded)
     return Run(settings, task, bert_config, tokenizer, trained,
@@ -107,7 +108,7 @@ def from_pack(settings, given, task):
         raise InputError(f"--pack={settings.pack}: {settings.output_dir} holds a run of its own; "
                          "leave --pack out to use that, or name another --output_dir")
     pack = store.read(settings.pack)
-    check_pairs(pack.manifest, task.columns.text_b is not None)
+    check_pairs(pack.manifest, task.is_pair)
     checkpoint = unpack(pack, os.path.join(settings.output_dir, "from_pack",
                                            pack.manifest.weights.sha256[:16]))
     return (dataclasses.replace(settings, init_checkpoint=checkpoint),
@@ -163,9 +164,9 @@ def with_recorded(settings, given, task, recorded):
         if name not in given and not settings.bert_dir and not os.path.exists(path):
             raise InputError(f"the base of this run was at {path} and is there no more; "
                              "name its folder with --bert_dir")
-    if recorded["flags"]["task_name"] != settings.task_name:
+    if recorded["flags"]["task_name"] != task.name:
         logging.info("the checkpoint was trained for %s, and is used for %s",
-                     recorded["flags"]["task_name"], settings.task_name)
+                     recorded["flags"]["task_name"], task.name)
     flags |= {name: recorded["flags"][name] for name in ("max_seq_length", "adapter_init_stddev")
               if name in recorded["flags"]}
     settings = fill(settings, given, {**flags, **recorded["base"]})
@@ -187,7 +188,7 @@ def with_recorded_labels(task, labels):
 
 def fill(settings, given, values):
     """Settings with `values` in the fields that nobody gave; other keys are passed over."""
-    names = {field.name for field in dataclasses.fields(Settings)} - set(given)
+    names = {field.name for field in dataclasses.fields(settings)} - set(given)
     return dataclasses.replace(settings, **{k: v for k, v in values.items() if k in names})
 
 
@@ -229,9 +230,10 @@ def check_casing(settings):
                          f"give --do_lower_case={str(says).lower()}")
 
 
-def run_flags(settings):
-    """The flags that a run fixes."""
-    return {name: getattr(settings, name) for name in RUN_FLAGS}
+def run_flags(settings, task):
+    """The flags that a run fixes, of those that its command has."""
+    flags = {name: getattr(settings, name) for name in RUN_FLAGS if hasattr(settings, name)}
+    return {**flags, "task_name": task.name}
 
 
 def identity(run, train_data, start):
@@ -244,7 +246,7 @@ def identity(run, train_data, start):
     """
     paths = {name: os.path.abspath(getattr(run.settings, name)) for name in BASE_FILES}
     return {
-        "flags": run_flags(run.settings),
+        "flags": run_flags(run.settings, run.task),
         "labels": list(run.task.labels),
         "train_data": train_data,
         "start": files.sha256(f"{start.task}.index") if start.task else None,

@@ -1,0 +1,37 @@
+"""What stands on top of BERT: logits, losses and predictions, one function a kind of head."""
+from collections.abc import Callable
+from typing import NamedTuple
+
+from adapter_bert.heads.labels import classification, regression
+from adapter_bert.heads.output import Loss, Output, batch_loss, variable_shapes
+from adapter_bert.heads.spans import spans
+from adapter_bert.heads.tokens import tokens
+
+__all__ = ["HEADS", "Head", "Loss", "Output", "batch_loss", "width"]
+
+
+class Head(NamedTuple):
+    """A kind of head.
+
+    build: function (bert, features, width, dropout) -> Output: of a modeling.BertModel, the
+      features of a batch, with labels or without, the count of outputs and a function (x, rate).
+    width: the count of outputs; None where each label has one.
+    variable_shapes: function (BertConfig, width) -> {name: shape tuple} of what `build` makes.
+    """
+
+    build: Callable
+    width: int | None = None
+    variable_shapes: Callable = variable_shapes
+
+
+HEADS = {
+    "classification": Head(classification),
+    "regression": Head(regression, width=1),
+    "spans": Head(spans, width=2),
+    "tokens": Head(tokens),
+}
+
+
+def width(kind, labels):
+    """The count of outputs of a kind of head for these labels."""
+    return HEADS[kind].width or len(labels)

@@ -1,0 +1,157 @@
+"""Training: from the newest checkpoint of an output folder to the last step."""
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+from absl import logging
+
+from adapter_bert import base, files
+from adapter_bert.errors import InputError
+from adapter_bert.training import checkpoints, history, results, setup
+from adapter_bert.training.estimator import build_estimator
+from adapter_bert.training.hooks import EvaluationHook, Progress
+from adapter_bert.training.model_fn import Schedule
+
+
+class Feed(NamedTuple):
+    """What a run trains on, and for how long.
+
+    fingerprint: hex digest of the data.
+    examples: count of an epoch.
+    examples_a_step: of a batch, in the mean where it is filled by tokens.
+    schedule: model_fn.Schedule.
+    batches: function (params of an input_fn, steps to skip) -> tf.data.Dataset.
+    """
+
+    fingerprint: str
+    examples: int
+    examples_a_step: float
+    schedule: Schedule
+    batches: Callable
+
+
+def train(current, feed, evaluate):
+    """Trains to the last step, going on from the newest checkpoint of the output folder.
+
+    Args:
+      current: setup.Run.
+      feed: Feed.
+      evaluate: function (Start of a checkpoint, its step) -> metrics; for evaluations on the way.
+
+    Returns:
+      The run with the checkpoint to evaluate in `trained`, its checkpoints.Start, and the scores
+      that were noted on the way, {global step: metrics}.
+    """
+    settings = current.settings
+    start = checkpoints.find_start(settings.init_checkpoint, current.bert_config.to_dict(),
+                                   current.base_checkpoint)
+    identity = setup.identity(current, feed.fingerprint, start)
+    latest, step = checkpoints.latest_step(settings.output_dir)
+    setup.refuse_contradiction(settings.output_dir, identity)
+    if not step:
+        history.forget(settings.output_dir)
+    if not settings.keep_best:
+        history.forget_best(settings.output_dir)
+    checkpoints.point_to(settings.output_dir, latest if step else None)
+    files.write_json(os.path.join(settings.output_dir, base.RUN_FILE), identity)
+    results.update_results(settings.output_dir, flags=dataclasses.asdict(settings))
+    noted = fit(current, start, feed, step, evaluate)
+    trained = checkpoints.best_or_latest(settings.output_dir)
+    logging.info("trained: %s", trained)
+    return dataclasses.replace(current, trained=trained), start._replace(task=trained), noted
+
+
+def fit(current, start, feed, step, evaluate):
+    """Trains from `step` to the end of the schedule, evaluating in between where that is asked.
+
+    A TPU has room for one session, so training stops there for an evaluation; elsewhere a hook
+    evaluates while the training session stays.
+
+    Returns:
+      {global step: metrics} of the evaluations made.
+    """
+    settings, total = current.settings, feed.schedule.num_train_steps
+    scores = history.of_run(settings, current.task)
+    every = evaluation_interval(settings, feed)
+    logging.info(where_it_stands(step, total, scores))
+    progress = Progress(total, feed.examples_a_step)
+
+    def note(step):
+        is_due = every and step and (step % every == 0 or step == total)
+        if is_due and not scores.at(step):
+            note_scores(settings.output_dir, start, evaluate, scores)
+        return scores.is_over()
+
+    hooks = [EvaluationHook(every, settings.output_dir, note, progress)] if (
+        every and not settings.use_tpu) else []
+    estimator = build_estimator(current, start, settings.output_dir, schedule=feed.schedule,
+                                progress=progress, announce=announcer(current, feed.examples))
+    try:
+        while not note(step) and step < total:
+            stop = min(total, step + every - step % every) if every and not hooks else total
+            train_stretch(estimator, settings, feed, step, stop, hooks)
+            results.add_training_time(settings.output_dir, progress)
+            checkpoints.prune(settings.output_dir)
+            step = checkpoints.latest_step(settings.output_dir)[1]
+    finally:
+        progress.close()
+    return scores.added
+
+
+def where_it_stands(step, total, scores):
+    """One line on what training has to do."""
+    if step >= total:
+        return (f"training is complete ({step} of {total} steps); "
+                "to go on, raise --num_train_epochs")
+    if scores.is_over():
+        return (f"training stopped early at step {step} of {total}, the best score being that of "
+                f"step {scores.best()['global_step']}; to go on, raise --early_stopping_patience")
+    return f"going on from step {step} of {total}" if step else f"{total} steps"
+
+
+def evaluation_interval(settings, feed):
+    """Steps between two evaluations while training; 0 for none."""
+    if not settings.evaluates_in_training:
+        return 0
+    return settings.eval_steps or max(1, int(feed.examples / feed.examples_a_step))
+
+
+def announcer(current, examples):
+    """A function that prints and writes down what trains, at the first graph that is built."""
+    said = []
+
+    def announce(variables):
+        if said:
+            return
+        said.append(True)
+        counts = checkpoints.counts(variables, current.model.rules)
+        for line in results.variable_table(counts):
+            logging.info(line)
+        results.update_results(current.settings.output_dir, counts={
+            "variables": counts, "train_examples": examples})
+    return announce
+
+
+def train_stretch(estimator, settings, feed, step, stop, hooks):
+    """Trains from `step` until `stop`, with these SessionRunHooks beside the estimator's own.
+
+    Raises:
+      InputError: the loss is not a number any more.
+    """
+    try:
+        estimator.train(lambda params: feed.batches(params, step), hooks, max_steps=stop)
+    except tf.train.NanLossDuringTrainingError as error:
+        raise InputError(f"the loss is not a number any more; --learning_rate="
+                         f"{settings.learning_rate} is too high for this task, lower it") from error
+
+
+def note_scores(output_dir, start, evaluate, scores):
+    """Evaluates the newest checkpoint of the run and notes the scores."""
+    latest, step = checkpoints.latest_step(output_dir)
+    metrics = evaluate(start._replace(task=latest), step)
+    scores.add(metrics, latest)
+    results.write_events(output_dir, metrics, step)
+    logging.info("step %d: %s", step, ", ".join(
+        f"{key} = {value:.4f}" for key, value in metrics.items() if key.startswith("eval_")))
