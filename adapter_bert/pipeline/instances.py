@@ -1,9 +1,7 @@
-"""Pairs of segments as records for pre-training, under the names that BERT reads.
+"""Documents to records for pre-training, under the names that BERT reads.
 
 Letters: R rows, T places (max_seq_length), P predictions of a row at most.
 """
-from typing import NamedTuple
-
 import numpy as np
 
 from adapter_bert.pipeline import masking, pairs
@@ -12,70 +10,63 @@ from adapter_bert.pipeline.messages import Feature, Rows
 _PLACES_AT_ONCE = 1 << 18   # of rows that are made together, so that they stay in a core's cache
 
 
-class Form(NamedTuple):
-    """What instances are like, as the flags of those names say."""
-
-    max_seq_length: int
-    max_predictions_per_seq: int
-    masked_lm_prob: float
-    short_seq_prob: float
-    do_whole_word_mask: bool
-
-
-def feature_spec(form):
+def feature_spec(max_seq_length, max_predictions_per_seq):
     """The features of a record; their names and lengths are BERT's."""
-    places, predictions = form.max_seq_length, form.max_predictions_per_seq
-    return (*(Feature(name, np.int64, False, places)
+    return (*(Feature(name, np.int64, False, max_seq_length)
               for name in ("input_ids", "input_mask", "segment_ids")),
-            *(Feature(name, np.int64, False, predictions)
+            *(Feature(name, np.int64, False, max_predictions_per_seq)
               for name in ("masked_lm_positions", "masked_lm_ids")),
-            Feature("masked_lm_weights", np.float32, False, predictions),
+            Feature("masked_lm_weights", np.float32, False, max_predictions_per_seq),
             Feature("next_sentence_labels", np.int64, False, 1))
 
 
-def make(documents, form, pieces, random):
+def make(documents, settings, pieces, random):
     """Instances of documents, in random order.
 
     Args:
       documents: pairs.Documents.
-      form: Form.
+      settings: PretrainingSettings.
       pieces: masking.Pieces.
       random: np.random.Generator.
 
     Yields:
       messages.Rows of some instances, and their counts, a dict of int and of int arrays.
     """
-    limit = form.max_seq_length - 3   # [CLS], [SEP] and [SEP]
-    packed = pairs.truncate(pairs.pack(documents, limit, form.short_seq_prob, random), limit, random)
+    limit = settings.max_seq_length - 3   # [CLS], [SEP] and [SEP]
+    packed = pairs.pack(documents, limit, settings.short_seq_prob, random)
+    packed = pairs.truncate(packed, limit, random)
     order = random.permutation(len(packed.a_start))
-    rows = max(1, _PLACES_AT_ONCE // form.max_seq_length)
+    rows = max(1, _PLACES_AT_ONCE // settings.max_seq_length)
     for start in range(0, len(order), rows):
-        yield _rows(documents.pieces, packed.rows(order[start:start + rows]), form, pieces, random)
+        some = packed.rows(order[start:start + rows])
+        yield _rows(documents.pieces, some, settings, pieces, random)
 
 
-def _rows(ids, packed, form, pieces, random):
-    laid = masking.lay_out(ids, packed, form.max_seq_length, pieces)
-    wanted = np.rint(laid.lengths * form.masked_lm_prob).astype(np.int64)
-    wanted = np.clip(wanted, 1, form.max_predictions_per_seq)            # [R, 1]
-    if form.do_whole_word_mask:
-        places = masking.choose_words(laid.is_text, pieces.continues[laid.ids], wanted,
-                                      form.max_predictions_per_seq, random)
-    else:
-        places = masking.choose(laid.is_text, wanted, form.max_predictions_per_seq, random)
-    masked, place = masking.mask(laid.ids, places, pieces, random), np.arange(form.max_seq_length)
+def _rows(ids, packed, settings, pieces, random):
+    """Rows of pairs of segments, and their counts."""
+    laid = masking.lay_out(ids, packed, settings.max_seq_length, pieces)
+    masked = masking.mask(laid.ids, _places(laid, settings, pieces, random), pieces, random)
+    place = np.arange(settings.max_seq_length)
     is_there = place < laid.lengths
-    lengths = laid.lengths[:, 0]
-    return Rows(lengths, {
+    columns = {
         "input_ids": masked.ids, "input_mask": is_there,
         "segment_ids": is_there & (place >= laid.b_place),
         "masked_lm_positions": masked.positions, "masked_lm_ids": masked.labels,
-        "masked_lm_weights": masked.weights, "next_sentence_labels": packed.is_random_next,
-    }), _counts(lengths, masked, packed.is_random_next, form.max_seq_length)
+        "masked_lm_weights": masked.weights, "next_sentence_labels": packed.is_random_next}
+    lengths = laid.lengths[:, 0]
+    return Rows(lengths, columns), {
+        "instances": len(lengths), "random_next": int(packed.is_random_next.sum()),
+        "predictions": int(masked.weights.sum()), "masked": int(masked.is_mask.sum()),
+        "kept": int(masked.is_kept.sum()),
+        "lengths": np.bincount(lengths, minlength=settings.max_seq_length + 1)}
 
 
-def _counts(lengths, masked, is_random_next, max_seq_length):
-    """What the statistics are made of."""
-    return {"instances": len(lengths), "random_next": int(is_random_next.sum()),
-            "predictions": int(masked.weights.sum()), "masked": int(masked.is_mask.sum()),
-            "kept": int(masked.is_kept.sum()),
-            "lengths": np.bincount(lengths, minlength=max_seq_length + 1)}
+def _places(laid, settings, pieces, random):
+    """The places that are to be predicted, as `masking.choose` gives them."""
+    most = settings.max_predictions_per_seq
+    wanted = np.rint(laid.lengths * settings.masked_lm_prob).astype(np.int64)
+    wanted = np.clip(wanted, 1, most)                                     # [R, 1]
+    if settings.do_whole_word_mask:
+        continues = pieces.continues[laid.ids]
+        return masking.choose_words(laid.is_text, continues, wanted, most, random)
+    return masking.choose(laid.is_text, wanted, most, random)

@@ -28,6 +28,13 @@ class Pieces(NamedTuple):
     continues: np.ndarray
 
 
+def pieces_of(vocab):
+    """Pieces of a dict of token to id."""
+    continues = np.zeros(len(vocab), bool)
+    continues[[index for token, index in vocab.items() if token.startswith("##")]] = True
+    return Pieces(len(vocab), vocab["[CLS]"], vocab["[SEP]"], vocab["[MASK]"], continues)
+
+
 class Masked(NamedTuple):
     """Places that are to be predicted.
 

@@ -1,12 +1,14 @@
-"""Pipelines of Apache Beam: their options, the files that they read, what they counted."""
+"""Pipelines of Apache Beam: their options, where they run, and what they counted."""
 import argparse
-import glob
 import os
+import shlex
+import sys
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from adapter_bert.errors import InputError
 
@@ -28,7 +30,7 @@ def pipeline(flags, processes=1):
 
     Args:
       flags: list of str as "--runner=FlinkRunner".
-      processes: how many Beam's own runner starts, where `flags` do not say.
+      processes: how many Beam's own runner starts where `flags` say nothing of it; 1: none.
     """
     parser = _Parser(add_help=False, allow_abbrev=False)
     for options in {str(one): one for one in PipelineOptions.__subclasses__()}.values():
@@ -39,38 +41,22 @@ def pipeline(flags, processes=1):
         raise InputError(f"{' '.join(unknown)}: no option of Beam's")
     options = PipelineOptions(flags)
     options.view_as(StandardOptions).runner = runner
-    if runner in _OWN_RUNNERS:
-        _set_processes(options.view_as(DirectOptions), flags, processes)
+    if runner == RUNNER and processes > 1 and not any(
+            flag.startswith(("--direct_num_workers", "--direct_running_mode")) for flag in flags):
+        options.view_as(DirectOptions).direct_num_workers = processes
+        return beam.Pipeline(FnApiRunner(_processes()), options)
     try:
         return beam.Pipeline(options=options)
     except (ValueError, ImportError) as error:
         raise InputError(f"{' '.join(flags)}: {error}") from error
 
 
-def _set_processes(options, flags, processes):
-    """Several workers are processes, unless the flags want something else."""
-    given = {flag.split("=")[0] for flag in flags}
-    if "--direct_num_workers" not in given:
-        options.direct_num_workers = processes
-    if "--direct_running_mode" not in given and options.direct_num_workers != 1:
-        options.direct_running_mode = "multi_processing"
-
-
-def is_remote(path):
-    """Whether a path is one of another file system that Beam knows, as gs://bucket/file."""
-    return "://" in path
-
-
-def inputs(pattern):
-    """The paths of the files that match a glob, or of the one file of that very name, sorted."""
-    return [pattern] if os.path.isfile(pattern) else matches(pattern)
-
-
-def matches(pattern):
-    """The paths that match, sorted; Beam's own search finds none in the current folder."""
-    if not is_remote(pattern):
-        return sorted(glob.glob(pattern, recursive=True))
-    return sorted(found.path for found in FileSystems.match([pattern])[0].metadata_list)
+def _processes():
+    """Where pipelines run: processes of this Python that find the modules that this one finds."""
+    path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+    return SubprocessSDKEnvironment.from_command_string(
+        f"PYTHONPATH={shlex.quote(path)} exec {shlex.quote(sys.executable)} "
+        "-m adapter_bert.pipeline.worker")
 
 
 def count(result, name):

@@ -1,6 +1,5 @@
 """Records as a TFRecord file holds them, made without TensorFlow."""
 import functools
-import itertools
 import struct
 
 import google_crc32c
@@ -10,7 +9,7 @@ from adapter_bert.pipeline.messages import each
 
 
 def framed(records):
-    """Records one after the other, each between its length and its checksum, as a list of bytes.
+    """Records with their lengths before and their checksums after them, a list of bytes.
 
     Args:
       records: list of bytes.
@@ -20,8 +19,7 @@ def framed(records):
     sizes = np.fromiter(map(len, records), np.int64, len(records))
     sums = np.fromiter(map(google_crc32c.value, records), np.uint32, len(records))
     ends = masked(sums).astype("<u4").view("V4").tolist()
-    return list(itertools.chain.from_iterable(
-        zip(each(sizes, _head), records, ends, strict=True)))
+    return list(map(b"".join, zip(each(sizes, _head), records, ends, strict=True)))
 
 
 @functools.lru_cache(maxsize=1 << 16)

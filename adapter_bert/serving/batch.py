@@ -3,7 +3,6 @@
     files -> rows -> RunInference -> OUTPUT-00000-of-0000N.jsonl
                \\-> bad rows -------> OUTPUT-bad-00000-0000N.jsonl
 """
-import glob
 import json
 import os
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
-from adapter_bert.pipeline import arrays, runner
+from adapter_bert.pipeline import arrays, runner, storage
 from adapter_bert.serving import rows
 from adapter_bert.serving.signatures import DEFAULT, IDS, PAIRS
 
@@ -194,7 +193,7 @@ def _inputs_of_signatures(model):
 
 def _inputs(pattern, asked):
     """The paths of the files that match, checked as far as their headers say."""
-    paths = runner.inputs(pattern)
+    paths = storage.inputs(pattern)
     if not paths:
         raise InputError(f"--input={pattern}: no such file")
     for path in paths:
@@ -207,9 +206,9 @@ def _inputs(pattern, asked):
 
 def _check_output(output):
     """Raises InputError where files cannot be written, or others would be removed or mixed in."""
-    prefix = output if runner.is_remote(output) else glob.escape(output)
+    prefix = storage.escaped(output)
     for pattern in (f"{prefix}-*-of-*{_SUFFIX}", f"{prefix}-bad-*{_SUFFIX}"):
-        if there := runner.matches(pattern):
+        if there := storage.matches(pattern):
             raise InputError(f"{there[0]}: is there already; remove it or name another --output")
-    if not runner.is_remote(output):
+    if not storage.is_remote(output):
         files.make_folder(os.path.dirname(os.path.abspath(output)))
