@@ -60,14 +60,14 @@ $(DOMAINS:%=demo-pack-%): demo-pack-%: $(VENV)/.installed
 	$(BIN)/python -m adapter_bert pack push --overwrite $(WORK)/packs/$*.zip $(WORK)/hub
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -m "not long" -n auto --dist worksteal
 
 # Style, types, the direction of imports, and the tests that need no whole run.
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not long" -n auto --dist worksteal
 
 # Dev scores of GLUE tasks into docs/results; hours. GLUE is a folder with CoLA, MRPC, SST-2, STS-B.
 GLUE ?= ../shared/data/glue

@@ -36,7 +36,7 @@ def test_tokenization_against_the_plain_way(tiny_dir, glue_dir):
 
 
 def test_training_and_prediction(tiny_dir, glue_dir, tmp_path):
-    names = ("train-SST-2-minilm", "predict-MRPC-minilm", "train-MRPC-minilm-full")
+    names = ("train-MRPC-minilm-full", "predict-MRPC-minilm")
     table = output_of("speed.py", f"--bert_dir={tiny_dir}", f"--glue_dir={glue_dir}", "--smoke",
                       "--alone", f"--only={','.join(names)}", f"--work_dir={tmp_path}")
     assert all(f"{name:<24} ours" in table for name in names)

@@ -184,7 +184,7 @@ def test_words_of_every_code_point_equal_the_steps(lower):
         assert tokenizer.tokenize(text) == words_step_by_step(text, lower), ascii(text)
 
 
-@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("lower", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_bulk_ids_of_every_code_point(tokenizers_of_characters, lower):
     assert_same_ids(tokenizers_of_characters[lower], EVERY_CODE_POINT)
 
