@@ -11,14 +11,14 @@ from absl import app, logging
 
 from adapter_bert import flags
 from adapter_bert.errors import InputError, exit_on_input_error, require
-from adapter_bert.pipeline.settings import PretrainingSettings
+from adapter_bert.pipeline.pretraining.settings import PretrainingSettings
 
 
 def speak_plainly():
-    """Our lines without prefix on stderr, of others the errors."""
+    """Our lines without prefix on stderr, what others have to say comes as exceptions."""
     logging.get_absl_logger().setLevel(standard_logging.INFO)
     logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(message)s"))
-    standard_logging.getLogger().setLevel(standard_logging.ERROR)
+    standard_logging.getLogger().setLevel(standard_logging.CRITICAL)
 
 
 @exit_on_input_error
@@ -30,7 +30,7 @@ def main(arguments):
         raise InputError(f"{beam_flags[0]!r} belongs to no flag; write --flag=value, and quote a "
                          "glob as --input_file='texts/*.txt'")
     require("beam", apache_beam="apache-beam", google_crc32c="google-crc32c")
-    from adapter_bert.pipeline.pretraining import create
+    from adapter_bert.pipeline.pretraining.create import create
     settings, _ = flags.read(PretrainingSettings)
     made = create(settings, beam_flags)
     logging.info("%s: %s instances of %s documents, %.1f word pieces each; %.1f %% of them to be "

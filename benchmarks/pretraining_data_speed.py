@@ -4,9 +4,9 @@
 
 The corpus is the sentences of product reviews, a review a document, again and again in another
 order. The command is timed from the start of its process to its end, with BERT's default flags. The
-plain way takes a sample of the corpus, sentence by sentence and instance by instance in Python, with
-`FullTokenizer.tokenize` and TensorFlow's messages. A third number stands between them: our way of
-making instances in one process with the plain tokenizer.
+plain way takes a sample of the corpus, sentence by sentence and instance by instance in Python,
+with `FullTokenizer.tokenize` and TensorFlow's messages. A third number stands between them: our way
+of making instances, in one process, with the plain tokenizer.
 """
 import argparse
 import json
@@ -28,8 +28,9 @@ import sides
 import tensorflow.compat.v1 as tf
 
 import tokenization
-from adapter_bert.pipeline import instances, masking, messages, pairs, tfrecord
-from adapter_bert.pipeline.settings import PretrainingSettings
+from adapter_bert.pipeline import messages, tfrecord
+from adapter_bert.pipeline.pretraining import instances, masking, pairs
+from adapter_bert.pipeline.pretraining.settings import PretrainingSettings
 
 SENTENCES, SAMPLE, REPETITIONS, FLOOR = 1_000_000, 20_000, 3, 8.0
 FLAGS = PretrainingSettings()
@@ -229,7 +230,8 @@ def main():
     options = parser.parse_args()
     sizes = (4000, 400, 1) if options.smoke else (SENTENCES, SAMPLE, REPETITIONS)
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(folder, options.reviews, os.path.join(options.bert_dir, "vocab.txt"), *sizes)
+        vocab_file = os.path.join(options.bert_dir, "vocab.txt")
+        found = measure(folder, options.reviews, vocab_file, *sizes)
     rates = {name: [one["sentences_per_second"] for one in found[name]]
              for name in ("command", "plain", "between")}
     ratios = [ours / theirs for ours, theirs in zip(rates["command"], rates["plain"], strict=True)]

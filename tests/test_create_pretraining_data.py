@@ -18,8 +18,9 @@ pytest.importorskip("google_crc32c")
 
 from adapter_bert import files  # noqa: E402
 from adapter_bert.errors import InputError  # noqa: E402
-from adapter_bert.pipeline import corpus, parts, pretraining, tfrecord  # noqa: E402
-from adapter_bert.pipeline.settings import PretrainingSettings  # noqa: E402
+from adapter_bert.pipeline import tfrecord  # noqa: E402
+from adapter_bert.pipeline.pretraining import corpus, create, parts  # noqa: E402
+from adapter_bert.pipeline.pretraining.settings import PretrainingSettings  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -56,7 +57,7 @@ def fixture_place(tmp_path, monkeypatch):
 def fixture_go(vocab, place):
     """Function (flags of Beam, settings) -> what `create` returns."""
     def go(*beam_flags, **changes):
-        return pretraining.create(PretrainingSettings(**{
+        return create.create(PretrainingSettings(**{
             "input_file": "in/*.txt", "output_file": "out/x.tfrecord", "vocab_file": vocab,
             "max_seq_length": WIDTH, "max_predictions_per_seq": MOST, **changes}), beam_flags)
     return go
@@ -77,11 +78,11 @@ def records_of(path):
 def test_records_are_those_that_bert_reads(go, vocab):
     """Parsed with the features of BERT's run_pretraining.py."""
     made = go()
-    ints, floats = tf.io.FixedLenFeature, tf.io.FixedLenFeature
-    spec = {**{name: ints([WIDTH], tf.int64) for name in ("input_ids", "input_mask", "segment_ids")},
-            **{name: ints([MOST], tf.int64) for name in ("masked_lm_positions", "masked_lm_ids")},
-            "masked_lm_weights": floats([MOST], tf.float32),
-            "next_sentence_labels": ints([1], tf.int64)}
+    spec = {name: tf.io.FixedLenFeature([length], kind) for name, length, kind in (
+        ("input_ids", WIDTH, tf.int64), ("input_mask", WIDTH, tf.int64),
+        ("segment_ids", WIDTH, tf.int64), ("masked_lm_positions", MOST, tf.int64),
+        ("masked_lm_ids", MOST, tf.int64), ("masked_lm_weights", MOST, tf.float32),
+        ("next_sentence_labels", 1, tf.int64))}
     serialized = tf.placeholder(tf.string, [])
     parsed = tf.io.parse_single_example(serialized, spec)
     with tf.Session() as session:
@@ -166,29 +167,37 @@ def test_the_command(vocab, place):
     process = command(vocab, "--do_whole_word_mask", "--dupe_factor=2")
     said = process.communicate()[1].splitlines()
     assert process.returncode == 0
-    assert said[0] == "in/*.txt: 2 files, 1 chunks" and "80 documents" in said[-1] and len(said) == 2
+    assert len(said) == 2 and said[0] == "in/*.txt: 2 files, 1 chunks"
+    assert said[1].startswith("out/x.tfrecord: ") and "instances of 80 documents" in said[1]
     assert sorted(os.listdir("out")) == ["x.tfrecord", "x.tfrecord.json"]
     process = command(vocab, "in/b.txt")
     assert process.communicate()[1].startswith("error: 'in/b.txt' belongs to no flag")
     assert process.returncode == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_an_end_in_the_middle_leaves_no_file(go, vocab, place, number):
-    """What was there stays, the workers end, and the next run cleans up."""
-    pathlib.Path("in/c.txt").write_text(text_of(50_000))
+@pytest.fixture(name="begun")
+def fixture_begun(vocab, place):
+    """The command's process in the middle of its work, and the ids of the workers."""
+    pathlib.Path("in/c.txt").write_text(text_of(2000) * 20)
     pathlib.Path("out").mkdir()
     pathlib.Path("out/x.tfrecord").write_text("before")
     process = command(vocab, "--dupe_factor=1000")
     while not list(pathlib.Path("out").glob(".x.tfrecord.part/*/*")):
         assert process.poll() is None
         time.sleep(0.05)
-    workers = [path.parent.name for path in pathlib.Path("/proc").glob("[0-9]*/cmdline")
-               if b"adapter_bert.pipeline.worker" in path.read_bytes()
-               and parent_of(path.parent) == process.pid]
+    workers = [int(path.parent.name) for path in pathlib.Path("/proc").glob("[0-9]*/cmdline")
+               if parent_of(path.parent) == process.pid]
     assert len(workers) == min(2, len(os.sched_getaffinity(0)))
+    return process, workers
+
+
+@pytest.mark.parametrize("number,code,line", [
+    (signal.SIGKILL, -9, []), (signal.SIGINT, 130, ["interrupted"])])
+def test_an_end_in_the_middle_leaves_no_file(go, begun, number, code, line):
+    """What was there stays, the workers end, and the next run cleans up."""
+    process, workers = begun
     process.send_signal(number)
-    assert process.communicate()[1].splitlines()[-1:] != [] and process.returncode in (-9, 130)
+    assert process.communicate()[1].splitlines()[1:] == line and process.returncode == code
     assert pathlib.Path("out/x.tfrecord").read_text() == "before"
     assert not pathlib.Path("out/x.tfrecord.json").exists()
     while any(os.path.exists(f"/proc/{worker}") for worker in workers):
@@ -196,6 +205,15 @@ def test_an_end_in_the_middle_leaves_no_file(go, vocab, place, number):
     pathlib.Path("in/c.txt").unlink()
     go()
     assert sorted(os.listdir("out")) == ["x.tfrecord", "x.tfrecord.json"]
+
+
+def test_a_worker_that_is_killed(begun):
+    """As the system does where memory is short; Beam would wait for it for ever."""
+    process, workers = begun
+    os.kill(workers[0], signal.SIGKILL)
+    _, line = process.communicate()[1].splitlines()
+    assert line.startswith("error: Worker subprocess exited with return code -9; where memory")
+    assert process.returncode == 1 and os.listdir("out") == ["x.tfrecord"]
 
 
 def parent_of(process):
@@ -235,8 +253,8 @@ def test_mistakes_in_the_corpus(go, place, cut_small, monkeypatch):
 
 
 def test_a_file_that_vanishes(go, monkeypatch):
-    made = pretraining.Maker.process
-    monkeypatch.setattr(pretraining.Maker, "process",
+    made = create.Maker.process
+    monkeypatch.setattr(create.Maker, "process",
                         lambda *given: (os.remove("in/b.txt"), made(*given))[1])
     with pytest.raises(InputError, match="in/b.txt: is not there any more"):
         go("--direct_num_workers=1")

@@ -3,7 +3,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.pipeline.messages import Feature, Rows
-from adapter_bert.pipeline.pairs import truncate_pairs
+from adapter_bert.pipeline.truncation import truncate_pairs
 from tokenization import ragged_positions
 
 # Texts are tokenized together, up to so many, or fewer where they are long: memory stays bounded.

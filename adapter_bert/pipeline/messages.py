@@ -44,8 +44,9 @@ def serialize(spec, rows):
     """Rows as serialized tf.train.Examples, a list of bytes."""
     entries = itertools.chain.from_iterable(_entries(feature, rows) for feature in spec)
     parts = []
-    for of_one_size, some in itertools.groupby(entries, lambda part: isinstance(part, np.ndarray)):
-        parts += [_cut(np.concatenate(list(some), axis=1))] if of_one_size else some
+    for of_one_size, group in itertools.groupby(entries, lambda part: isinstance(part, np.ndarray)):
+        some = list(group)
+        parts += [_cut(np.concatenate(some, axis=1))] if of_one_size else some
     contents = list(map(b"".join, zip(*parts, strict=True)))
     sizes = np.fromiter(map(len, contents), np.int64, len(contents))
     return list(map(operator.add, each(sizes, _record_head), contents))

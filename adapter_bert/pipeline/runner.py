@@ -1,10 +1,14 @@
-"""Pipelines of Apache Beam: their options, where they run, and what they counted."""
+"""Pipelines of Apache Beam: their options, how they run, and what they counted."""
 import argparse
+import functools
 import os
+import queue
 import shlex
 import sys
+import threading
 
 import apache_beam as beam
+import grpc
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -52,11 +56,51 @@ def pipeline(flags, processes=1):
 
 
 def _processes():
-    """Where pipelines run: processes of this Python that find the modules that this one finds."""
+    """Where pipelines run: silent processes that find the modules that this one finds.
+
+    What goes wrong in them comes back to this one.
+    """
     path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
     return SubprocessSDKEnvironment.from_command_string(
         f"PYTHONPATH={shlex.quote(path)} exec {shlex.quote(sys.executable)} "
-        "-m adapter_bert.pipeline.worker")
+        "-m apache_beam.runners.worker.sdk_worker_main >/dev/null 2>&1")
+
+
+def run(pipeline):
+    """Runs a pipeline to its end, and returns Beam's result.
+
+    Beam waits for ever for a process of its own that was killed; here that is an error.
+
+    Raises:
+      InputError: a process ended too early.
+    """
+    ended = queue.SimpleQueue()
+
+    def work():
+        try:
+            result = pipeline.run()
+            result.wait_until_finish()
+            ended.put((result, None))
+        except BaseException as error:
+            ended.put((None, error))
+
+    before = threading.excepthook
+    threading.excepthook = functools.partial(_when_a_thread_fails, ended, before)
+    threading.Thread(target=work, daemon=True).start()
+    result, error = ended.get()
+    if error:
+        raise error   # Beam's threads go on to fail, and the hook keeps quiet about it
+    threading.excepthook = before
+    return result
+
+
+def _when_a_thread_fails(ended, otherwise, found):
+    """Puts (None, InputError) into a queue where it is the thread that waits for a process."""
+    if found.thread and found.thread.name == "run_worker":
+        ended.put((None, InputError(
+            f"{found.exc_value}; where memory is short, give -- --direct_num_workers=1")))
+    elif not issubclass(found.exc_type, grpc.RpcError):
+        otherwise(found)
 
 
 def count(result, name):

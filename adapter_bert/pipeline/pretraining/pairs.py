@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adapter_bert.pipeline.truncation import truncate_pairs
+
 
 class Documents(NamedTuple):
     """Documents of some sentences each, and sentences of some word pieces each.
@@ -111,13 +113,3 @@ def truncate(pairs, limit, random):
     return pairs._replace(
         a_start=pairs.a_start + random.binomial(pairs.a_length - a_length, 0.5), a_length=a_length,
         b_start=pairs.b_start + random.binomial(pairs.b_length - b_length, 0.5), b_length=b_length)
-
-
-def truncate_pairs(first, second, limit):
-    """How many ids of each side stay so that both have at most `limit`: the longer side is cut.
-
-    The result is that of taking one id at a time from the longer side, from `second` when even.
-    All are int [rows].
-    """
-    kept = np.minimum(first, np.maximum(limit - second, (limit + 1) // 2))
-    return kept, np.minimum(second, limit - kept)

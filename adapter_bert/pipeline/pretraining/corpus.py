@@ -1,7 +1,7 @@
 """Text files of documents as chunks of bytes, and a chunk as word pieces.
 
 A file has a sentence a line and a blank line between documents; it ends its last document. A chunk
-is cut between documents, by the files alone, and so large that the work on it outweighs its way to a
+is cut between documents, by the files alone: so large that the work on it outweighs its way to a
 worker, so small that a few fit into memory.
 """
 import itertools
@@ -11,7 +11,7 @@ import numpy as np
 
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline import storage
-from adapter_bert.pipeline.pairs import Documents
+from adapter_bert.pipeline.pretraining.pairs import Documents
 
 CHUNK_BYTES = 2_000_000         # at least, of all chunks but the last
 CHUNK_DOCUMENTS = 8             # at least: "another document" is drawn from the chunk
@@ -38,7 +38,7 @@ def chunks(paths):
     Raises:
       InputError: a file has no text or no end of a document, or there is one document only.
     """
-    found: list[list[Span]] = []
+    found = []
     size = documents = 0
     for span, some in itertools.chain.from_iterable(map(_spans, paths)):
         if not found or (size >= CHUNK_BYTES and documents >= CHUNK_DOCUMENTS):
@@ -62,7 +62,8 @@ def _spans(path):
     size, end, text = storage.size(path), 0, 0
     with storage.open_file(path) as file:
         while end < size:
-            start, end, documents = end, *_end_of_span(file, path, end, size)
+            start = end
+            end, documents = _end_of_span(file, path, start, size)
             text += documents
             yield Span(path, start, end), documents
     if not text:

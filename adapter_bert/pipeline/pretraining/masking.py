@@ -3,8 +3,8 @@
     [CLS] the film [MASK] good [SEP] it was fin [MASK] [SEP]    segments 0 0 0 0 0 0 1 1 1 1 1
 
 Source: `create_masked_lm_predictions` of google-research/bert, create_pretraining_data.py, for many
-rows at once. Letters: R rows, T places (max_seq_length), P predictions of a row at most, V pieces of
-the vocabulary.
+rows at once. Letters: R rows, T places (max_seq_length), P predictions of a row at most, V pieces
+of the vocabulary.
 """
 from typing import NamedTuple
 
@@ -16,12 +16,12 @@ _MASK_SHARE, _KEPT_SHARE = 0.8, 0.1   # the rest is replaced by a piece of the v
 class Pieces(NamedTuple):
     """What is asked of a vocabulary.
 
-    count: V.
+    size: V.
     cls, sep, mask: the ids of [CLS], [SEP] and [MASK].
     continues: bool [V], whether a piece continues a word.
     """
 
-    count: int
+    size: int
     cls: int
     sep: int
     mask: int
@@ -146,7 +146,7 @@ def mask(ids, places, pieces, random):
     weights = places < ids.shape[1]
     positions = np.where(weights, places, 0)
     labels = np.take_along_axis(ids, positions, axis=1)                  # [R, P]
-    drawn, other = random.random(labels.shape), random.integers(0, pieces.count, labels.shape)
+    drawn, other = random.random(labels.shape), random.integers(0, pieces.size, labels.shape)
     is_mask, is_kept = weights & (drawn < _MASK_SHARE), ~weights | (drawn >= 1 - _KEPT_SHARE)
     masked = ids.copy()
     np.put_along_axis(masked, positions, np.where(

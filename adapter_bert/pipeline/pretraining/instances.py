@@ -4,8 +4,8 @@ Letters: R rows, T places (max_seq_length), P predictions of a row at most.
 """
 import numpy as np
 
-from adapter_bert.pipeline import masking, pairs
 from adapter_bert.pipeline.messages import Feature, Rows
+from adapter_bert.pipeline.pretraining import masking, pairs
 
 _PLACES_AT_ONCE = 1 << 18   # of rows that are made together, so that they stay in a core's cache
 

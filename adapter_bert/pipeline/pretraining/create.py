@@ -1,6 +1,6 @@
 """Text files to TFRecord files for pre-training, by an Apache Beam pipeline.
 
-    files -> chunks of documents -> a part for each chunk and duplicate -> put together in their order
+    files -> chunks of documents -> a part for each chunk and duplicate -> put together in order
 
 What a part holds depends on the chunk, the duplicate and the seed alone, and not on the workers.
 """
@@ -13,19 +13,9 @@ from absl import logging
 
 import tokenization
 from adapter_bert.errors import InputError
-from adapter_bert.pipeline import (
-    corpus,
-    instances,
-    masking,
-    messages,
-    parts,
-    progress,
-    runner,
-    statistics,
-    storage,
-    tfrecord,
-)
-from adapter_bert.pipeline.settings import check
+from adapter_bert.pipeline import messages, progress, runner, storage, tfrecord
+from adapter_bert.pipeline.pretraining import corpus, instances, masking, parts, statistics
+from adapter_bert.pipeline.pretraining.settings import check
 
 
 def create(settings, beam_flags=()):
@@ -121,7 +111,7 @@ def _run(pipeline, chunks, maker, folder):
          | "Instances" >> beam.ParDo(maker))
     done = os.path.join(storage.escaped(folder), parts.DONE)
     with progress.shown("chunk", len(chunks), lambda: len(storage.matches(done))):
-        pipeline.run().wait_until_finish()
+        runner.run(pipeline)
     if note := parts.read_note(folder):
         raise InputError(note)
 

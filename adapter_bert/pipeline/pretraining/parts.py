@@ -1,7 +1,7 @@
-"""Parts of output files, in a folder in which workers leave them and one process puts them together.
+"""Parts of output files in a folder: workers leave them there, one process puts them together.
 
-A part holds a share of every output: their sizes, and one share after the other. Beside the parts of
-a chunk lies a JSON file of what they hold, written last; and a note, where a chunk is at fault.
+A part holds a share of every output: their sizes, and one share after the other. Beside the parts
+of a chunk lies a JSON file of what they hold, written last; and a note, where a chunk is at fault.
 """
 import contextlib
 import json
