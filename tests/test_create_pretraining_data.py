@@ -16,6 +16,9 @@ import tensorflow.compat.v1 as tf
 pytest.importorskip("apache_beam")
 pytest.importorskip("google_crc32c")
 
+from apache_beam.io.filesystem import FileMetadata  # noqa: E402
+from apache_beam.io.localfilesystem import LocalFileSystem  # noqa: E402
+
 from adapter_bert import files  # noqa: E402
 from adapter_bert.errors import InputError  # noqa: E402
 from adapter_bert.pipeline import tfrecord  # noqa: E402
@@ -167,7 +170,7 @@ def test_the_command(vocab, place):
     process = command(vocab, "--do_whole_word_mask", "--dupe_factor=2")
     said = process.communicate()[1].splitlines()
     assert process.returncode == 0
-    assert len(said) == 2 and said[0] == "in/*.txt: 2 files, 1 chunks"
+    assert len(said) == 2 and said[0] == "in/*.txt: files 2, chunks 1"
     assert said[1].startswith("out/x.tfrecord: ") and "instances of 80 documents" in said[1]
     assert sorted(os.listdir("out")) == ["x.tfrecord", "x.tfrecord.json"]
     process = command(vocab, "in/b.txt")
@@ -182,7 +185,7 @@ def fixture_begun(vocab, place):
     pathlib.Path("out").mkdir()
     pathlib.Path("out/x.tfrecord").write_text("before")
     process = command(vocab, "--dupe_factor=1000")
-    while not list(pathlib.Path("out").glob(".x.tfrecord.part/*/*")):
+    while not list(pathlib.Path("out").glob(".x.tfrecord.work/*/*")):
         assert process.poll() is None
         time.sleep(0.05)
     workers = [int(path.parent.name) for path in pathlib.Path("/proc").glob("[0-9]*/cmdline")
@@ -262,7 +265,7 @@ def test_a_file_that_vanishes(go, monkeypatch):
 
 
 def test_one_at_a_time(go):
-    with files.locked("out/.x.tfrecord.part"), pytest.raises(InputError, match="another run is at"):
+    with files.locked("out/.x.tfrecord.work"), pytest.raises(InputError, match="another run is at"):
         go()
 
 
@@ -284,20 +287,74 @@ def test_one_at_a_time(go):
     ({"random_seed": -1}, "--random_seed=-1: must be at least 0"),
     ({"masked_lm_prob": 1.5}, "--masked_lm_prob=1.5: must be from 0 to 1"),
     ({"short_seq_prob": float("nan")}, "--short_seq_prob=nan"),
-    ({"output_file": "x,"}, "--output_file=: name a file, not a folder"),
-    ({"output_file": "in"}, "--output_file=in: name a file, not a folder"),
-    ({"output_file": "in/../in/a.txt"}, "--output_file=in/../in/a.txt: is read"),
-    ({"output_file": "x,./x"}, "--output_file=x: is named twice"),
+    ({"output_file": "x,"}, "--output_file: '' would be written, and is no file"),
+    ({"output_file": "in"}, "--output_file: 'in' would be written, and is no file"),
+    ({"output_file": "in/../in/a.txt"}, "in/../in/a.txt would be written, and is read"),
+    ({"output_file": "x", "input_file": "in/*.txt,x.*"}, "x.json would be written, and is read"),
+    ({"output_file": "x,./x"}, "x would be written twice"),
+    ({"output_file": "y,y.json"}, "y.json would be written twice"),
+    ({"output_file": "in/d"}, "'in/d.json' would be written, and is no file"),
     ({"output_file": "one/x"}, "cannot be written (Not a directory)")])
 def test_mistakes(go, place, changes, wanted):
     pathlib.Path("vocab").write_text("\n".join(SPECIAL[:4]))
-    for name, text in (("empty", ""), ("one", "w1 w2\nw3\n"), ("marks", "\u200b\n\n\u200b\n")):
+    for name, text in (("empty", ""), ("one", "w1 w2\nw3\n"), ("marks", "\u200b\n\n\u200b\n"),
+                       ("x.json", "w1\n\nw2\n")):
         pathlib.Path(name).write_text(text)
+    pathlib.Path("in/d.json").mkdir()
     before = sorted(os.listdir())
     with pytest.raises(InputError) as error:
         go(**changes)
     assert wanted in str(error.value) and "\n" not in str(error.value)
     assert sorted(os.listdir()) in (before, sorted([*before, "out"]))
+
+
+class Elsewhere(LocalFileSystem):
+    """A file system of another scheme, elsewhere://, which is the current folder."""
+
+    @classmethod
+    def scheme(cls):
+        return "elsewhere"
+
+    def _path_open(self, path, *options):
+        return super()._path_open(local(path), *options)
+
+    def _list(self, folder):
+        for found in super()._list(local(folder)):
+            yield FileMetadata(f"elsewhere://{found.path}", found.size_in_bytes)
+
+    def exists(self, path):
+        return super().exists(local(path))
+
+    def metadata(self, path):
+        return FileMetadata(path, os.path.getsize(local(path)))
+
+    def mkdirs(self, path):
+        super().mkdirs(local(path))
+
+    def delete(self, paths):
+        super().delete(list(map(local, paths)))
+
+    def rename(self, sources, destinations):
+        super().rename(list(map(local, sources)), list(map(local, destinations)))
+
+
+def local(path):
+    return path.removeprefix("elsewhere://")
+
+
+def test_files_elsewhere(go):
+    """From and to a file system that Beam knows; what was there is replaced."""
+    go(output_file="here,there")
+    pathlib.Path(".x.work").mkdir()
+    pathlib.Path(".x.work/left").touch()
+    pathlib.Path("y").write_text("before")
+    go("--direct_num_workers=1", input_file="elsewhere://in/*.txt",
+       output_file="elsewhere://x,elsewhere://y")
+    for one, other in (("here", "x"), ("there", "y")):
+        assert pathlib.Path(one).read_bytes() == pathlib.Path(other).read_bytes()
+    assert not list(pathlib.Path().glob(".*.work")) and pathlib.Path("x.json").exists()
+    with pytest.raises(InputError, match="nowhere://x: "):
+        go(input_file="nowhere://x")
 
 
 def test_options_of_beam(go):

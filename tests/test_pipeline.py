@@ -156,6 +156,31 @@ def test_a_process_that_fails_leaves_nothing(tmp_path, monkeypatch, capfd):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize("value", [0, 127, 128, 16_384, 2**21, 2**63 - 1])
+def test_serialized_columns_of_one_length_are_the_protocol_buffers_own(value):
+    """Next to each other, before and after one of another kind; rows of 0s among them."""
+    spec = tuple(messages.Feature(name, kind, False, length) for name, kind, length in (
+        ("mask", np.int64, 2), ("ids", np.int64, 3), ("weights", np.float32, 2),
+        ("next", np.int64, 1)))
+    rows = messages.Rows(np.array([9, 9]), {
+        "mask": np.array([[True, False], [False, False]]), "next": np.array([True, False]),
+        "ids": np.array([[1, value, 128], [0, 0, 0]]),
+        "weights": np.array([[0.5, 1.0], [0.0, -2.0]])})
+    for place, record in enumerate(messages.serialize(spec, rows)):
+        wanted = tf.train.Example(features=tf.train.Features(feature={
+            feature.name: tf.train.Feature(float_list=tf.train.FloatList(
+                value=np.ravel(rows.columns[feature.name][place])))
+            if feature.dtype == np.float32 else tf.train.Feature(int64_list=tf.train.Int64List(
+                value=np.ravel(rows.columns[feature.name][place]).astype(int)))
+            for feature in spec}))
+        found = tf.train.Example.FromString(record)
+        assert found == wanted and len(record) == len(wanted.SerializeToString())
+        with tf.Session() as session:
+            parsed = session.run(features.parse(spec, tf.constant(record)))
+        assert {name: value.shape for name, value in parsed.items()} == {
+            "mask": (2,), "ids": (3,), "weights": (2,), "next": (1,)}
+
+
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 16_383, 16_384, 2**31, 2**63 - 1])
 def test_serialized_records_are_the_protocol_buffers_own(value):
     spec = features.feature_spec("regression", labelled=True)

@@ -72,9 +72,10 @@ def writing(path):
 
 
 def remove(path):
-    """Removes a file, if there is one."""
+    """Removes a file, if there is one; of another file system, a folder too."""
     if is_remote(path):
-        FileSystems.delete([path])
+        if exists(path):
+            FileSystems.delete([path])
         return
     with contextlib.suppress(FileNotFoundError):
         os.remove(path)
@@ -89,12 +90,15 @@ def work_folder(path):
     Raises:
       InputError: another process is at work on `path`, or nothing can be written.
     """
-    folder, name = os.path.split(path)
-    around = os.path.join(folder, f".{name}.part")
+    folder, slash, name = path.rpartition("/")
+    around = f"{folder}{slash}.{name}.work"
     if is_remote(path):
+        remove(around)
         FileSystems.mkdirs(around)
-        yield around
-        FileSystems.delete([around])
+        try:
+            yield around
+        finally:
+            remove(around)
         return
     with files.locked(around):
         for left in os.scandir(around):
@@ -108,8 +112,7 @@ def work_folder(path):
 def put_in_place(source, path):
     """Gives a whole file its name, in the place of what had it."""
     if is_remote(path):
-        if exists(path):
-            remove(path)
+        remove(path)
         FileSystems.rename([source], [path])
         return
     with open(source, "rb") as file:

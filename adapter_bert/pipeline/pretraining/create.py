@@ -36,7 +36,7 @@ def create(settings, beam_flags=()):
     outputs = _outputs(settings, paths)
     chunks = corpus.chunks(paths)
     pipeline = runner.pipeline(list(beam_flags), min(len(chunks), len(os.sched_getaffinity(0))))
-    logging.info("%s: %s files, %s chunks", settings.input_file, f"{len(paths):,}",
+    logging.info("%s: files %s, chunks %s", settings.input_file, f"{len(paths):,}",
                  f"{len(chunks):,}")
     with contextlib.ExitStack() as stack:
         folders = [stack.enter_context(storage.work_folder(path)) for path in outputs]
@@ -140,15 +140,16 @@ def _inputs(patterns):
 
 
 def _outputs(settings, paths):
-    """The files of --output_file, which must be others than those that are read."""
+    """The files of --output_file; what will be written must be other files than what is read."""
     outputs = settings.output_file.split(",")
-    names = list(map(os.path.realpath, outputs))
+    written = [*outputs, statistics.path(outputs)]
+    names = list(map(os.path.realpath, written))
     kept = set(map(os.path.realpath, [*paths, settings.vocab_file]))
-    for path, name in zip(outputs, names, strict=True):
+    for path, name in zip(written, names, strict=True):
         if not path or os.path.isdir(path):
-            raise InputError(f"--output_file={path}: name a file, not a folder")
+            raise InputError(f"--output_file: {path!r} would be written, and is no file; name one")
         if name in kept:
-            raise InputError(f"--output_file={path}: is read; name another file")
+            raise InputError(f"--output_file: {path} would be written, and is read; name another")
         if names.count(name) > 1:
-            raise InputError(f"--output_file={path}: is named twice")
+            raise InputError(f"--output_file: {path} would be written twice; name another")
     return outputs
