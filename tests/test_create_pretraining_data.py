@@ -158,6 +158,18 @@ def test_each_duplicate_is_another(go):
     assert two[:len(one)] == one and not set(two[len(one):]) & set(one)
 
 
+def test_each_chunk_is_another(go, monkeypatch):
+    """The same text in two chunks does not make the same instances."""
+    text = text_of(40) + "\n" + text_of(9, seed=3).replace("\n\n", "\n") + "\n"
+    monkeypatch.setattr(corpus, "CHUNK_BYTES", len(text) - 500)   # in the last document
+    pathlib.Path("twice").write_text(text * 2)
+    first, second = (chunk[0] for chunk in corpus.chunks(["twice"]))
+    assert first.end == second.start == len(text)
+    made = go("--direct_num_workers=1", input_file="twice", dupe_factor=1)
+    found = records_of("out/x.tfrecord")
+    assert made["documents"] == 82 and len(set(found)) == len(found)
+
+
 def test_framed_records_are_tensorflows_own(tmp_path):
     records = [b"", b"a", bytes(300), os.urandom(70_000)]
     with tf.io.TFRecordWriter(str(tmp_path / "x")) as writer:
