@@ -7,7 +7,7 @@ import numpy as np
 from adapter_bert.pipeline.messages import Feature, Rows
 from adapter_bert.pipeline.pretraining import masking, pairs
 
-_PLACES_AT_ONCE = 1 << 18   # of rows that are made together, so that they stay in a core's cache
+_PLACES_AT_ONCE = 1 << 17   # of rows that are made together, so that they stay in a core's cache
 
 
 def feature_spec(max_seq_length, max_predictions_per_seq):
