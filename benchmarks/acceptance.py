@@ -140,8 +140,10 @@ def pytest_number(report):
             continue
         recorded.setdefault(entry.get("name"), []).append(float(entry.get("value")))
     numbers = [f"{name} {max(values):.3g}" for name, values in recorded.items()]
+    failed = [f"FAILED {case.get('name')}" for case in suite.iter("testcase")
+              if case.find("failure") is not None or case.find("error") is not None]
     skipped = [f"{counts['skipped']} not run"] if counts["skipped"] or not passed else []
-    return "; ".join([f"{passed} passed", *skipped, *numbers])
+    return "; ".join([f"{passed} passed", *failed, *skipped, *numbers])
 
 
 def table(found):

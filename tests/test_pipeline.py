@@ -6,7 +6,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.files import write_json
-from adapter_bert.pipeline import batches, features, messages, records
+from adapter_bert.pipeline import batches, features, messages, records, truncation
 from adapter_bert.tasks import Example
 
 SPEC = features.feature_spec("classification", labelled=True)
@@ -24,7 +24,7 @@ def slow_truncate(first, second, limit):
 def test_truncation_equals_the_loop(limit):
     for a in range(12):
         for b in range(12):
-            kept = features.truncate_pairs(np.array([a]), np.array([b]), np.array([limit]))
+            kept = truncation.truncate_pairs(np.array([a]), np.array([b]), np.array([limit]))
             wanted = slow_truncate(range(a), range(100, 100 + b), limit)
             assert [side[0] for side in kept] == list(map(len, wanted))
 

@@ -9,27 +9,36 @@ from tokenization import ragged_positions
 # Texts are tokenized together, up to so many, or fewer where they are long: memory stays bounded.
 TEXTS_AT_ONCE, CHARACTERS_AT_ONCE = 4096, 4_000_000
 
+# What the records of a kind of task have beside ids, and their labels.
+_FEATURES = {"spans": (Feature("doc_start", tf.int64, False),),
+             "tokens": (Feature("word_starts", tf.int64, True),)}
+_LABELS = {"classification": (Feature("label_ids", tf.int64, False),),
+           "regression": (Feature("label_ids", tf.float32, False),),
+           "spans": (Feature("start_positions", tf.int64, False),
+                     Feature("end_positions", tf.int64, False)),
+           "tokens": (Feature("label_ids", tf.int64, True),)}
+
 
 def feature_spec(kind, labelled):
     """The features of a record.
 
     Args:
-      kind: "classification" (label_ids int64), "regression" (label_ids float32) or "tokens"
-        (word_starts, and label_ids int64 for every token).
+      kind: "classification" (label_ids int64), "regression" (label_ids float32), "spans"
+        (start_positions and end_positions int64; `doc_start`, the piece of its context with which
+        the window begins) or "tokens" (word_starts, and label_ids int64 for every token).
       labelled: whether the records have labels.
 
     Returns:
       Tuple of Feature: input_ids and segment_ids of a length of their own, `index`, the
-      example's 0-based place in its file, and label_ids.
+      example's 0-based place in its file, what the kind has, and the labels.
     """
-    label = Feature("label_ids", tf.float32 if kind == "regression" else tf.int64, kind == "tokens")
-    words = (Feature("word_starts", tf.int64, True),) if kind == "tokens" else ()
-    return (Feature("input_ids", tf.int64, True), Feature("segment_ids", tf.int64, True), *words,
-            Feature("index", tf.int64, False)) + ((label,) if labelled else ())
+    return (Feature("input_ids", tf.int64, True), Feature("segment_ids", tf.int64, True),
+            Feature("index", tf.int64, False), *_FEATURES.get(kind, ()),
+            *(_LABELS[kind] if labelled else ()))
 
 
 def parse(spec, serialized):
-    """A scalar string tensor as {feature name: tensor of shape [T] or []}."""
+    """A scalar string tensor as {feature name: tensor of shape [T], [length] or []}."""
     columns = {
         feature.name: tf.io.FixedLenSequenceFeature([], feature.dtype, allow_missing=True)
         if feature.per_token else tf.io.FixedLenFeature(
@@ -65,21 +74,28 @@ def featurize(examples, tokenizer, max_seq_length, label_index, first=0):
         yield rows
 
 
-def chunks(examples):
-    """A list of examples in lists of at most TEXTS_AT_ONCE and CHARACTERS_AT_ONCE, or of one."""
+def chunks(examples, first="text_a", second="text_b"):
+    """A list of examples in lists of at most TEXTS_AT_ONCE and CHARACTERS_AT_ONCE, or of one.
+
+    Args:
+      examples: list of tuples with two texts, the second may be None.
+      first, second: names of the texts.
+    """
+    lengths = [len(getattr(example, first)) + len(getattr(example, second) or "")
+               for example in examples]
     for start in range(0, len(examples), TEXTS_AT_ONCE):
-        yield from in_characters(examples[start:start + TEXTS_AT_ONCE])
+        yield from in_characters(examples[start:start + TEXTS_AT_ONCE],
+                                 lengths[start:start + TEXTS_AT_ONCE])
 
 
-def in_characters(examples):
+def in_characters(examples, lengths):
     """Examples in halves, and these in halves, until each list is bounded."""
-    characters = sum(len(example.text_a) + len(example.text_b or "") for example in examples)
-    if characters <= CHARACTERS_AT_ONCE or len(examples) == 1:
+    if sum(lengths) <= CHARACTERS_AT_ONCE or len(examples) == 1:
         yield examples
         return
     middle = len(examples) // 2
-    yield from in_characters(examples[:middle])
-    yield from in_characters(examples[middle:])
+    yield from in_characters(examples[:middle], lengths[:middle])
+    yield from in_characters(examples[middle:], lengths[middle:])
 
 
 def join(firsts, seconds, is_pair, cls, sep, max_seq_length):

@@ -105,10 +105,10 @@ def _label_parser(task):
 def _class_name(cell, labels):
     if labels is None:
         if not cell or any(character in cell for character in "\t\r\n"):
-            raise ValueError(f"found label {_shown(cell)}, expected a name without TAB or "
+            raise ValueError(f"found label {shown(cell)}, expected a name without TAB or "
                              "line break")
     elif cell not in labels:
-        raise ValueError(f"found label {_shown(cell)}, expected {_listed(labels, ' or ')}")
+        raise ValueError(f"found label {shown(cell)}, expected {_listed(labels, ' or ')}")
     return cell
 
 
@@ -121,7 +121,7 @@ def _score(cell, bounds):
     # float() also reads the underscores of Python's literals, and what float32 cannot hold.
     if not abs(score) <= _LARGEST_FLOAT32 or not low <= score <= high or "_" in cell:
         expected = f"a number from {low:g} to {high:g}" if bounds else "a finite number"
-        raise ValueError(f"found score {_shown(cell)}, expected {expected}")
+        raise ValueError(f"found score {shown(cell)}, expected {expected}")
     return score
 
 
@@ -238,7 +238,8 @@ def _text(path, number, raw):
     return text
 
 
-def _shown(text, limit=60):
+def shown(text, limit=60):
+    """A text as a complaint shows it: quoted, on one line, its beginning if it is long."""
     return repr(text) if len(text) <= limit else f"{text[:limit]!r}..."
 
 
