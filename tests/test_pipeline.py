@@ -199,6 +199,17 @@ def test_serialized_records_are_the_protocol_buffers_own(value):
             "label_ids": [rows.columns["label_ids"][place]]}
 
 
+def test_serialized_single_values_are_the_protocol_buffers_own():
+    """Nothing but small numbers, one a row, of several rows."""
+    spec = tuple(messages.Feature(name, np.int64, False) for name in ("index", "place"))
+    rows = messages.Rows(np.array([3, 3, 3]), {
+        "index": np.arange(3), "place": np.array([5, 127, 0])})
+    found = [tf.train.Example.FromString(record).features.feature
+             for record in messages.serialize(spec, rows)]
+    assert [[row[name].int64_list.value[0] for name in ("index", "place")] for row in found] == [
+        [0, 5], [1, 127], [2, 0]]
+
+
 def failing(rows):
     yield rows[0]
     raise KeyboardInterrupt

@@ -76,7 +76,7 @@ def _entries(feature, rows):
 
 def _cut(matrix):
     """The rows of uint8 [R, bytes] as a list of bytes."""
-    return matrix.view(f"V{matrix.shape[1]}").reshape(-1).tolist()
+    return np.ascontiguousarray(matrix).view(f"V{matrix.shape[1]}").reshape(-1).tolist()
 
 
 def _record_head(size):
