@@ -19,6 +19,7 @@ from adapter_bert.errors import InputError
 from adapter_bert.kernels import ops, packing
 
 PAD_LOGIT = -1e9   # of the classes that a smaller head does not have
+HEADS = ("classification", "regression")
 TUNINGS = ("adapters", "adapters_only", "adapters_pooler", "layer_norm", "head")
 
 
@@ -35,6 +36,14 @@ class Form(NamedTuple):
     pooler: bool
 
 
+def check_head(manifest):
+    """InputError for a pack of a kind of head that is not served yet."""
+    if manifest.head not in HEADS:
+        raise InputError(f"{manifest.task}: has a head for {manifest.head}, and served are "
+                         f"{' and '.join(HEADS)}; predict with adapter_bert.load, or with "
+                         "run_classifier.py --pack")
+
+
 def form_of(manifest, size, classes):
     """The Form of a pack's graph.
 
@@ -44,8 +53,10 @@ def form_of(manifest, size, classes):
       classes: C of the slots.
 
     Raises:
-      InputError: a tuning mode of which a batch cannot have one a row, or a pack too large.
+      InputError: a tuning mode of which a batch cannot have one a row, a head that is not served,
+        or a pack too large.
     """
+    check_head(manifest)
     own = manifest.adapter or adapter_layers.AdapterConfig()
     if manifest.tuning not in TUNINGS:
         raise InputError(f"{manifest.task}: its tuning mode is {manifest.tuning}; served together "
