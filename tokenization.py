@@ -39,6 +39,7 @@ class FullTokenizer:
     Attributes:
       vocab: dict of token to id, in the order of ids.
       inv_vocab: dict of id to token.
+      continues: bool [tokens of the vocabulary], whether one goes on with a word, as `##s` does.
     """
 
     def __init__(self, vocab_file, do_lower_case=True):
@@ -60,7 +61,7 @@ class FullTokenizer:
                        and token.isalnum() and len(token) <= MAX_WORD_CHARACTERS}
         self._memory = _Memory()
         self._becomes = _CharacterTable(self._become)
-        self._continues = np.array([token.startswith("##") for token in self.vocab])
+        self.continues = np.array([token.startswith("##") for token in self.vocab])
         self._piece_characters = np.array([len(token.removeprefix("##")) for token in self.vocab])
 
     def tokenize(self, text):
@@ -164,7 +165,7 @@ class FullTokenizer:
         for number in np.unique(np.searchsorted(ends, np.flatnonzero(ids == unknown), "right")):
             words = list(map(len, self.basic_tokenizer.tokenize(texts[number])))
             here = slice(ends[number] - lengths[number], ends[number])
-            word_of = np.cumsum(~self._continues[ids[here]]) - 1
+            word_of = np.cumsum(~self.continues[ids[here]]) - 1
             characters[here] = np.where(
                 ids[here] == unknown, np.array(words)[word_of], characters[here])
         return characters

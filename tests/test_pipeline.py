@@ -78,7 +78,7 @@ def test_featurize_keeps_order_over_chunks(monkeypatch):
 def test_long_texts_come_in_smaller_lists(monkeypatch):
     monkeypatch.setattr(features, "CHARACTERS_AT_ONCE", 10)
     examples = [Example("a" * length, None, None) for length in (3, 3, 3, 50, 1, 2, 8)]
-    chunks = list(features.chunks(examples))
+    chunks = list(features.chunks(examples, features.characters))
     assert sum(chunks, []) == examples and [len(chunk) for chunk in chunks] == [3, 1, 1, 2]
 
 

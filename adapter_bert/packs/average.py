@@ -9,10 +9,9 @@ import dataclasses
 import numpy as np
 
 from adapter_bert.errors import InputError
-from adapter_bert.heads import variable_shapes
 from adapter_bert.packs.store import Pack
 
-HEAD = tuple(variable_shapes(1, 1))
+HEAD = ("output_weights", "output_bias")
 
 
 def average(packs, shares=None, head_from=None):
@@ -85,12 +84,15 @@ def _check_alike(packs):
                              "that are alike in these can be averaged")
 
 
+def _meaning(pack):
+    return pack.manifest.task, pack.manifest.head, pack.manifest.labels
+
+
 def _check_heads(packs):
     """InputError where heads do not mean the same."""
     (name, first), *others = packs.items()
     for other, pack in others:
-        if (pack.manifest.task, pack.manifest.labels) != (first.manifest.task,
-                                                          first.manifest.labels):
+        if _meaning(pack) != _meaning(first):
             raise InputError(f"{name} and {other}: heads of other tasks or labels "
                              f"({first.manifest.task}, {pack.manifest.task}); name the pack whose "
                              "head is taken with --head_from")

@@ -60,7 +60,7 @@ def featurize(examples, tokenizer, max_seq_length, label_index, first=0):
       Rows; without the column label_ids where the examples have no label.
     """
     cls, sep = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
-    for chunk in chunks(examples):
+    for chunk in chunks(examples, characters):
         is_pair = np.array([example.text_b is not None for example in chunk])
         firsts = tokenizer.encode_ragged([example.text_a for example in chunk])
         seconds = tokenizer.encode_ragged(
@@ -74,28 +74,28 @@ def featurize(examples, tokenizer, max_seq_length, label_index, first=0):
         yield rows
 
 
-def chunks(examples, first="text_a", second="text_b"):
+def characters(example):
+    """The count of characters of a tasks.Example."""
+    return len(example.text_a) + len(example.text_b or "")
+
+
+def chunks(examples, size):
     """A list of examples in lists of at most TEXTS_AT_ONCE and CHARACTERS_AT_ONCE, or of one.
 
-    Args:
-      examples: list of tuples with two texts, the second may be None.
-      first, second: names of the texts.
+    `size` is a function of an example: its count of characters.
     """
-    lengths = [len(getattr(example, first)) + len(getattr(example, second) or "")
-               for example in examples]
     for start in range(0, len(examples), TEXTS_AT_ONCE):
-        yield from in_characters(examples[start:start + TEXTS_AT_ONCE],
-                                 lengths[start:start + TEXTS_AT_ONCE])
+        yield from in_characters(examples[start:start + TEXTS_AT_ONCE], size)
 
 
-def in_characters(examples, lengths):
+def in_characters(examples, size):
     """Examples in halves, and these in halves, until each list is bounded."""
-    if sum(lengths) <= CHARACTERS_AT_ONCE or len(examples) == 1:
+    if sum(map(size, examples)) <= CHARACTERS_AT_ONCE or len(examples) == 1:
         yield examples
         return
     middle = len(examples) // 2
-    yield from in_characters(examples[:middle], lengths[:middle])
-    yield from in_characters(examples[middle:], lengths[middle:])
+    yield from in_characters(examples[:middle], size)
+    yield from in_characters(examples[middle:], size)
 
 
 def join(firsts, seconds, is_pair, cls, sep, max_seq_length):

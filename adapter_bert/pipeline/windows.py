@@ -80,7 +80,7 @@ def featurize(examples, tokenizer, max_seq_length, max_query_length, doc_stride,
       InputError: a question leaves no room for its context, or a context has no word.
     """
     cls, sep = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
-    for chunk in chunks(examples, "question", "context"):
+    for chunk in chunks(examples, characters):
         texts, windows = windows_of(chunk, tokenizer, max_seq_length, max_query_length, doc_stride)
         answers = answer_pieces(chunk, texts) if labelled else None
         for start in range(0, len(windows.starts), WINDOWS_AT_ONCE):
@@ -105,7 +105,7 @@ def passages(examples, tokenizer, max_seq_length, max_query_length, doc_stride):
     Yields:
       tasks.answers.Passage.
     """
-    for chunk in chunks(examples, "question", "context"):
+    for chunk in chunks(examples, characters):
         texts, windows = windows_of(chunk, tokenizer, max_seq_length, max_query_length, doc_stride)
         counts = np.bincount(windows.example)
         ends = np.cumsum(counts)
@@ -114,6 +114,11 @@ def passages(examples, tokenizer, max_seq_length, max_query_length, doc_stride):
                 texts.questions.lengths, strict=True):
             yield Passage(example.context, texts.spans[begin:begin + length],
                           windows.starts[start:end], windows.lengths[start:end], int(question) + 2)
+
+
+def characters(example):
+    """The count of characters of a tasks.squad.SquadExample."""
+    return len(example.question) + len(example.context)
 
 
 def windows_of(examples, tokenizer, max_seq_length, max_query_length, doc_stride):

@@ -9,6 +9,7 @@ from absl import logging
 from adapter_bert import files, tasks
 from adapter_bert.pipeline import features
 from adapter_bert.tasks.metrics import compute_metrics
+from adapter_bert.training import tagging
 
 
 class Kind(NamedTuple):
@@ -86,4 +87,8 @@ def write_rows(path, values):
 
 
 _OF_TEXTS = Kind(read_examples, featurize, targets, score, write)
-KINDS = {"classification": _OF_TEXTS, "regression": _OF_TEXTS}
+KINDS = {
+    "classification": _OF_TEXTS,
+    "regression": _OF_TEXTS,
+    "tokens": Kind(tagging.read, tagging.featurize, tagging.targets, tagging.score, tagging.write),
+}

@@ -118,7 +118,7 @@ def run_record(manifest):
              "do_lower_case": manifest.do_lower_case, "max_seq_length": manifest.max_seq_length,
              **(adapter_flags(manifest.adapter) if manifest.adapter else {})}
     wanted = manifest.base
-    return {"flags": flags, "labels": list(manifest.labels), "train_data": None,
-            "weights": manifest.weights.sha256,
+    return {"flags": flags, "kind": manifest.head, "labels": list(manifest.labels),
+            "train_data": None, "weights": manifest.weights.sha256,
             "base": {"name": wanted.name, "fingerprint": wanted.fingerprint, "vocab": wanted.vocab,
                      "bert_config": wanted.config.to_dict()}}
