@@ -19,7 +19,7 @@ pytest.importorskip("google_crc32c")
 from apache_beam.io.filesystem import FileMetadata  # noqa: E402
 from apache_beam.io.localfilesystem import LocalFileSystem  # noqa: E402
 
-from adapter_bert import files  # noqa: E402
+from adapter_bert import errors, files  # noqa: E402
 from adapter_bert.errors import InputError  # noqa: E402
 from adapter_bert.pipeline import tfrecord  # noqa: E402
 from adapter_bert.pipeline.pretraining import corpus, create, parts  # noqa: E402
@@ -367,6 +367,11 @@ def test_files_elsewhere(go):
     assert not list(pathlib.Path().glob(".*.work")) and pathlib.Path("x.json").exists()
     with pytest.raises(InputError, match="nowhere://x: "):
         go(input_file="nowhere://x")
+
+
+def test_what_is_not_installed():
+    with pytest.raises(InputError, match=r'that-one is not installed.*\[beam'):
+        errors.require("beam", os="os", no_such_module="that-one")
 
 
 def test_options_of_beam(go):
