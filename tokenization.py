@@ -195,7 +195,7 @@ class _Memory:
 
     def __init__(self):
         self._number_of = _Numbers()
-        self._ids, self._starts = np.zeros(0, np.int32), np.zeros(1, np.int64)
+        self._ids, self._starts = _Growing(np.zeros(0, np.int32)), _Growing(np.zeros(1, np.int64))
         self._characters = 0
 
     def look_up(self, texts, encode):
@@ -208,25 +208,57 @@ class _Memory:
         if self._characters > _CHARACTERS_KEPT:
             self.__init__()
         numbers = np.fromiter(map(self._number_of.__getitem__, texts), np.int64)
-        new = list(itertools.islice(self._number_of, len(self._starts) - 1, None))
-        self._learn(new, encode(new))
-        starts, ends = self._starts[numbers], self._starts[numbers + 1]
-        return self._ids[ragged_positions(starts, ends - starts)], ends - starts
+        if self._number_of.new:
+            self._learn(self._number_of.new, encode(self._number_of.new))
+            self._number_of.new = []
+        starts, ends = self._starts.values[numbers], self._starts.values[numbers + 1]
+        return self._ids.values[ragged_positions(starts, ends - starts)], ends - starts
 
     def _learn(self, texts, ids):
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         flat = np.fromiter(itertools.chain.from_iterable(ids), np.int32)
-        self._ids = np.concatenate([self._ids, flat])
-        self._starts = np.concatenate([self._starts, self._starts[-1] + np.cumsum(lengths)])
+        self._ids.extend(flat)
+        self._starts.extend(self._starts.values[-1] + np.cumsum(lengths))
         self._characters += sum(map(len, texts))
 
 
 class _Numbers(dict):
-    """Numbers the keys that it is asked for, in the order in which they are first met."""
+    """Numbers the keys that it is asked for, in the order in which they are first met.
+
+    Attributes:
+      new: list of the keys that were met since somebody emptied it.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.new = []
 
     def __missing__(self, key):
         self[key] = number = len(self)
+        self.new.append(key)
         return number
+
+
+class _Growing:
+    """An array that grows at its end without being copied each time."""
+
+    def __init__(self, first):
+        self._room, self._count = first, len(first)
+
+    @property
+    def values(self):
+        """The array."""
+        return self._room[:self._count]
+
+    def extend(self, more):
+        """Puts an array behind what is there."""
+        count = self._count + len(more)
+        if count > len(self._room):
+            room = np.empty(2 * count, self._room.dtype)
+            room[:self._count] = self.values
+            self._room = room
+        self._room[self._count:count] = more
+        self._count = count
 
 
 def _places(becomes):

@@ -1,5 +1,6 @@
 """The one error for a mistake in what a person gave: one line, exit code 1, no traceback."""
 import functools
+import importlib
 import sys
 
 
@@ -8,6 +9,21 @@ class InputError(ValueError):
 
     The message says what was wrong, where (file and line), and what to do.
     """
+
+
+def require(extra, **packages):
+    """InputError where a package that an extra brings is not installed.
+
+    Args:
+      extra: name of the extra.
+      **packages: name of each module and of its package.
+    """
+    for module, package in packages.items():
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(f'{package} is not installed; pip install "adapter-bert[{extra}]"'
+                             ) from error
 
 
 def exit_on_input_error(main):

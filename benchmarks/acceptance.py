@@ -98,6 +98,10 @@ ROWS = (
         "pytest tests/test_predict_command.py"),
     Row("serving-speed", "32 tasks in a batch, 1,000 packs, the library adapters, overload: the "
         "bounds that `make bench-serving` has", "make --no-print-directory bench-serving"),
+    Row("pretraining-data", "instances true to their text, BERT's shares and records, whole words; "
+        "the same bytes on any workers; whole files or none",
+        "pytest tests/test_create_pretraining_data.py tests/test_pretraining_instances.py "
+        "tests/test_pretraining_corpus.py"),
     Row("demo", "make demo: 83 % on held-out reviews, in 6 minutes from a filled pip cache",
         f"{sys.executable} benchmarks/demo_time.py"),
 )

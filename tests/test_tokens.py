@@ -8,13 +8,14 @@ import hypothesis
 import numpy as np
 import pytest
 import seqeval.metrics
+import tensorflow.compat.v1 as tf
 from hypothesis import strategies as st
 from packs import tiny_pack
 from runs import go, write
 
 import adapter_bert
 import tokenization
-from adapter_bert import tasks
+from adapter_bert import heads, network, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
 from adapter_bert.packs import store
@@ -180,12 +181,44 @@ def test_order_is_kept_over_chunks(tokenizer, monkeypatch):
 
 
 @hypothesis.settings(max_examples=60, deadline=None)
-@hypothesis.given(st.lists(st.text(st.sampled_from("ab\u00c9\u0301 .,'\t\u00ad\u4f60z\u00a0"))))
+@hypothesis.given(st.lists(st.lists(st.sampled_from([
+    "film", "s", "\u00c9", "\u0301", "\u00ad", "\u4f60", "z", ".", "'", " ", "\t", "\u00a0"])).map(
+        "".join)))
 def test_words_of_texts(tokenizer, texts):
     for text, spans in zip(texts, words.spans_of(texts, tokenizer), strict=True):
         found = [tokenizer.basic_tokenizer.tokenize(text[start:end]) for start, end in spans]
         assert all(len(word) == 1 for word in found)
         assert [word for word, in found] == tokenizer.basic_tokenizer.tokenize(text)
+
+
+# The head.
+
+class Sequence:
+    """A BERT that gives these vectors, [B, T, D]."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def get_sequence_output(self):
+        return tf.constant(self.values, tf.float32)
+
+
+def test_loss_is_the_mean_over_words():
+    source = np.random.default_rng(0)
+    x, weights, bias = (source.normal(size=shape) for shape in ([2, 3, 4], [5, 4], [5]))
+    starts, labels = np.array([[0, 1, 1], [1, 0, 0]]), np.array([[0, 3, 1], [2, 0, 4]])
+    output = heads.HEADS["tokens"].build(
+        Sequence(x), {"word_starts": tf.constant(starts), "label_ids": tf.constant(labels)}, 5,
+        network.undropped)
+    with tf.Session() as session:
+        network.load(session, zip(tf.global_variables(), (weights, bias), strict=True))
+        loss, found = session.run([heads.batch_loss(output), output.predictions])
+    logits = x @ weights.T + bias
+    wanted = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)          # [2, 3, 5]
+    of_labels = np.take_along_axis(wanted, labels[..., np.newaxis], axis=-1)[..., 0]
+    assert loss == pytest.approx(-np.log(of_labels)[starts == 1].mean(), abs=1e-5)
+    assert (found["label_ids"] == wanted.argmax(axis=-1)).all()
+    assert np.allclose(found["probabilities"], wanted.max(axis=-1), atol=1e-6)
 
 
 # Names and scores.
@@ -344,10 +377,11 @@ def test_entries_of_predict(tiny_dir):
 def test_a_tag_without_prefix_is_one_a_word(tiny_dir):
     pack = tokens_pack(base_of(tiny_dir), labels=("NOUN", "VERB"))
     with adapter_bert.load(tiny_dir, pack) as task:
-        found, = task.predict(["Caf\u00e9s,  \u00adfilms"])
+        found, cut = task.predict(["Caf\u00e9s,  \u00adfilms", ["\u00ad"] + ["film"] * 20])
     assert [(one.text, one.start, one.end) for one in found] == [
         ("Caf\u00e9s", 0, 5), (",", 5, 6), ("films", 9, 14)]
     assert {one.label for one in found} <= {"NOUN", "VERB"}
+    assert [(one.start, one.end) for one in cut] == [(word, word + 1) for word in range(1, 15)]
 
 
 def test_average(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import tokenization
 from adapter_bert.errors import InputError
-from adapter_bert.pipeline import features, windows
+from adapter_bert.pipeline import features, messages, windows
 from adapter_bert.tasks import answers
 from adapter_bert.tasks.squad import SquadExample, read_squad
 
@@ -226,7 +226,7 @@ def test_records_hold_the_rows(tokenizer):
         rows, = windows.featurize([example("ab " * 30, (66, 71))], tokenizer, 20, 4, 8, labelled)
         with tf.Session() as session:
             parsed = [session.run(features.parse(spec, record))
-                      for record in features.serialize(spec, rows)]
+                      for record in messages.serialize(spec, rows)]
         ends = np.cumsum(rows.lengths)
         assert len(parsed) == len(ends) > 2
         for number, columns in enumerate(parsed):

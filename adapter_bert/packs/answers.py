@@ -112,9 +112,9 @@ def rows_of_words(manifest, tokenizer, texts):
             raise InputError(f"text {number}: {text!r:.60} is neither a text nor a list of words")
     for chunk in features.chunks(texts, words.characters):
         spans = _spans(chunk, tokenizer)
-        sentences = [[text[start:end] for start, end in places.tolist()]
+        sentences = [[text[start:end] for start, end in own.tolist()]
                      if isinstance(text, str) else text
-                     for text, places in zip(chunk, spans, strict=True)]
+                     for text, own in zip(chunk, spans, strict=True)]
         encoded = words.encode(sentences, tokenizer, manifest.max_seq_length)
         places = np.split(encoded.places, np.cumsum(list(map(len, sentences)))[:-1])
         yield arrays.rows_of(encoded.rows), list(map(Words, chunk, spans, places))

@@ -16,7 +16,7 @@ class Kind(NamedTuple):
     """How a run treats the examples of a kind of head.
 
     read: function (Run, split) -> list of examples.
-    featurize: function (Run, examples, split, first) -> iterable of features.Rows, `index` of the
+    featurize: function (Run, examples, split, first) -> iterable of messages.Rows, `index` of the
       first example being `first`.
     targets: function (Run, examples) -> what `score` and `write` want to know of a split.
     score: function (Run, targets, predicted) -> {metric: float}; predicted is {name: array
