@@ -13,8 +13,11 @@ import adapter_bert
 from adapter_bert import base, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json, write_json
-from adapter_bert.packs import manifest, store
+from adapter_bert.pack_command import lines
+from adapter_bert.packs import adapterhub, manifest, store
+from adapter_bert.packs.average import average
 from adapter_bert.packs.bases import base_of
+from adapter_bert.serving.bank import Bank
 from adapter_bert.tasks.squad_scores import squad_scores
 from adapter_bert.training import checkpoints
 
@@ -272,6 +275,18 @@ def test_entries_of_predict(tiny_dir):
                                (("film", "\u00ad"), "question '1': its context has no word")):
             with pytest.raises(InputError, match=message):
                 task.predict([("film", "film"), entry])
+
+
+def test_other_forms_of_a_pack(tiny_dir, tmp_path):
+    pack = tiny_pack(base=base_of(tiny_dir), head="spans", labels=(), pair=True, spans=SPANS,
+                     tuning="adapters_only")
+    shown = "\n".join(lines(store.write(str(tmp_path / "pack"), pack)))
+    assert "parts of the second text" in shown and "always an answer" in shown
+    assert average({"a": pack, "b": pack}).manifest.spans == SPANS
+    with pytest.raises(InputError, match="a head for spans, which is not written in AdapterHub's"):
+        adapterhub.write(pack, str(tmp_path / "hub"), "answers")
+    with pytest.raises(InputError, match="has a head for spans, and served are classification"):
+        Bank(tiny_dir).add("answers", pack)
 
 
 def test_help_has_every_flag_of_bert():
