@@ -15,13 +15,18 @@ BATCH, TOKENS = 4, 24
 
 
 def features(kind):
+    """{name: array} of a batch with labels."""
     random = np.random.default_rng(0)
     shape = [BATCH, TOKENS]
-    labels = random.integers(0, 2, BATCH) if kind == "classification" else random.random(BATCH)
-    return [random.integers(0, TINY.vocab_size, shape).astype(np.int32),
-            np.tile(np.arange(TOKENS) < 17, [BATCH, 1]).astype(np.int32),
-            random.integers(0, 2, shape).astype(np.int32),
-            labels.astype(np.int32 if kind == "classification" else np.float32)]
+    labels = {"classification": {"label_ids": random.integers(0, 2, BATCH)},
+              "regression": {"label_ids": random.random(BATCH).astype(np.float32)},
+              "spans": {"start_positions": random.integers(0, 9, BATCH),
+                        "end_positions": random.integers(9, 17, BATCH)}}
+    found = {"input_ids": random.integers(0, TINY.vocab_size, shape),
+             "input_mask": np.tile(np.arange(TOKENS) < 17, [BATCH, 1]),
+             "segment_ids": random.integers(0, 2, shape), **labels[kind]}
+    return {name: value if value.dtype == np.float32 else value.astype(np.int32)
+            for name, value in found.items()}
 
 
 def keep(x, rate):
@@ -31,10 +36,9 @@ def keep(x, rate):
 
 def computation(model, is_training, dropout=keep):
     """What a TPU runs: a function of tensors to the loss and the predictions, with the step."""
-    def compute(input_ids, input_mask, segment_ids, label_ids):
-        features = {"input_ids": input_ids, "input_mask": input_mask, "segment_ids": segment_ids,
-                    "label_ids": label_ids}
-        output, _ = towers(model, features, 1, is_training, modeling.plain_formulas(dropout),
+    def compute(*values):
+        batch = dict(zip(features(model.kind), values, strict=True))
+        output, _ = towers(model, batch, 1, is_training, modeling.plain_formulas(dropout),
                            use_tpu=True)
         loss = heads.batch_loss(output)
         prediction = next(iter(output.predictions.values()))
@@ -46,7 +50,7 @@ def computation(model, is_training, dropout=keep):
 
 
 def fed(model):
-    return [tf.constant(value) for value in features(model.kind)]
+    return list(map(tf.constant, features(model.kind).values()))
 
 
 def losses(model, is_training, compiled):
@@ -71,10 +75,11 @@ def losses(model, is_training, compiled):
 
 @pytest.mark.parametrize("is_training", [False, True])
 @pytest.mark.parametrize("kind,tuning", [
-    ("classification", "adapters"), ("classification", "full"), ("regression", "adapters")])
+    ("classification", "adapters"), ("classification", "full"), ("regression", "adapters"),
+    ("spans", "adapters")])
 def test_compiled_equals_plain(kind, tuning, is_training, record_property):
     config = adapter_layers.AdapterConfig(size=4) if tuning == "adapters" else None
-    model = Model(TINY, kind, 2 if kind == "classification" else 1, tuning, config)
+    model = Model(TINY, kind, heads.width(kind, ("0", "1")), tuning, config)
     plain, values = losses(model, is_training, compiled=False)
     compiled, compiled_values = losses(model, is_training, compiled=True)
     for (loss, prediction), (other_loss, other_prediction) in zip(plain, compiled, strict=True):

@@ -177,7 +177,7 @@ def check_texts(manifest):
 def check(manifest):
     """ValueError where the parts of a Manifest cannot be true together."""
     config = manifest.base.config
-    _check_head(manifest.head, manifest.labels, manifest.spans)
+    _check_labels(manifest.head, manifest.labels)
     if not 5 <= manifest.max_seq_length <= config.max_position_embeddings:
         raise ValueError(f"max_seq_length {manifest.max_seq_length}: the base has "
                          f"{config.max_position_embeddings} positions")
@@ -197,14 +197,12 @@ def check(manifest):
         raise ValueError(f"weights of {manifest.weights.bytes} bytes for {parameters} parameters")
 
 
-def _check_head(head, labels, spans):
-    """ValueError where a kind of head cannot have these labels or Spans."""
+def _check_labels(head, labels):
+    """ValueError where a kind of head cannot have these labels."""
     if bool(labels) != (HEADS[head].width is None) or len(labels) == 1:
         raise ValueError(f"a head for {head} with {len(labels)} labels")
     if len(set(labels)) != len(labels) or len(labels) > MOST["labels"]:
         raise ValueError("labels that are not all different, or too many")
-    if bool(spans) != (head == "spans"):
-        raise ValueError(f"a head for {head} with spans {checks.short(spans)}")
 
 
 def check_pairs(manifest, is_pair):
