@@ -7,7 +7,9 @@ from packs import tiny_pack
 
 import adapter_bert
 from adapter_bert.errors import InputError
+from adapter_bert.packs.answers import ANSWERS
 from adapter_bert.packs.bases import base_of
+from adapter_bert.packs.manifest import Spans
 from adapter_bert.serving.bank import Bank
 from adapter_layers import AdapterConfig
 
@@ -147,3 +149,78 @@ def test_what_is_not_served_together(tiny_dir, on):
         with pytest.raises(InputError, match=message):
             bank.add("task", pack)
     assert bank.names() == []
+
+
+# Windows of 16 pieces, of which a context of some words makes many.
+TOKEN_KINDS = {
+    "names": {"head": "tokens", "labels": ("O", "B-PER", "I-PER", "B-LOC")},
+    "parts": {"head": "tokens", "labels": ("NOUN", "VERB"), "max_seq_length": 9,
+              "tuning": "adapters_only", "adapter": AdapterConfig(size=2)},
+    "answers": {"head": "spans", "labels": (), "spans": Spans(5, 3, 20, 6, None)},
+    "perhaps": {"head": "spans", "labels": (), "spans": Spans(5, 3, 20, 6, -0.8),
+                "tuning": "layer_norm", "adapter": None},
+    "class": {}}
+ASKED = {"tokens": [*TEXTS, "\u00c9a \u4f60\u597d \U0001f642 caf\u00e9s"],
+         "spans": [("film", "the film was good"), ("the story ?", "not a dull story ! " * 9),
+                   ("", "\u00c9a \u4f60\u597d \U0001f642 caf\u00e9s"), ("a film", "good " * 40)],
+         "classification": TEXTS}
+
+
+def said(bank, names, kinds):
+    """{name: answers to ASKED}, of one call for all names."""
+    parts = {name: bank.encode(name, ASKED[kinds[name].get("head", "classification")])
+             for name in names}
+    rows = [row for of_name in parts.values() for part in of_name for row in part.rows]
+    found = iter(bank.predict(rows))
+    return {name: [one for part in of_name for one in ANSWERS[bank.manifest(name).head].answers(
+        bank.manifest(name), part.asked, [next(found) for _ in part.rows])]
+            for name, of_name in parts.items()}
+
+
+def alike(found, wanted):
+    """Whether answers are equal, numbers of them nearly."""
+    if isinstance(wanted, float):
+        return abs(found - wanted) <= 1e-5
+    if isinstance(wanted, dict):
+        return found.keys() == wanted.keys() and all(map(alike, found.values(), wanted.values()))
+    if isinstance(wanted, (list, tuple)):
+        return len(found) == len(wanted) and all(map(alike, found, wanted))
+    return found == wanted
+
+
+@pytest.fixture(name="of_tokens", scope="module")
+def fixture_of_tokens(tiny_dir, on):
+    """{name: pack} of TOKEN_KINDS, and {name: what each says of ASKED alone}."""
+    packs = {name: tiny_pack(seed, base=on, **kind)
+             for seed, (name, kind) in enumerate(TOKEN_KINDS.items())}
+    wanted = {}
+    for name, pack in packs.items():
+        with adapter_bert.load(tiny_dir, pack, **EXACT) as task:
+            wanted[name] = task.predict(ASKED[pack.manifest.head])
+    return packs, wanted
+
+
+@pytest.mark.parametrize("slots,kernels", [(2, "plain"), (40, "fused")])
+def test_names_and_answers_beside_classes(tiny_dir, of_tokens, slots, kernels):
+    """Rows of all in one call, and again with one gone and one in the place of another."""
+    packs, wanted = of_tokens
+    bank = Bank(tiny_dir, slots, "float32", kernels, max_adapter_size=5, max_labels=4)
+    for name, pack in packs.items():
+        bank.add(name, pack)
+    found = said(bank, list(packs), TOKEN_KINDS)
+    for name in packs:
+        assert alike(found[name], wanted[name]), name
+    assert sum(map(len, found["names"])) > 10 and {one.text for one in found["perhaps"]} > {""}
+    assert len({row.task.lane for name in packs for row in bank.encode(
+        name, ASKED[packs[name].manifest.head])[0].rows}) == 2   # those of tokens, the others
+    bank.remove("answers")
+    bank.add("names", packs["perhaps"])
+    found = said(bank, ["names", "class"], {"names": {"head": "spans"}, "class": {}})
+    assert alike(found, {"names": wanted["perhaps"], "class": wanted["class"]})
+    assert not alike(found["names"], wanted["answers"])
+
+
+def test_no_room_for_a_start_and_an_end(tiny_dir, on):
+    bank = Bank(tiny_dir, 2, **EXACT, max_labels=1)
+    with pytest.raises(InputError, match="2 labels, and there is room for 64 and 1"):
+        bank.add("answers", tiny_pack(base=on, **TOKEN_KINDS["answers"]))

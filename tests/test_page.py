@@ -7,7 +7,7 @@ from packs import tiny_pack
 
 from adapter_bert.packs import hub, store
 from adapter_bert.packs.bases import base_of
-from adapter_bert.packs.manifest import Base
+from adapter_bert.packs.manifest import Base, Spans
 
 ENTER, TAB, SPACE, CONTROL = "\ue007", "\ue004", " ", "\ue009"
 MARKUP = "<img src=x onerror=\"document.title='owned'\"><b>bold</b>"
@@ -20,6 +20,16 @@ PACKS = {
                    "metrics": {"eval_pearson": 0.8712, "eval_spearmanr": 0.8695}},
     "topics": {"labels": tuple(f"topic {number}" for number in range(40)), "task": "topics",
                "description": "One of forty topics."},
+    "names": {"head": "tokens", "labels": ("O", "B-PER", "I-PER", "B-LOC", MARKUP[:20]),
+              "task": "NER", "pair": None},
+    "people": {"head": "tokens", "labels": ("O", "B-PER", "I-PER", "B-LOC", "B-DATE", "B-ORG"),
+               "task": "NER", "pair": None, "max_seq_length": 24,
+               "description": "Names of people, places and organisations in a text."},
+    "questions": {"head": "spans", "labels": (), "task": "SQuAD", "pair": True,
+                  "spans": Spans(5, 3, 20, 6, None),
+                  "description": "Finds the answer to a question in a text."},
+    "perhaps": {"head": "spans", "labels": (), "task": "SQuAD 2", "pair": True,
+                "spans": Spans(5, 3, 20, 6, -90.0)},
     "untrusted": {"labels": (MARKUP, "b"), "task": MARKUP, "description": MARKUP},
 }
 
@@ -62,6 +72,18 @@ def answers(page):
     return page.run("return [...document.querySelectorAll('.card')].map((card) => "
                     "[card.querySelector('h3').textContent, card.lastChild.className, "
                     "card.querySelector('.says, .wrong').textContent])")
+
+
+def asked(page, *names, a="", b=""):
+    """Asks these tasks alone about a text, or two."""
+    page.click(f"[aria-label='Try {names[0]} alone']")
+    for name in names[1:]:
+        page.click(f"#pack-{name}")
+    page.type("#text-a", a)
+    if b:
+        page.type("#text-b", b)
+    page.click("#ask")
+    page.wait(f"document.querySelectorAll('.card').length === {len(names)}")
 
 
 def overflow(page):
@@ -144,11 +166,101 @@ def test_on_a_phone(page, tmp_path, width, dark):
     assert overflow(page) <= 0
 
 
+NAMES = ("Angela \U0001f642 Merkel met\nthe mayor of Paris, and caf\u00e9s were closed on Monday "
+         "\u4f60\u597d.")
+CONTEXT = ("Warsaw lies on the Vistula. \U0001f642 It has 1.8 million people, and its old town was "
+           "rebuilt after the war. ") * 8
+
+
+def test_names_in_a_text(page, client, tmp_path):
+    """Each is marked where it is and labelled in words, and stands in a list with its share."""
+    asked(page, "people", "film-reviews", a=NAMES)
+    _, value = client.json("POST", "/v1/models/people:predict", {"instances": [NAMES]})
+    names = value["predictions"][0]["entities"]
+    assert len(names) > 6 and len({one["label"] for one in names}) > 2
+    assert page.run("return document.querySelector('.text').textContent") == marked(NAMES, names)
+    assert page.run("return [...document.querySelectorAll('mark')].map((one) => "
+                    "[one.firstChild.textContent, one.querySelector('.tag').textContent])") == [
+        [one["text"], one["label"]] for one in names]
+    listed = ("[...document.querySelectorAll('.names li')].map((li) => "
+              "[...li.children].map((one) => one.textContent))")
+    assert len(page.run(f"return {listed}")) == 6
+    page.look(1280, dark=True)
+    page.shoot(tmp_path / "names.png")
+    page.click(".card .quiet")
+    assert page.run(f"return {listed}") == [
+        [one["label"], one["text"], f"{100 * one['probability']:.1f} %"] for one in names]
+    colours = page.run("return new Set([...document.querySelectorAll('mark')].map((one) => "
+                       "getComputedStyle(one).backgroundColor)).size")
+    assert colours == len({one["label"] for one in names})
+
+
+def marked(text, names):
+    """The text with each label behind its name."""
+    for one in reversed(names):
+        text = text[:one["end"]] + one["label"] + text[one["end"]:]
+    return text
+
+
+def test_an_answer_in_its_context(page, client, tmp_path):
+    asked(page, "questions", "perhaps", a="Where is it?", b=CONTEXT)
+    found = [client.json("POST", f"/v1/models/{name}:predict", {"instances": [
+        {"text_a": "Where is it?", "text_b": CONTEXT}]})[1]["predictions"][0]
+             for name in ("questions", "perhaps")]
+    answer = found[0]["answer"]
+    assert answer and found[0]["start"] > 50 and found[1]["answer"] == ""
+    assert answers(page) == [["questions", "text", answer],
+                             ["perhaps", "share", "No answer in this context."]]
+    before, marked_text, all_text = page.run(
+        "const mark = document.querySelector('mark'); return [mark.previousSibling.textContent, "
+        "mark.textContent, document.querySelector('.text').textContent]")
+    assert [before, marked_text, all_text] == [CONTEXT[:found[0]["start"]], answer, CONTEXT]
+    shares = page.run("return [...document.querySelectorAll('.share')].map((one) => "
+                      "one.textContent)")
+    assert shares == [f"{100 * one['probability']:.1f} %" for one in found]
+    assert page.run("return document.querySelector('.text').tabIndex") == 0   # for the keyboard
+    assert page.run(
+        "const [text, mark] = ['.text', 'mark'].map((one) => document.querySelector(one)"
+        ".getBoundingClientRect()); return text.height < document.querySelector('.text')"
+        ".scrollHeight && text.top <= mark.top && mark.bottom <= text.bottom")
+    page.shoot(tmp_path / "answer.png")
+
+
+def test_fields_are_named_for_what_is_asked(page):
+    named = ("['text-a', 'text-b'].map((id) => "
+             "document.getElementById(id).labels[0].innerText.trim())")
+    asked(page, "questions", a="Where?")
+    assert answers(page)[0][2] == "This task looks for the answer in a text: type the context."
+    assert page.run(f"return {named}") == ["Question", "Context"]
+    page.click("#pack-people")
+    assert page.run(f"return {named}") == [
+        "Text or question", "Second text or context (for tasks of two texts)"]
+    page.click("[aria-label='Try people alone']")
+    assert page.run("return document.getElementById('second').hidden")
+    assert page.run("return document.getElementById('text-a').labels[0].innerText") == "Text"
+    listed = page.run("return document.querySelector('#packs').innerText")
+    assert "NER: PER, LOC, DATE, ORG" in listed
+    assert "SQuAD: answers a question from its context" in listed
+
+
+def test_a_text_without_names(page):
+    asked(page, "people", a="\u00ad")
+    assert answers(page)[0][2] == "No names in this text."
+
+
+@pytest.mark.parametrize("width,dark", [(375, False), (375, True), (320, False)])
+def test_marks_on_a_phone(page, tmp_path, width, dark):
+    page.look(width, 812, dark=dark, mobile=True)
+    asked(page, "people", "questions", a=NAMES + " word" * 3 + "word" * 100, b=CONTEXT)
+    page.shoot(tmp_path / f"marks-{width}-{dark}.png")
+    assert overflow(page) <= 0
+    assert page.run("return document.querySelectorAll('mark').length") > 6
+    assert page.run("return [...document.querySelectorAll('.text')].map((one) => one.tabIndex)"
+                    ) == [0, 0]
+
+
 def test_words_of_a_pack_are_text(page):
-    page.click("[aria-label='Try untrusted alone']")
-    page.type("#text-a", "a text")
-    page.click("#ask")
-    page.wait("document.querySelector('.card')")
+    asked(page, "untrusted", "names", a="a text <b>of</b> words <img src=x>")
     assert page.run("return [document.title, document.querySelectorAll('img, b').length]") == [
         "adapter-bert", 0]
     assert MARKUP in page.run("return document.body.textContent")

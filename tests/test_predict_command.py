@@ -15,6 +15,7 @@ import adapter_bert
 from adapter_bert.__main__ import main
 from adapter_bert.packs import store
 from adapter_bert.packs.bases import base_of
+from adapter_bert.packs.manifest import Spans
 from adapter_bert.serving.export import export
 
 pytest.importorskip("apache_beam")
@@ -234,13 +235,53 @@ def test_like_lengths_run_together(exported):
     """A call of the model holds neighbours in length; the results are in the rows' order."""
     sizes = []
 
-    def model(texts):
-        sizes.append([len(text) for text, in texts])
-        return {"score": np.array(sizes[-1])}
+    class Model:
+        labels = ()
+
+        def __call__(self, texts):
+            sizes.append([len(text) for text, in texts])
+            return {"score": np.array(sizes[-1])}
 
     lengths = [9, 1, 8, 2, 7]
     handler = batch.SavedModelHandler("path", "any", 2)
     found = handler.run_inference(
-        [rows.Row("a", 1, {}, ("x" * length,)) for length in lengths], model)
+        [rows.Row("a", 1, {}, ("x" * length,)) for length in lengths], Model())
     assert sizes == [[1, 2], [7, 8], [9]]
     assert [one.inference["score"] for one in found] == lengths
+
+
+NER = {"head": "tokens", "labels": ("O", "B-PER", "I-PER"), "task": "NER"}
+QA = {"head": "spans", "labels": (), "pair": True, "spans": Spans(5, 3, 20, 6, -0.7)}
+
+
+def test_names(tiny_dir, exported, go, capsys):
+    texts = [*TEXTS, "\u00ad", "..."]
+    put("a.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in texts))
+    found, bad = go("a.jsonl", "--text_column=text", "--batch_size=2", **NER)
+    wanted = predicted(tiny_dir, exported, texts, **NER)
+    assert not bad and [list(one) for one in found] == [
+        ["source", "line", "input", "entities"]] * len(texts)
+    assert [one["entities"] for one in found] == [[
+        {**name._asdict(), "probability": pytest.approx(name.probability, abs=1e-5)}
+        for name in names] for names in wanted]
+    assert sum(map(len, wanted)) > 10
+    assert "a task of single texts; leave --text_b_column out" in refused(capsys, [
+        "predict", f"--model={exported(**NER)[1]}", "--input=a.jsonl", "--output=o",
+        "--text_column=text", "--text_b_column=text"])
+
+
+def test_answers(tiny_dir, exported, go, capsys):
+    pairs = [("the film", "it was fine"), ("", "a dull story ! " * 30),
+             ("good ?", "Éa 你好 🙂 bad"), ("was it ?", "the film was good")]
+    put("a.jsonl", "".join(json.dumps({"q": one, "c": other}) + "\n" for one, other in
+                           [*pairs, ("film", "\u00ad")]))
+    found, bad = go("a.jsonl", "--text_column=q", "--text_b_column=c", **QA)
+    *answers, last = ({name: one[name] for name in ("answer", "start", "end", "probability")}
+                      for one in found)
+    assert answers == [{"answer": one.text, "start": one.start, "end": one.end,
+                        "probability": pytest.approx(one.probability, abs=1e-5)}
+                       for one in predicted(tiny_dir, exported, pairs, **QA)]
+    assert last == {"answer": "", "start": None, "end": None, "probability": 0.0} and not bad
+    assert "--text_b_column is missing, the column that holds the second texts, or" in refused(
+        capsys, ["predict", f"--model={exported(**QA)[1]}", "--input=a.jsonl", "--output=o",
+                 "--text_column=q"])

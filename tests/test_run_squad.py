@@ -17,7 +17,6 @@ from adapter_bert.pack_command import lines
 from adapter_bert.packs import adapterhub, manifest, store
 from adapter_bert.packs.average import average
 from adapter_bert.packs.bases import base_of
-from adapter_bert.serving.bank import Bank
 from adapter_bert.tasks.squad_scores import squad_scores
 from adapter_bert.training import checkpoints
 
@@ -285,8 +284,6 @@ def test_other_forms_of_a_pack(tiny_dir, tmp_path):
     assert average({"a": pack, "b": pack}).manifest.spans == SPANS
     with pytest.raises(InputError, match="a head for spans, which is not written in AdapterHub's"):
         adapterhub.write(pack, str(tmp_path / "hub"), "answers")
-    with pytest.raises(InputError, match="has a head for spans, and served are classification"):
-        Bank(tiny_dir).add("answers", pack)
 
 
 def test_help_has_every_flag_of_bert():

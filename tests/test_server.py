@@ -24,7 +24,7 @@ from adapter_bert.__main__ import main
 from adapter_bert.errors import InputError
 from adapter_bert.packs import hub, store
 from adapter_bert.packs.bases import base_of
-from adapter_bert.packs.manifest import Base
+from adapter_bert.packs.manifest import Base, Spans
 from adapter_bert.serving import server
 from adapter_bert.serving.settings import Settings
 
@@ -32,7 +32,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LABELS = ("negative", "positive")
 IN_JSON = {"Content-Type": "application/json"}
 KINDS = {"film": {"labels": LABELS}, "either": {"labels": ("a", "b", "c"), "pair": None},
-         "score": {"head": "regression", "labels": (), "pair": True, "task": "STS-B"}}
+         "score": {"head": "regression", "labels": (), "pair": True, "task": "STS-B"},
+         "names": {"head": "tokens", "labels": ("O", "B-PER", "I-PER"), "pair": None},
+         "question": {"head": "spans", "labels": (), "pair": True,
+                      "spans": Spans(5, 3, 20, 6, None)}}
 
 
 @pytest.fixture(name="on", scope="module")
@@ -167,6 +170,68 @@ def test_all_tasks_under_one_name(client, packs):
     assert value["results"][0][1] == ["positive", said(packs["film"], "x")[1]]
 
 
+# --- names in texts, answers to questions
+
+CONTEXT = "the film was good . a fine story \U0001f642 it was"
+
+
+def test_names_and_answers(client):
+    body = {"instances": ["the film was g\u00f3od", "", "\u00ad"]}
+    status, value = client.json("POST", "/v1/models/names:predict", body)
+    first, *others = (row["entities"] for row in value["predictions"])
+    assert status == 200 and others == [[], []] and first
+    for one in first:
+        assert list(one) == ["text", "label", "start", "end", "probability"]
+        assert one["text"] == body["instances"][0][one["start"]:one["end"]]
+    _, value = client.json("POST", "/v1/models/names:predict", {"inputs": body["instances"]})
+    assert value == {"outputs": {"entities": [first, [], []]}}
+    pair = {"text_a": "film", "text_b": CONTEXT}
+    status, value = ask(client, "question", pair, {**pair, "text_a": "a story"})
+    assert status == 200
+    for one in value["predictions"]:
+        assert list(one) == ["answer", "start", "end", "probability"] and one["answer"]
+        assert one["answer"] == CONTEXT[one["start"]:one["end"]] and 0 < one["probability"] <= 1
+    _, columns = client.json("POST", "/v1/models/question:predict", {
+        "inputs": {"text_a": ["film", "a story"], "text_b": [CONTEXT] * 2}})
+    assert columns["outputs"] == {name: [row[name] for row in value["predictions"]]
+                                  for name in value["predictions"][0]}
+    status, value = ask(client, "adapter-bert", {"task": "names", "text_a": "a film"},
+                        {"task": "question", **pair}, {"task": "film", "text_a": "a"})
+    assert status == 200 and [sorted(row) for row in value["predictions"]] == [
+        ["entities", "task"], ["answer", "end", "probability", "start", "task"],
+        ["label", "probabilities", "task"]]
+
+
+def test_metadata_of_names_and_answers(client):
+    for name, inputs, outputs in (
+            ("names", {"text_a"}, {"entities"}),
+            ("question", {"text_a", "text_b"}, {"answer", "start", "end", "probability"})):
+        _, value = client.json("GET", f"/v1/models/{name}/metadata")
+        signature = value["metadata"]["signature_def"]["signature_def"]["serving_default"]
+        assert signature["inputs"].keys() == inputs and signature["outputs"].keys() == outputs
+
+
+def test_the_windows_of_a_context_count(tiny_dir, folder):
+    """A row each: of a request no more than max_rows, and all of them have room in the queue."""
+    bank = FakeBank(tiny_dir)
+    with serving(bank, hub=folder, max_rows=8, queue_rows=8, batch_rows=3) as client:
+        pair = {"text_a": "film", "text_b": "a " * 25}    # 6 windows
+        assert ask(client, "question", pair)[0] == 200
+        assert [len(batch) for batch in bank.batches] == [3, 3]
+        status, value = ask(client, "question", pair, pair)
+        assert status == 400 and "more than 8 windows; send fewer" in value["error"]
+        bank.batches.clear()
+        first = held(bank, client)
+        waits = flood(client, [("/v1/models/question:predict", {"instances": [pair]})])[0]
+        client.wait("adapter_bert_queue_rows", 6)
+        status, value = ask(client, "question", pair)
+        assert status == 503 and "too many texts wait already" in value["error"]
+        assert client.count("adapter_bert_queue_rows") == 6
+        bank.wall.set()
+        assert first.result()[0] == waits.result()[0] == 200
+        assert client.count("adapter_bert_queue_rows") == 0
+
+
 # --- what is refused
 
 @pytest.mark.parametrize("body,words", [
@@ -214,7 +279,14 @@ def test_bodies_that_are_refused(client, body, words):
     ("film:classify", {"examples": [{"text_a": "a"}], "context": []}, "not an object"),
     ("film:classify", {"examples": [{"text_a": "a"}], "context": {"text_a": "a"}}, "as well"),
     ("film:classify", {"examples": [{"text_a": ["a", "b"]}]}, "a list"),
-    ("adapter-bert:predict", {"instances": ["a"]}, "has no task")])
+    ("adapter-bert:predict", {"instances": ["a"]}, "has no task"),
+    ("names:classify", {"examples": [{"text_a": "a"}]}, "a task of tokens: ask it to :predict"),
+    ("question:regress", {"examples": [{"text_a": "a"}]}, "a task of spans: ask it to :predict"),
+    ("names:predict", {"instances": [{"text_a": "a", "text_b": "b"}]}, "single texts"),
+    ("question:predict", {"instances": ["a"]}, "takes a question and its context"),
+    ("question:predict", {"instances": [{"text_a": "a", "text_b": "a"}, {
+        "text_a": "a", "text_b": " "}]}, "row 1: its context has no word"),
+    ("question:predict", {"instances": [{"text_a": "a", "text_b": "a " * 50}]}, "8 windows")])
 def test_questions_that_are_refused(client, address, value, words):
     status, value = client.json("POST", f"/v1/models/{address}", value)
     assert status == 400 and words in value["error"]
@@ -295,7 +367,7 @@ BODIES = st.fixed_dictionaries({}, optional={
         st.sampled_from(["text_a", "text_b", "task"]), ROWS), "examples": ROWS | JSON_VALUES,
     "context": JSON_VALUES | st.dictionaries(st.sampled_from(["text_b", "task"]), TEXTS),
     "signature_name": st.none() | TEXTS}) | JSON_VALUES
-ADDRESSES = st.builds("{}:{}".format, st.sampled_from(["film", "score", "either", "adapter-bert"]),
+ADDRESSES = st.builds("{}:{}".format, st.sampled_from([*KINDS, "adapter-bert"]),
                       st.sampled_from(["predict", "classify", "regress"]))
 FUZZ = settings(max_examples=400, deadline=None,
                 suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -492,7 +564,7 @@ def test_packs_that_are_refused(tiny_dir, folder, on, tmp_path):
             assert client.admin("POST", "/v1/packs/new", value, IN_JSON)[0] == 400
         status, value = client.admin("POST", "/v1/packs/new", {"from_hub": True}, IN_JSON)
         assert status == 400 and "holds no pack new" in value["error"]
-        assert client.json("GET", "/v1/packs")[1]["loaded"] == 3
+        assert client.json("GET", "/v1/packs")[1]["loaded"] == len(KINDS)
 
 
 def test_nobody_changes_packs_without_the_token(tiny_dir, folder):
@@ -637,7 +709,7 @@ def test_counts(tiny_dir, folder):
         assert client.count(f'{name}{{code="404",task="",verb="predict"}}') == 50
         assert client.count('adapter_bert_request_seconds_count{verb="predict"}') == 52
         assert client.count("adapter_bert_batch_rows_sum") == 2
-        assert client.count("adapter_bert_packs_loaded") == 3
+        assert client.count("adapter_bert_packs_loaded") == len(KINDS)
         text = client.send("GET", "/metrics")[2].decode()
         assert "none1" not in text and "nowhere" not in text
 
@@ -760,20 +832,35 @@ def test_answers_of_the_real_bank(tiny_dir, folder, packs):
     bank = Bank(tiny_dir, slots=2, precision="float32")
     bank.wall = threading.Event()
     texts = ["the film was good", "a dull story ! " * 5, "", "Éa 你好 🙂 very bad"]
+    seconds = {"score": [text[::-1] for text in texts],
+               "question": [CONTEXT * 9, *texts[:2], "a"]}
+    rows = [{"task": name, "text_a": text, "text_b": seconds[name][place]
+             if name in seconds else None} for place, text in enumerate(texts) for name in KINDS]
     with serving(bank, hub=folder) as client:
-        rows = [{"task": name, "text_a": text, "text_b": text[::-1] if name == "score" else None}
-                for text in texts for name in KINDS]
         status, value = ask(client, "adapter-bert", *rows)
     assert status == 200
     for place, name in enumerate(KINDS):
         with adapter_bert.load(tiny_dir, packs[name], precision="float32") as alone:
-            mine = [(row["text_a"], row["text_b"]) if row["text_b"] is not None else row["text_a"]
-                    for row in rows[place::len(KINDS)]]
-            wanted = [one if isinstance(one, float) else list(one.probabilities.values())
-                      for one in alone.predict(mine)]
-        found = [row.get("score", row.get("probabilities"))
-                 for row in value["predictions"][place::len(KINDS)]]
-        assert np.allclose(found, wanted, atol=1e-5)
+            wanted = alone.predict([(row["text_a"], row["text_b"]) if name in seconds
+                                    else row["text_a"] for row in rows[place::len(KINDS)]])
+        for row, one in zip(value["predictions"][place::len(KINDS)], wanted, strict=True):
+            assert_answer(row, name, one)
+
+
+def assert_answer(row, name, wanted):
+    """A row of JSON says what a Predictor says."""
+    assert row.pop("task") == name
+    if name == "score":
+        assert row == {"score": pytest.approx(wanted, abs=1e-5)}
+    elif name == "names":
+        assert row == {"entities": [{**one._asdict(), "probability": pytest.approx(
+            one.probability, abs=1e-5)} for one in wanted]}
+    elif name == "question":
+        assert row == {"answer": wanted.text, "start": wanted.start, "end": wanted.end,
+                       "probability": pytest.approx(wanted.probability, abs=1e-5)}
+    else:
+        assert row == {"label": wanted.label, "probabilities": pytest.approx(
+            list(wanted.probabilities.values()), abs=1e-5)}
 
 
 def test_the_real_bank_while_packs_change(tiny_dir, folder, packs, on):

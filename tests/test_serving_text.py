@@ -1,6 +1,7 @@
 """Tokenization inside a graph: for any string what tokenization.FullTokenizer gives."""
 import functools
 import itertools
+import unicodedata
 
 import numpy as np
 import pytest
@@ -27,23 +28,27 @@ class Pair:
         with tf.Graph().as_default():
             self.inputs = tf.placeholder(tf.string, [None])
             self.tokenizer = text.GraphTokenizer(self.python.vocab, lower)
+            self.ids = self.tokenizer(self.inputs)
             codes = text.code_points(self.inputs)
-            self.found = (self.tokenizer(self.inputs), *self.tokenizer.with_offsets(codes),
-                          self.tokenizer.words(codes))
+            self.places = *self.tokenizer.with_offsets(codes), self.tokenizer.words(codes)
             self.session = tf.Session()
 
     def check(self, texts):
         """Names the first text (str or bytes) on which they differ."""
-        found, same, spans, of_words = self.session.run(self.found, {self.inputs: texts})
-        found = found.to_list()
-        assert same.to_list() == found and len(found) == len(texts)
+        found = self.session.run(self.ids, {self.inputs: texts}).to_list()
+        assert len(found) == len(texts)
         for one, ids in zip(texts, found, strict=True):
             wanted = self.python.convert_tokens_to_ids(self.python.tokenize(one))
             assert ids == wanted, ascii(one[:200])
-        _, lengths, wanted = self.python.encode_with_offsets(texts)
-        if not np.array_equal(spans, wanted):
-            number = np.flatnonzero((spans != wanted).any(axis=1))[0]
-            raise AssertionError(ascii(texts[np.searchsorted(np.cumsum(lengths), number, "right")]))
+
+    def check_places(self, texts):
+        """The same of what each word piece and each word stands for."""
+        ids, spans, of_words = self.session.run(self.places, {self.inputs: texts})
+        wanted, lengths, places = self.python.encode_with_offsets(texts)
+        assert np.array_equal(ids.values, wanted) and np.array_equal(ids.row_lengths(), lengths)
+        differing = np.flatnonzero((spans != places).any(axis=1))
+        assert not len(differing), ascii(texts[np.searchsorted(
+            np.cumsum(lengths), differing[0], "right")])
         decoded = list(map(tokenization.convert_to_unicode, texts))
         for one, own, wanted in zip(decoded, of_words.to_list(), words.spans_of(
                 decoded, self.python), strict=True):
@@ -80,12 +85,21 @@ def test_every_unassigned_code_point(of_characters, lower):
                                 for start in range(0, len(UNASSIGNED), 1000)])
 
 
+@pytest.mark.parametrize("lower", [True, False])
+def test_places_among_every_mark(of_characters, lower):
+    """Of those that are dropped or put in order, and of every hundredth other character."""
+    some = [one for one in ASSIGNED if unicodedata.category(one)[0] in "MC" or ord(one) % 100 == 0]
+    assert 2000 < len(some) < 10_000
+    of_characters[lower].check_places([context.format(one) for one in some for context in CONTEXTS])
+
+
 # Half of a surrogate pair is no UTF-8, and so no string of a graph.
 @settings(deadline=None, max_examples=300)
 @given(texts=st.lists(TEXTS.map(lambda one: one.encode("utf-8", "ignore")), max_size=4),
        lower=st.booleans())
 def test_any_texts(of_characters, texts, lower):
     of_characters[lower].check(texts)
+    of_characters[lower].check_places(texts)
 
 
 PARTS = st.sampled_from([b"\xff", b"\xc3", b"\xe4\xb8", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"a",
@@ -98,15 +112,17 @@ PARTS = st.sampled_from([b"\xff", b"\xc3", b"\xe4\xb8", b"\xed\xa0\x80", b"\xf4\
        lower=st.booleans())
 def test_any_bytes(of_characters, texts, lower):
     of_characters[lower].check(texts)
+    of_characters[lower].check_places(texts)
 
 
 @pytest.mark.parametrize("lower", [True, False])
 def test_texts_by_hand(of_characters, lower):
     long = [f"{one * length} b" for one in ("a", "é", "中", "🙂", "Σ", "e\u0301")
             for length in (199, 200, 201, 10_000)]
-    of_characters[lower].check(
-        [*DIFFERENT.values(), *long, "", " ", "[SEP]", "\ud55c\uae00 \u1112\u1161\u11ab", "İI",
-         "\u0344\u0345a", "\u0f73\u0f71", "aΣ.b aΣ. aΣ\u00adb Σ", b"\xed\xa0\x80a"])
+    texts = [*DIFFERENT.values(), *long, "", " ", "[SEP]", "\ud55c\uae00 \u1112\u1161\u11ab", "İI",
+             "\u0344\u0345a", "\u0f73\u0f71", "aΣ.b aΣ. aΣ\u00adb Σ", b"\xed\xa0\x80a"]
+    of_characters[lower].check(texts)
+    of_characters[lower].check_places(texts)
     of_characters[lower].check([])
     # One NUL at the very end of a text is a code point like any other.
     of_characters[lower].check([b"a\0", b"a\0b"])
@@ -135,13 +151,15 @@ def test_any_vocabulary(pair_of, pieces):
 @pytest.mark.parametrize("lower", [True, False])
 def test_the_vocabulary_of_a_base(minilm_dir, lower):
     pair = Pair(f"{minilm_dir}/vocab.txt", lower)
-    pair.check([*DIFFERENT.values(), "Unaffable Ångström 中文 🙂 naïve", "[SEP] the ##s",
-                "a" * 9999])
+    texts = [*DIFFERENT.values(), "Unaffable Ångström 中文 🙂 naïve", "[SEP] the ##s", "a" * 9999]
+    pair.check(texts)
+    pair.check_places(texts)
     if GLUE.is_dir():
         lines = [line for path in sorted(GLUE.glob("*/dev.tsv"))
                  for line in path.read_text("utf-8").split("\n")]
         assert len(lines) > 1000
         pair.check(lines)
+        pair.check_places(lines[::10])
 
 
 @pytest.mark.skipif(not GLUE.is_dir(), reason="the GLUE files are not in ../shared/data/glue")

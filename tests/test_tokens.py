@@ -22,8 +22,6 @@ from adapter_bert.packs import store
 from adapter_bert.packs.average import average
 from adapter_bert.packs.bases import base_of
 from adapter_bert.pipeline import features, words
-from adapter_bert.serving.bank import Bank
-from adapter_bert.serving.export import export
 from adapter_bert.tasks.conll import Sentence
 from adapter_bert.tasks.entities import Span, entities, entity_scores
 
@@ -396,13 +394,3 @@ def test_average(tmp_path):
 def test_labels_are_needed():
     with pytest.raises(ValueError, match="a head for tokens with 0 labels"):
         store.to_bytes("x", tokens_pack(labels=()), "float32")
-
-
-def test_what_is_not_served_yet(tiny_dir, tmp_path):
-    message = "NER: has a head for tokens, and served are classification and regression"
-    with pytest.raises(InputError, match=message):
-        Bank(tiny_dir).add("names", tokens_pack(base_of(tiny_dir)))
-    path = str(tmp_path / "pack.zip")
-    store.write(path, tokens_pack(base_of(tiny_dir)))
-    with pytest.raises(InputError, match=message):
-        export(tiny_dir, [path], str(tmp_path / "models"))

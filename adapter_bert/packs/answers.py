@@ -136,14 +136,29 @@ def names(manifest, asked, outputs):
 
 
 def _names_of(labels, asked, row):
-    from adapter_bert.tasks.entities import entities  # imports scikit-learn
     tags = [labels[index] if place else OUTSIDE for index, place in zip(
         row["label_ids"][asked.places], asked.places, strict=True)]
-    probabilities = row["probabilities"][asked.places]
+    return names_in(asked.text, asked.spans, tags, row["probabilities"][asked.places], labels)
+
+
+def names_in(text, spans, tags, probabilities, labels):
+    """The names that the tags of words make.
+
+    Args:
+      text: str, or a list of words.
+      spans: int [words, 2], where the words are in it.
+      tags: list with the tag of each.
+      probabilities: float [words], of these.
+      labels: the tags of the task, which tell the scheme.
+
+    Returns:
+      List of Entity.
+    """
+    from adapter_bert.tasks.entities import entities  # imports scikit-learn
     found = []
     for label, first, after in entities(tags, labels):
-        start, end = int(asked.spans[first, 0]), int(asked.spans[after - 1, 1])
-        name = asked.text[start:end]
+        start, end = int(spans[first, 0]), int(spans[after - 1, 1])
+        name = text[start:end]
         found.append(Entity(name if isinstance(name, str) else " ".join(name), label, start, end,
                             float(probabilities[first:after].mean())))
     return found

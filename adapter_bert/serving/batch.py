@@ -8,6 +8,7 @@ import os
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+import numpy as np
 import tensorflow.compat.v1 as tf
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
@@ -17,9 +18,11 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
+from adapter_bert.packs import answers, manifest, store
 from adapter_bert.pipeline import arrays, runner, storage
 from adapter_bert.serving import rows
 from adapter_bert.serving.signatures import DEFAULT, IDS, PAIRS
+from adapter_bert.tasks.conll import OUTSIDE
 
 _BATCHES = 32           # that are sorted by length together
 _CHECKED_FILES = 100    # of which the header is read before anything runs
@@ -57,21 +60,25 @@ class SavedModelHandler(ModelHandler[rows.Row, PredictionResult, Any]):
         found = {}
         characters = [sum(map(len, row.texts)) for row in batch]
         for numbers in arrays.by_length(characters, self._batch_size):
-            answers = _answers(model([batch[one].texts for one in numbers]))
-            found.update(zip(numbers, answers, strict=True))
+            texts = [batch[one].texts for one in numbers]
+            found.update(zip(numbers, _answers(texts, model(texts), model.labels), strict=True))
         return [PredictionResult(row, found[number], self._path)
                 for number, row in enumerate(batch)]
 
 
 class Loaded:
-    """A signature of a SavedModel in a session of its own, so that no other graph matters."""
+    """A signature of a SavedModel in a session of its own, so that no other graph matters.
+
+    Attributes:
+      labels: those of its pack; () if it has many.
+    """
 
     def __init__(self, path, signature):
         import tensorflow_text  # noqa: F401  registers its operation
         with tf.Graph().as_default():
             self._session = tf.Session()
             loaded = tf.saved_model.load(self._session, ["serve"], path)
-        self._signature = loaded.signature_def[signature]
+        self._signature, self.labels = loaded.signature_def[signature], _labels(path)
 
     def __call__(self, texts):
         """{name of an output: array of shape (B, ...)} of B times (text_a,) or (text_a, text_b)."""
@@ -151,27 +158,64 @@ def _line(value):
     return json.dumps(value, ensure_ascii=False)
 
 
-def _answers(outputs):
-    """What the outputs of a signature say of each row."""
-    found = {name: value.tolist() for name, value in outputs.items()}
-    if "score" in found:
-        return [{"score": score} for score in found["score"]]
+def _labels(path):
+    """The labels of the pack that a SavedModel was made of; () of many."""
+    try:
+        with tf.io.gfile.GFile(os.path.join(path, "assets", store.MANIFEST_FILE), "rb") as file:
+            return manifest.parse(file.read()).labels
+    except tf.errors.NotFoundError:
+        return ()
+
+
+def _answers(texts, outputs, labels):
+    """What the outputs of a signature say of each row, {name: value}."""
+    name = next(name for name in _OUTPUTS if name in outputs)
+    return _OUTPUTS[name](texts, outputs, labels)
+
+
+def _scores(texts, outputs, labels):
+    return [{"score": score} for score in outputs["score"].tolist()]
+
+
+def _classes(texts, outputs, labels):
+    columns = (outputs[name].tolist() for name in ("label", "labels", "probabilities"))
     return [{"label": label.decode(),
-             "probabilities": dict(zip(map(bytes.decode, labels), probabilities, strict=True))}
-            for label, labels, probabilities in zip(
-                found["label"], found["labels"], found["probabilities"], strict=True)]
+             "probabilities": dict(zip(map(bytes.decode, names), probabilities, strict=True))}
+            for label, names, probabilities in zip(*columns, strict=True)]
+
+
+def _entities(texts, outputs, labels):
+    counts = (outputs["words"] != b"").sum(axis=1)
+    return [{"entities": [one._asdict() for one in answers.names_in(
+        text, np.stack([outputs["start"][row], outputs["end"][row]], axis=1)[:count],
+        [tag.decode() or OUTSIDE for tag in outputs["label"][row, :count]],
+        outputs["probability"][row, :count], labels)]}
+            for row, ((text, *_), count) in enumerate(zip(texts, counts, strict=True))]
+
+
+def _parts(texts, outputs, labels):
+    columns = (outputs[name].tolist() for name in ("answer", "start", "end", "probability"))
+    return [{"answer": answer.decode(), "start": None if start < 0 else start,
+             "end": None if end < 0 else end, "probability": probability}
+            for answer, start, end, probability in zip(*columns, strict=True)]
+
+
+# By the name of an output: function (texts, outputs, labels) -> what they say of each row.
+_OUTPUTS = {"score": _scores, "answer": _parts, "words": _entities, "label": _classes}
 
 
 def _signature(model, asked):
     """The name of the signature that takes what is asked for."""
     inputs = _inputs_of_signatures(model)
-    if PAIRS not in inputs:
+    if "text_a" not in inputs[DEFAULT]:
         raise InputError(f"{model}: takes no texts; export the pack without --ids_only")
     if asked.text_b_column is not None:
+        if PAIRS not in inputs:
+            raise InputError(f"{model}: a task of single texts; leave --text_b_column out")
         return PAIRS
     if "text_b" in inputs[DEFAULT]:
         raise InputError(f"{model}: a task of pairs; --text_b_column is missing, the column that "
-                         "holds the second texts")
+                         "holds the second texts, or contexts")
     return DEFAULT
 
 

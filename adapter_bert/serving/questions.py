@@ -22,7 +22,8 @@ class Asked(NamedTuple):
     spans: int64 RaggedTensor [B, pieces, 2], the part of its context that each piece stands for.
     counts: int64 [B], windows of each question; 0 where none can be made.
     example: int64 [W], the question of each window.
-    starts, lengths: int64 [W], the piece with which its part of the context begins, how many it has.
+    starts: int64 [W], the piece with which its part of the context begins.
+    lengths: int64 [W], how many pieces it has.
     places: int64 [W], the token of the window at which this part begins.
     """
 
@@ -174,7 +175,9 @@ def _has_most_context(asked, found):
     context = tf.cast(tf.minimum(firsts - starts, starts + lengths - 1 - firsts), tf.float64)
     context += 0.01 * tf.cast(lengths, tf.float64)
     holds = (starts <= firsts) & (lasts < starts + lengths)
-    best = tf.argmax(others.with_values(tf.where_v2(holds, context, _NONE)).to_tensor(_NONE), axis=1)
+    context = others.with_values(tf.where_v2(holds, context, _NONE)).to_tensor(_NONE)
+    # With one more column there is something to compare where there are no spans at all.
+    best = tf.argmax(tf.pad(context, [[0, 0], [0, 1]], constant_values=_NONE), axis=1)
     return tf.equal(first + best, found.window)
 
 

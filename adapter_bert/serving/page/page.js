@@ -3,7 +3,8 @@
 
 const PAGE_ROWS = 50;      // packs that are listed at once
 const MOST_CHOSEN = 24;    // tasks that are asked side by side
-const MOST_BARS = 6;       // labels that are shown before "all"
+const MOST_BARS = 6;       // labels, or names, that are shown before "all"
+const TONES = 6;           // colours of labels in a text, see page.css
 const FEW_LABELS = 8;      // labels that a task is listed with
 const SEARCH_PAUSE = 200;  // milliseconds after the last key
 
@@ -85,17 +86,27 @@ function packRow(pack) {
 function packFacts(pack) {
   const all = make("div", "facts");
   if (pack.description) all.append(make("p", "described", pack.description.slice(0, 400)));
-  all.append(make("p", "answers", `${pack.task}${pack.pair ? ", pairs" : ""}: ${labelsOf(pack)}`));
+  const pairs = pack.pair && pack.head !== "spans" ? ", pairs" : "";
+  all.append(make("p", "answers", `${pack.task}${pairs}: ${saysOf(pack)}`));
   const facts = [scoresOf(pack.metrics), sizeOf(pack.bytes), pack.license];
   all.append(make("p", "", facts.filter(Boolean).join(" \u00b7 ")), make("p", "", `Base: ${pack.base}`));
   if (!pack.loaded) all.append(make("p", "", pack.fits ? "In the hub, not loaded." : "In the hub, for another base."));
   return all;
 }
 
-function labelsOf(pack) {
+function saysOf(pack) {
   if (pack.head === "regression") return "a number";
-  const others = pack.labels.length - FEW_LABELS;
-  return pack.labels.slice(0, FEW_LABELS).join(", ") + (others > 0 ? ` and ${others} more` : "");
+  if (pack.head === "spans") return "answers a question from its context";
+  const labels = pack.head === "tokens" ? typesOf(pack) : pack.labels;
+  const others = labels.length - FEW_LABELS;
+  return labels.slice(0, FEW_LABELS).join(", ") + (others > 0 ? ` and ${others} more` : "");
+}
+
+// What names can be called: PER of the tags B-PER and I-PER, or the tags where not all are so.
+function typesOf(pack) {
+  const tags = pack.labels.filter((tag) => tag !== "O");
+  const prefixed = tags.every((tag) => /^[BIESLU](-|$)/.test(tag));
+  return [...new Set(tags.map((tag) => prefixed ? tag.slice(2) || "_" : tag))];
 }
 
 const NO_SCORES = ["eval_loss", "global_step", "loss"];   // of the run, and not of the task
@@ -128,15 +139,29 @@ function showChosen() {
   for (const box of at("packs").querySelectorAll("input")) {
     box.checked = state.chosen.includes(box.id.slice("pack-".length));
   }
-  const pairs = state.chosen.map((name) => state.packs.get(name).pair);
-  at("second").hidden = pairs.every((pair) => pair === false);
-  at("second-hint").textContent = secondHint(pairs);
+  nameFields(state.chosen.map((name) => state.packs.get(name)));
   at("ask").disabled = !state.chosen.length;
 }
 
+// What a task is asked about: one text, two, or a question and its context.
+function nameFields(packs) {
+  const asked = packs.filter((pack) => pack.head === "spans").length;
+  const named = (text, question) => !asked ? text : asked === packs.length ? question : `${text} or ${question.toLowerCase()}`;
+  at("text-a-name").textContent = named("Text", "Question");
+  at("text-b-name").textContent = named("Second text", "Context");
+  at("text-a").rows = asked === packs.length && asked ? 2 : 4;
+  at("text-b").rows = asked ? 8 : 3;
+  const pairs = packs.map(pairOf);
+  at("second").hidden = pairs.every((pair) => pair === false);
+  at("second-hint").textContent = secondHint(pairs);
+}
+
+// Whether a task takes two texts; null where nobody knows.
+const pairOf = (pack) => ({ spans: true, tokens: false })[pack.head] ?? pack.pair;
+
 function secondHint(pairs) {
   if (pairs.every((pair) => pair === true)) return "";
-  return pairs.includes(true) ? "(for tasks of pairs)" : "(if the task takes pairs)";
+  return pairs.includes(true) ? "(for tasks of two texts)" : "(if the task takes pairs)";
 }
 
 function chip(name) {
@@ -164,6 +189,7 @@ async function ask() {
   if (turn !== state.turn) return;
   state.asked = true;
   at("results").replaceChildren(...cards);
+  at("results").querySelectorAll(".text").forEach(showFirst);
   say(`${cards.length === 1 ? "1 answer" : `${cards.length} answers`} in ${Math.round(performance.now() - start)} ms`);
 }
 
@@ -176,41 +202,100 @@ function say(text, wrong = false) {
 async function askOne(pack, texts) {
   const card = make("article", "card", make("h3", "", pack.name), make("p", "task", pack.task));
   try {
-    card.append(...answerOf(pack, await result(pack, texts)));
+    card.append(...ANSWERS[pack.head](pack, await result(pack, texts), texts));
   } catch (error) {
     card.append(make("p", "wrong", error.message));
   }
   return card;
 }
 
+const VERBS = { classification: "classify", regression: "regress", spans: "predict", tokens: "predict" };
+
 async function result(pack, texts) {
   const example = { text_a: texts.a };
-  if (pack.pair === true && !texts.b.trim()) throw new Error("This task takes a pair: type a second text.");
-  if (pack.pair !== false && texts.b.trim()) example.text_b = texts.b;
-  const verb = pack.head === "regression" ? "regress" : "classify";
+  const [pair, second, verb] = [pairOf(pack), texts.b.trim(), VERBS[pack.head]];
+  if (pair === true && !second) throw new Error(pack.head === "spans"
+    ? "This task looks for the answer in a text: type the context."
+    : "This task takes a pair: type a second text.");
+  if (pair !== false && second) example.text_b = texts.b;
   const answer = await fetchJson(`/v1/models/${encodeURIComponent(pack.name)}:${verb}`, {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ examples: [example] }) });
-  return answer.results[0];
+    method: "POST", headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ [verb === "predict" ? "instances" : "examples"]: [example] }) });
+  return (answer.predictions || answer.results)[0];
 }
 
-function answerOf(pack, value) {
-  if (pack.head === "regression") return [make("p", "says", String(Number(value.toPrecision(4))))];
+const ANSWERS = { classification: classOf, regression: scoreOf, spans: partOf, tokens: namesOf };
+
+function scoreOf(pack, value) {
+  return [make("p", "says", String(Number(value.toPrecision(4))))];
+}
+
+function classOf(pack, value) {
   const best = value.reduce((one, other) => other[1] > one[1] ? other : one);
   const sorted = value.length > MOST_BARS ? [...value].sort((one, other) => other[1] - one[1]) : value;
-  const bars = make("ul", "bars", ...sorted.slice(0, MOST_BARS).map((one) => bar(one, one === best)));
-  const parts = [make("p", "says", best[0]), bars];
-  if (sorted.length > MOST_BARS) parts.push(allButton(bars, sorted.slice(MOST_BARS)));
-  return parts;
+  return [make("p", "says", best[0]),
+    ...shortList("bars", sorted.map((one) => () => bar(one, one === best)), "more labels")];
 }
 
-function allButton(bars, others) {
-  const button = make("button", "quiet", `${others.length} more labels`);
+// The text with its names marked, and a list of these.
+function namesOf(pack, { entities }, texts) {
+  if (!entities.length) return [make("p", "says none", "No names in this text.")];
+  const types = typesOf(pack);
+  const tone = (label) => `tone-${Math.max(0, types.indexOf(label)) % TONES}`;
+  const text = marked(texts.a, entities, ({ label }) => [tone(label), make("span", "tag", label)]);
+  return [text, ...shortList("names", entities.map((one) => () => make("li", "",
+    make("span", `tag ${tone(one.label)}`, one.label), make("span", "", one.text),
+    make("span", "share", percent(one.probability)))), "more names")];
+}
+
+// The answer, and where it stands in the context.
+function partOf(pack, answer, texts) {
+  const found = answer.answer !== "";
+  const says = make("p", found ? "says" : "says none", found ? answer.answer : "No answer in this context.");
+  const share = make("p", "share", percent(answer.probability));
+  return found ? [says, share, marked(texts.b, [answer], () => ["answer"])] : [says, share];
+}
+
+// A text with parts of it marked; `dress` gives the class of a part and what stands behind it.
+// Their places count characters, of which JavaScript takes some for two.
+function marked(text, parts, dress) {
+  const characters = Array.from(text);
+  const box = make("p", "text");
+  let done = 0;
+  for (const part of parts) {
+    const [className, ...behind] = dress(part);
+    box.append(characters.slice(done, part.start).join(""),
+      make("mark", className, characters.slice(part.start, part.end).join(""), ...behind));
+    done = part.end;
+  }
+  box.append(characters.slice(done).join(""));
+  return box;
+}
+
+// A long text scrolls, also by keyboard, and begins where something is marked.
+function showFirst(box) {
+  if (box.scrollHeight <= box.clientHeight) return;
+  box.tabIndex = 0;
+  box.setAttribute("role", "region");
+  box.setAttribute("aria-label", "The text");
+  box.scrollTop = box.querySelector("mark").offsetTop - box.clientHeight / 3;
+}
+
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
+// A list of the first of many; each is made by a function when it is shown.
+function shortList(className, makers, more) {
+  const show = (some) => some.map((one) => one());
+  const list = make("ul", className, ...show(makers.slice(0, MOST_BARS)));
+  const others = makers.slice(MOST_BARS);
+  if (!others.length) return [list];
+  const button = make("button", "quiet", `${others.length} ${more}`);
   button.type = "button";
   button.addEventListener("click", () => {
-    bars.append(...others.map((one) => bar(one, false)));
+    list.append(...show(others));
     button.remove();
   });
-  return button;
+  return [list, button];
 }
 
 function bar([label, share], isBest) {
@@ -219,7 +304,7 @@ function bar([label, share], isBest) {
   track.setAttribute("aria-hidden", "true");
   requestAnimationFrame(() => { filled.style.width = `${100 * share}%`; });
   return make("li", isBest ? "best" : "", make("span", "", label),
-    make("span", "share", `${(100 * share).toFixed(1)} %`), track);
+    make("span", "share", percent(share)), track);
 }
 
 // --- start
