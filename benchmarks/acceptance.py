@@ -90,8 +90,11 @@ ROWS = (
     Row("export", "an exported model's probabilities equal ours to 1e-5 without this project, for "
         "all of MRPC dev and odd texts; its operations are TensorFlow Serving's",
         "pytest tests/test_export.py tests/test_export_many.py"),
-    Row("graph-tokens", "word pieces cut in the graph are those of tokenization.py for any string",
-        "pytest tests/test_serving_text.py"),
+    Row("graph-tokens", "word pieces cut in the graph are those of tokenization.py for any string, "
+        "and their places", "pytest tests/test_serving_text.py"),
+    Row("export-answers", "names in texts and answers from contexts of many windows, exported: the "
+        "same texts and places as ours, for all of SQuAD's dev file and for any logits",
+        "pytest tests/test_serving_answers.py"),
     Row("server", "TensorFlow Serving's REST forms; bad requests and a fuzz run give no 5xx; packs "
         "added and removed under load", "pytest tests/test_server.py"),
     Row("page", "the page in headless Chromium, at 375 pixels too, without a console error",

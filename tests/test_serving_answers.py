@@ -19,15 +19,18 @@ from test_export import (
 
 import adapter_bert
 import tokenization
+from adapter_bert import tasks
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
 from adapter_bert.packs.answers import ANSWERS, names_in
+from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.manifest import Spans
 from adapter_bert.pipeline import arrays
 from adapter_bert.serving import text
 from adapter_bert.serving.export import export
 from adapter_bert.serving.single import KINDS
 
+SQUAD = pathlib.Path(__file__).parents[1] / "../shared/data/squad/dev.json"
 IOB = ("O", "B-PER", "I-PER", "B-LOC")
 TAGS = {"head": "tokens", "labels": IOB, "task": "NER"}
 # Of pieces of a question and of a context 5 and 8 stay in a window, and windows overlap.
@@ -218,3 +221,29 @@ def test_any_answers(tiny_dir, given, seed, is_coarse, spans):
     found = graph.answers(given, fed)
     found["answer"] = list(map(bytes.decode, found["answer"]))
     assert_answers(found, wanted)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not SQUAD.is_file(), reason="SQuAD's files are not in ../shared/data/squad")
+def test_all_of_squad_dev(minilm_dir, tmp_path, ask):
+    """A real base, real contexts and their windows: all answers, the largest difference."""
+    examples = tasks.read_squad(str(SQUAD))
+    pairs = [(example.question, example.context) for example in examples]
+    pairs += [(question, " ".join(dict.fromkeys(context for _, context in pairs[start:start + 40])))
+              for start, (question, _) in enumerate(pairs[:5])]
+    path = str(tmp_path / "p.zip")
+    store.write(path, tiny_pack(base=base_of(minilm_dir), **{
+        **QA, "max_seq_length": 384, "spans": Spans(64, 128, 20, 30, None)}))
+    # Random adapters make hidden states so large that fused kernels differ by 1e-4.
+    with adapter_bert.load(minilm_dir, path, precision="float32", kernels="plain") as task:
+        wanted = task.predict(pairs)
+    version = export(minilm_dir, [path], str(tmp_path / "squad"))
+    questions, contexts = map(list, zip(*pairs, strict=True))
+    found = ask(version, [("serving_default", {
+        "text_a": questions[start:start + 8], "text_b": contexts[start:start + 8]})
+                          for start in range(0, len(pairs), 8)])
+    found = {name: [one for part in found for one in part[name]] for name in found[0]}
+    shares = np.abs(np.array(found["probability"]) - [one.probability for one in wanted])
+    print(f"largest difference {shares.max():.2e} of {len(wanted)} answers")
+    assert_answers(found, wanted)
+    assert len(wanted) > 150 and len(set(found["answer"])) > 50

@@ -70,7 +70,8 @@ def of_tokens(sequence, width):
     """
     weights, bias = weights_and_bias(sequence, width)
     x = tf.cast(sequence, tf.float32)
-    return modeling.product(x, tf.linalg.matrix_transpose(weights)) + modeling.over_tokens(bias)
+    logits = modeling.product(x, tf.linalg.matrix_transpose(weights)) + modeling.over_tokens(bias)
+    return tf.ensure_shape(logits, [None, None, width])   # else TensorFlow's optimizer warns
 
 
 def weights_and_bias(x, width):
