@@ -131,7 +131,10 @@ def without_answers(path, to):
 
 
 def test_a_file_without_answers_is_answered(learned, data, tiny_dir, tmp_path):
-    flags = {"predict_file": without_answers(data["predict_file"], tmp_path / "test.json")}
+    """With the run's checkpoint, whose run.json knows how contexts are cut, but no threshold."""
+    flags = {"predict_file": without_answers(data["predict_file"], tmp_path / "test.json"),
+             "pack": None, "init_checkpoint": checkpoints.best_or_latest(learned[0]),
+             "null_score_diff_threshold": 0.5}
     out = tmp_path / "out"
     assert from_pack(learned, out, tiny_dir, data, **flags) == {}
     assert content(out) == content(learned[0]) and not (out / "eval_results.txt").exists()
