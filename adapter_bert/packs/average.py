@@ -9,10 +9,7 @@ import dataclasses
 import numpy as np
 
 from adapter_bert.errors import InputError
-from adapter_bert.heads import variable_shapes
 from adapter_bert.packs.store import Pack
-
-HEAD = tuple(variable_shapes(1, 1))
 
 
 def average(packs, shares=None, head_from=None):
@@ -50,7 +47,7 @@ def average(packs, shares=None, head_from=None):
 
 def _is_of_head(name):
     """Whether a weight is the head's: AdapterHub's head of two layers has the pooler as one."""
-    return name in HEAD or name.startswith("bert/pooler/")
+    return not name.startswith("bert/") or name.startswith("bert/pooler/")
 
 
 def _common(values, otherwise):
@@ -89,8 +86,8 @@ def _check_heads(packs):
     """InputError where heads do not mean the same."""
     (name, first), *others = packs.items()
     for other, pack in others:
-        if (pack.manifest.task, pack.manifest.labels) != (first.manifest.task,
-                                                          first.manifest.labels):
+        if any(getattr(pack.manifest, key) != getattr(first.manifest, key)
+               for key in ("task", "head", "labels")):
             raise InputError(f"{name} and {other}: heads of other tasks or labels "
                              f"({first.manifest.task}, {pack.manifest.task}); name the pack whose "
                              "head is taken with --head_from")

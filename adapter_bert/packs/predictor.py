@@ -13,7 +13,7 @@ from adapter_bert import base, engine, network
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
 from adapter_bert.packs.bases import base_of, check_base
-from adapter_bert.packs.manifest import check_pairs
+from adapter_bert.packs.manifest import check_answers, check_pairs
 from adapter_bert.pipeline import arrays, features
 from adapter_bert.tasks import Example
 
@@ -45,6 +45,7 @@ class Predictor:
 
     def __init__(self, bert_dir, pack, precision="auto", kernels="auto"):
         pack = store.opened(pack)
+        check_answers(pack.manifest)
         located, self.manifest = base.locate(bert_dir), pack.manifest
         check_base(base_of(bert_dir), pack.manifest)
         self._tokenizer_of = functools.lru_cache(

@@ -16,6 +16,7 @@ from adapter_bert import base, engine, network
 from adapter_bert.kernels import ops
 from adapter_bert.packs import store
 from adapter_bert.packs.bases import base_of, check_base
+from adapter_bert.packs.manifest import check_answers
 from adapter_bert.pipeline import arrays, features
 from adapter_bert.serving import graph
 
@@ -186,6 +187,7 @@ class Bank:
           InputError: the pack is not sound, stands on another base, or is too large.
         """
         pack = store.opened(pack)
+        check_answers(pack.manifest)
         check_base(self.base, pack.manifest)
         form = graph.form_of(pack.manifest, *self._room)
         with self._lock:
