@@ -10,6 +10,12 @@ class InputError(ValueError):
     """
 
 
+def reason_of(error):
+    """What a tf.errors.OpError says, without the operations of the graph: one line."""
+    before = (error.message or "").split("\n\t [[{{node")[0]
+    return (before.strip().splitlines() or [type(error).__name__])[-1]
+
+
 def exit_on_input_error(main):
     """`main`, ending with one line on stderr and exit code 1 where a person has to do something.
 

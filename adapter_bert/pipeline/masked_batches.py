@@ -34,8 +34,9 @@ def training_batches(found, form, batch_size, seed, skip=0, fixed=False, shard=(
       tf.data.Dataset of {name: [B, T], [B, P] or [B]}; T and P are those of the longest row, T
       rounded up.
     """
-    window = batches.window_size(found.examples, batch_size)           # in batches
-    first, (reader, readers) = skip // window, shard
+    reader, readers = shard
+    window = batches.window_size(found.examples // readers, batch_size)   # in batches
+    first = skip // window
     records = stream(found, first * window * batch_size * readers, seed).shard(readers, reader)
 
     def arrange(number, rows):

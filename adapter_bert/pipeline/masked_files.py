@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 
 from adapter_bert import files
-from adapter_bert.errors import InputError
+from adapter_bert.errors import InputError, reason_of
 
 RECORDS_AT_ONCE = 1024
 TOKENS = ("input_ids", "input_mask", "segment_ids")
@@ -113,9 +113,8 @@ def checked_count(path, form):
             refuse_misfits(path, columns, form, count)
             count += len(columns[NEXT][1]) - 1
     except tf.errors.OpError as error:
-        reason = (error.message or "").splitlines()[0]
         raise InputError(f"{path}: damaged, or not of masked texts, after its first {count:,} "
-                         f"records ({reason}); {_WRITE_AGAIN}") from error
+                         f"records ({reason_of(error)}); {_WRITE_AGAIN}") from error
     if not count:
         raise InputError(f"{path}: holds no record; remove it, or {_WRITE_AGAIN}")
     return count
