@@ -28,8 +28,9 @@ def opened(tmp_path, pattern, **options):
 
 
 @pytest.fixture(name="found")
-def fixture_found(tmp_path):
+def fixture_found(tmp_path, monkeypatch):
     """Three files of 50, 7 and 30 records; the weight of the first word tells a record."""
+    monkeypatch.setattr(masked_files, "RECORDS_AT_ONCE", 8)
     rows = instances(87)
     for number, row in enumerate(rows):
         row["masked_lm_weights"][0] = number + 1
@@ -46,6 +47,7 @@ def test_files_are_found_and_counted(found, tmp_path):
     assert [os.path.basename(path) for path in found.paths] == [
         "a.tfrecord", "b.tfrecord", "c.tfrecord"]
     assert found.counts == (50, 7, 30) and found.examples == 87
+    assert [len(offsets) for offsets in found.offsets] == [7, 1, 4]
     assert opened(tmp_path, "*.tfrecord", most=60).examples == 60
     some = masked_files.open_files("input_file", f"{found.paths[2]}, {tmp_path}/[a]*", FORM,
                                    str(tmp_path / "known.json"))
@@ -53,12 +55,12 @@ def test_files_are_found_and_counted(found, tmp_path):
 
 
 def test_files_are_read_once_until_they_change(found, tmp_path, monkeypatch):
-    read_paths, real = [], masked_files.checked_count
+    read_paths, real = [], masked_files.survey
 
-    def count(path, form):
+    def survey(path, form):
         read_paths.append(os.path.basename(path))
         return real(path, form)
-    monkeypatch.setattr(masked_files, "checked_count", count)
+    monkeypatch.setattr(masked_files, "survey", survey)
     assert opened(tmp_path, "*.tfrecord") == found and read_paths == []
     write_records(tmp_path / "b.tfrecord", instances(9, seed=1))
     changed = opened(tmp_path, "*.tfrecord")
@@ -70,12 +72,13 @@ def test_files_are_read_once_until_they_change(found, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("counts", [(1,), (5, 1, 2), (3, 30, 17, 1)])
 def test_an_epoch_is_every_record_once_and_any_place_is_found(monkeypatch, counts):
-    def numbered(path, first, count):
+    def numbered(found, number, first, count):
+        del found
         return tf.data.Dataset.range(first, first + count).map(
-            lambda place: tf.strings.join([path, tf.as_string(place)], ":"))
+            lambda place: tf.strings.join([tf.as_string(number), tf.as_string(place)], ":"))
     monkeypatch.setattr(masked_batches, "read", numbered)
     total = sum(counts)
-    found = MaskedFiles(tuple(map(str, range(len(counts)))), counts, total, "")
+    found = MaskedFiles(tuple(map(str, range(len(counts)))), counts, (), total, "")
     every = sorted(f"{file}:{place}".encode() for file, count in enumerate(counts)
                    for place in range(count))
     whole = read(masked_batches.stream(found, 0, seed=5), 3 * total)

@@ -9,7 +9,7 @@ import pytest
 import runs
 import tensorflow.compat.v1 as tf
 from conftest import TINY
-from masked import FLAGS, LENGTH, go, instances, write_records
+from masked import FLAGS, go, instances, write_records
 
 import adapter_bert
 import modeling
@@ -374,4 +374,3 @@ def test_flags_are_berts_with_its_defaults():
         "eval_batch_size": 8, "learning_rate": 5e-5, "num_train_steps": 100000,
         "num_warmup_steps": 10000, "save_checkpoints_steps": 1000, "iterations_per_loop": 1000,
         "max_eval_steps": 100, "num_tpu_cores": 8}
-    assert LENGTH == FLAGS["max_seq_length"]

@@ -7,11 +7,12 @@ import sys
 
 import tensorflow.compat.v1 as tf
 
-from adapter_bert.pipeline import batches
+from adapter_bert.pipeline import batches, masked_files
 from adapter_bert.pipeline.batches import as_it_is
 from adapter_bert.pipeline.masked_files import NEXT, PREDICTIONS, dtypes, widths
 
 READERS = 16   # places of the files that are read side by side
+BUFFER = 1 << 18   # bytes that a reader holds
 
 
 def training_batches(found, form, batch_size, seed, skip=0, fixed=False, shard=(0, 1)):
@@ -128,8 +129,9 @@ def stream(found, skip, seed):
         turns = (tf.range(READERS, dtype=tf.int64) + done) % READERS
 
         def section(reader):
-            return tf.data.Dataset.from_tensor_slices(part(pieces, *bounds(reader, done, total))
-                                                      ).flat_map(as_it_is(read))
+            some = part(pieces, *bounds(reader, done, total))
+            return tf.data.Dataset.from_tensor_slices(some).flat_map(
+                as_it_is(functools.partial(read, found)))
         return tf.data.Dataset.from_tensor_slices(turns).interleave(
             as_it_is(section), cycle_length=READERS, block_length=1)
 
@@ -137,15 +139,15 @@ def stream(found, skip, seed):
 
 
 def pieces_of(found, seeds):
-    """The sequence of an epoch: (path, first record, count) of each piece, string and int64 [n].
+    """The sequence of an epoch: (file, first record, count) of each piece, int64 [n].
 
     The files in a random order; of the first one a random part is left for the end.
     """
-    order = tf.random.experimental.stateless_shuffle(tf.range(len(found.paths)), seeds)
-    paths = tf.gather(tf.constant(found.paths), order)
+    order = tf.random.experimental.stateless_shuffle(
+        tf.range(len(found.paths), dtype=tf.int64), seeds)
     counts = tf.gather(tf.constant(found.counts, tf.int64), order)
     begin = tf.random.stateless_uniform([1], seeds, 0, counts[0], tf.int64)
-    return (tf.concat([paths, paths[:1]], axis=0),
+    return (tf.concat([order, order[:1]], axis=0),
             tf.concat([begin, tf.zeros_like(counts)], axis=0),
             tf.concat([counts[:1] - begin, counts[1:], begin], axis=0))
 
@@ -160,14 +162,20 @@ def bounds(reader, done, total):
 
 def part(pieces, begin, end):
     """What of pieces lies between two places of their sequence, as pieces."""
-    paths, firsts, counts = pieces
+    numbers, firsts, counts = pieces
     ends = tf.cumsum(counts)
     starts = tf.maximum(ends - counts, begin)
     lengths = tf.minimum(ends, end) - starts
     firsts = firsts + starts - (ends - counts)
-    return tuple(tf.boolean_mask(column, lengths > 0) for column in (paths, firsts, lengths))
+    return tuple(tf.boolean_mask(column, lengths > 0) for column in (numbers, firsts, lengths))
 
 
-def read(path, first, count):
-    """The records of a piece."""
-    return tf.data.TFRecordDataset(path).skip(first).take(count)
+def read(found, number, first, count):
+    """The records of a piece of the file of that number."""
+    parts = tf.ragged.constant(found.offsets, dtype=tf.int64)
+    offset = parts[number][first // masked_files.RECORDS_AT_ONCE]
+    path = tf.constant(found.paths)[number]
+    records = tf.data.experimental.from_variant(tf.raw_ops.TFRecordDatasetV2(
+        filenames=path[None], compression_type="", buffer_size=BUFFER, byte_offsets=offset[None]),
+        tf.TensorSpec([], tf.string))
+    return records.skip(first % masked_files.RECORDS_AT_ONCE).take(count)

@@ -16,7 +16,8 @@ from absl import logging
 from adapter_bert import files
 from adapter_bert.errors import InputError, reason_of
 
-RECORDS_AT_ONCE = 1024
+RECORDS_AT_ONCE = 1024   # that are checked together; where each such part begins is kept
+FRAME = 16   # bytes of a TFRecord file around a record
 TOKENS = ("input_ids", "input_mask", "segment_ids")
 PREDICTIONS = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
 NEXT = "next_sentence_labels"
@@ -36,12 +37,14 @@ class MaskedFiles(NamedTuple):
     """Files of one Form that were checked.
 
     counts: records of each file.
+    offsets: of each file where its records 0, RECORDS_AT_ONCE, ... begin, in bytes.
     examples: how many of all the records are read, the first ones.
     fingerprint: hex digest of the files' bytes.
     """
 
     paths: tuple[str, ...]
     counts: tuple[int, ...]
+    offsets: tuple[tuple[int, ...], ...]
     examples: int
     fingerprint: str
     is_labelled: bool = True
@@ -71,14 +74,14 @@ def open_files(flag, patterns, form, known_path, most=None):
         logging.info("%s: checking %d files, %.1f MB", flag, len(new),
                      sum(map(os.path.getsize, new)) / 1e6)
     for path in new:
-        known[path] = {**_state(path), "count": checked_count(path, form),
-                       "sha256": files.sha256(path)}
-    files.write_json(known_path, {"form": list(form), "files": known})
+        known[path] = {**_state(path), **survey(path, form), "sha256": files.sha256(path)}
+    files.write_json(known_path, {"form": [*form, RECORDS_AT_ONCE], "files": known})
     counts = tuple(known[path]["count"] for path in paths)
+    offsets = tuple(tuple(known[path]["offsets"]) for path in paths)
     digest = hashlib.sha256("".join(known[path]["sha256"] for path in paths).encode())
     examples = min(sum(counts), most or sum(counts))
     logging.info("%s: %s records in %d files", flag, f"{sum(counts):,}", len(paths))
-    return MaskedFiles(tuple(paths), counts, examples, digest.hexdigest())
+    return MaskedFiles(tuple(paths), counts, offsets, examples, digest.hexdigest())
 
 
 def find(flag, patterns):
@@ -101,36 +104,39 @@ def find(flag, patterns):
                   if not (path.endswith(".json") and path.removesuffix(".json") in found))
 
 
-def checked_count(path, form):
-    """The count of the records of a file.
+def survey(path, form):
+    """{"count", "offsets"} of a file, see MaskedFiles.
 
     Raises:
-      InputError: there is none, the file is damaged, or a record does not fit the form.
+      InputError: it has no record, is damaged, or a record does not fit the form.
     """
-    count = 0
+    count, offsets = 0, [0]
     try:
-        for columns in read_columns(path):
+        for columns, sizes in read_columns(path):
             refuse_misfits(path, columns, form, count)
-            count += len(columns[NEXT][1]) - 1
+            count += len(sizes)
+            offsets.append(offsets[-1] + int(sizes.sum()) + FRAME * len(sizes))
     except tf.errors.OpError as error:
         raise InputError(f"{path}: damaged, or not of masked texts, after its first {count:,} "
                          f"records ({reason_of(error)}); {_WRITE_AGAIN}") from error
     if not count:
         raise InputError(f"{path}: holds no record; remove it, or {_WRITE_AGAIN}")
-    return count
+    return {"count": count, "offsets": offsets[:-1]}
 
 
 def read_columns(path):
-    """Yields {name: (values, row splits)} of at most RECORDS_AT_ONCE records at a time."""
+    """Yields {name: (values, row splits)} and the sizes in bytes of RECORDS_AT_ONCE records."""
     spec = {name: tf.io.RaggedFeature(dtype) for name, dtype in dtypes().items()}
     with tf.Graph().as_default(), tf.Session() as session:
         records = tf.data.TFRecordDataset(path).batch(RECORDS_AT_ONCE)
-        columns = records.map(lambda batch: tf.io.parse_example(batch, spec)).prefetch(2)
-        following = tf.data.make_one_shot_iterator(columns).get_next()
+        columns = records.map(lambda batch: (tf.io.parse_example(batch, spec),
+                                             tf.strings.length(batch)))
+        following = tf.data.make_one_shot_iterator(columns.prefetch(2)).get_next()
         with contextlib.suppress(tf.errors.OutOfRangeError):
             while True:
-                found = session.run(following)
-                yield {name: (value.values, value.row_splits) for name, value in found.items()}
+                found, sizes = session.run(following)
+                yield {name: (value.values, value.row_splits)
+                       for name, value in found.items()}, sizes
 
 
 def dtypes():
@@ -194,7 +200,7 @@ def _known(path, form):
     """{path of a file: what was found} of an earlier start with records of this form."""
     with contextlib.suppress(InputError):
         found = files.read_object(path, "form", "files")
-        if found["form"] == list(form):
+        if found["form"] == [*form, RECORDS_AT_ONCE]:
             return found["files"]
     return {}
 
