@@ -189,8 +189,8 @@ def with_recorded(settings, given, task, recorded):
     if recorded["flags"]["task_name"] != task.name:
         logging.info("the checkpoint was trained for %s, and is used for %s",
                      recorded["flags"]["task_name"], task.name)
-    flags |= {name: recorded["flags"][name] for name in ("max_seq_length", "adapter_init_stddev")
-              if name in recorded["flags"]}
+    kept = ("max_seq_length", "max_predictions_per_seq", "adapter_init_stddev")
+    flags |= {name: recorded["flags"][name] for name in kept if name in recorded["flags"]}
     settings = fill(settings, given, {**flags, **recorded["base"]})
     if recorded["labels"] is None:   # of a pack without its head
         return settings, task
