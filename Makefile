@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
 .PHONY: demo demo-serve pretrain-demo $(DOMAINS:%=demo-pack-%) test check quality quality-peer bench bench-packs bench-serving \
-  interop profile acceptance clean
+  bench-pretraining interop profile acceptance clean
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else \
@@ -78,14 +78,14 @@ $(DOMAINS:%=demo-pack-%): demo-pack-%: $(VENV)/.installed
 	$(BIN)/python -m adapter_bert pack push --overwrite $(WORK)/packs/$*.zip $(WORK)/hub
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -m "not long" -n auto --dist worksteal
 
 # Style, types, the direction of imports, and the tests that need no whole run.
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not long" -n auto --dist worksteal
 
 # Dev scores of GLUE tasks into docs/results; hours. GLUE is a folder with CoLA, MRPC, SST-2, STS-B.
 GLUE ?= ../shared/data/glue
@@ -128,6 +128,12 @@ bench-serving: $(VENV)/.installed $(VENV)-bench/.installed
 	for one in serving_speed.py overload.py; do \
 	  $(BIN)/python benchmarks/$$one --bert_dir="$$bert_dir" || missed=1; \
 	done && exit $$missed
+
+# Data for pre-training of a million sentences; REVIEWS is Meta-BERT's dataset.json.
+REVIEWS ?= ../shared/data/reviews/dataset.json
+bench-pretraining: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/pretraining_data_speed.py --reviews=$(REVIEWS) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # Where a training step's time goes.
 profile: $(VENV)/.installed

@@ -1,7 +1,8 @@
 """Text to WordPiece ids, as Google BERT's tokenization.py gives them, and the same ids in bulk.
 
 `FullTokenizer.tokenize` is the definition, in Python; `FullTokenizer.encode_batch` gives the ids of
-many texts through the `tokenizers` library.
+many texts through the `tokenizers` library, `FullTokenizer.encode_with_offsets` also the place in
+its text that each piece stands for.
 """
 import itertools
 import re
@@ -17,6 +18,8 @@ MAX_WORD_CHARACTERS = 200
 _TEXTS_AT_ONCE = 1024
 _WORDS_AT_ONCE = 256
 _CHARACTERS_KEPT = 16_000_000
+# What becomes of a character: that many characters of words, or one of these.
+_WHITE_SPACE, _CONTROL, _MARK = 0, 254, 255
 
 # The blocks that the source counts as Chinese. Korean and Japanese letters are written with spaces
 # or handled like any other script.
@@ -36,6 +39,7 @@ class FullTokenizer:
     Attributes:
       vocab: dict of token to id, in the order of ids.
       inv_vocab: dict of id to token.
+      continues: bool [tokens of the vocabulary], whether one goes on with a word, as `##s` does.
     """
 
     def __init__(self, vocab_file, do_lower_case=True):
@@ -56,6 +60,9 @@ class FullTokenizer:
         self._words = {token: index for token, index in self.vocab.items() if token.isascii()
                        and token.isalnum() and len(token) <= MAX_WORD_CHARACTERS}
         self._memory = _Memory()
+        self._becomes = _CharacterTable(self._become)
+        self.continues = np.array([token.startswith("##") for token in self.vocab])
+        self._piece_characters = np.array([len(token.removeprefix("##")) for token in self.vocab])
 
     def tokenize(self, text):
         """Tokens of one text: `"Unaffable!"` gives `["un", "##aff", "##able", "!"]`.
@@ -115,6 +122,54 @@ class FullTokenizer:
         ends = np.cumsum([text.count(" ") + 1 for text in texts], dtype=np.int64)
         return ids, np.diff(tokens[ends], prepend=0)
 
+    def encode_with_offsets(self, texts):
+        """Ids of many texts as `encode_ragged` gives them, and what each id stands for.
+
+        A piece stands for the characters it was made of, from the first to the last, and the marks
+        on the last that were dropped: `text[start:end]`. Pieces of one character that became
+        several, such as a Korean syllable, share it; an unknown word has its whole span. Starts
+        and ends never decrease. Where canonical ordering changes the order of signs that stay (a
+        few of musical notation), a piece has the places at which they would stand without it.
+
+        Args:
+          texts: iterable of str, or of UTF-8 bytes, whose places are those in the decoded text.
+
+        Returns:
+          The ids of all texts, int32 [tokens], how many each text has, int64 [texts], and the
+          spans, int64 [tokens, 2].
+        """
+        texts = list(map(convert_to_unicode, texts))
+        ids, lengths = self.encode_ragged(texts)
+        together = " ".join(texts).translate(self._becomes).encode("latin-1")
+        origins, ends = _places(np.frombuffer(together, np.uint8))
+        characters = self._characters_of(texts, ids, lengths)
+        after = np.cumsum(characters)
+        spans = np.stack([origins[after - characters], ends[origins[after - 1]]], axis=1)
+        begins = np.cumsum([0, *(len(text) + 1 for text in texts)])[:-1]
+        return ids, lengths, spans - np.repeat(begins, lengths)[:, np.newaxis]
+
+    def _become(self, character):
+        """As a character's code: how many characters of words stand for it, or why none does."""
+        words = self.basic_tokenizer.tokenize(character)
+        if words:
+            return chr(sum(map(len, words)))
+        if cleaned(character).isspace():
+            return chr(_WHITE_SPACE)
+        return chr(_MARK if unicodedata.category(character) == "Mn" else _CONTROL)
+
+    def _characters_of(self, texts, ids, lengths):
+        """How many characters of its word each id stands for: int64 [tokens]."""
+        unknown = self.vocab["[UNK]"]
+        characters = self._piece_characters[ids]
+        ends = np.cumsum(lengths)
+        for number in np.unique(np.searchsorted(ends, np.flatnonzero(ids == unknown), "right")):
+            words = list(map(len, self.basic_tokenizer.tokenize(texts[number])))
+            here = slice(ends[number] - lengths[number], ends[number])
+            word_of = np.cumsum(~self.continues[ids[here]]) - 1
+            characters[here] = np.where(
+                ids[here] == unknown, np.array(words)[word_of], characters[here])
+        return characters
+
     def _encode(self, texts):
         """Lists of ids of texts without a space, by the fastest way that gives those of `tokenize`.
 
@@ -140,7 +195,7 @@ class _Memory:
 
     def __init__(self):
         self._number_of = _Numbers()
-        self._ids, self._starts = np.zeros(0, np.int32), np.zeros(1, np.int64)
+        self._ids, self._starts = _Growing(np.zeros(0, np.int32)), _Growing(np.zeros(1, np.int64))
         self._characters = 0
 
     def look_up(self, texts, encode):
@@ -153,25 +208,76 @@ class _Memory:
         if self._characters > _CHARACTERS_KEPT:
             self.__init__()
         numbers = np.fromiter(map(self._number_of.__getitem__, texts), np.int64)
-        new = list(itertools.islice(self._number_of, len(self._starts) - 1, None))
-        self._learn(new, encode(new))
-        starts, ends = self._starts[numbers], self._starts[numbers + 1]
-        return self._ids[ragged_positions(starts, ends - starts)], ends - starts
+        if self._number_of.new:
+            self._learn(self._number_of.new, encode(self._number_of.new))
+            self._number_of.new = []
+        starts, ends = self._starts.values[numbers], self._starts.values[numbers + 1]
+        return self._ids.values[ragged_positions(starts, ends - starts)], ends - starts
 
     def _learn(self, texts, ids):
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         flat = np.fromiter(itertools.chain.from_iterable(ids), np.int32)
-        self._ids = np.concatenate([self._ids, flat])
-        self._starts = np.concatenate([self._starts, self._starts[-1] + np.cumsum(lengths)])
+        self._ids.extend(flat)
+        self._starts.extend(self._starts.values[-1] + np.cumsum(lengths))
         self._characters += sum(map(len, texts))
 
 
 class _Numbers(dict):
-    """Numbers the keys that it is asked for, in the order in which they are first met."""
+    """Numbers the keys that it is asked for, in the order in which they are first met.
+
+    Attributes:
+      new: list of the keys that were met since somebody emptied it.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.new = []
 
     def __missing__(self, key):
         self[key] = number = len(self)
+        self.new.append(key)
         return number
+
+
+class _Growing:
+    """An array that grows at its end without being copied each time."""
+
+    def __init__(self, first):
+        self._room, self._count = first, len(first)
+
+    @property
+    def values(self):
+        """The array."""
+        return self._room[:self._count]
+
+    def extend(self, more):
+        """Puts an array behind what is there."""
+        count = self._count + len(more)
+        if count > len(self._room):
+            room = np.empty(2 * count, self._room.dtype)
+            room[:self._count] = self.values
+            self._room = room
+        self._room[self._count:count] = more
+        self._count = count
+
+
+def _places(becomes):
+    """Where the characters of words come from.
+
+    Args:
+      becomes: uint8 [characters], what becomes of each character of a text.
+
+    Returns:
+      For each character of the words its place in the text; for each character of the text where
+      it ends, with the marks on it that are dropped.
+    """
+    places = np.arange(len(becomes))
+    is_dropped = becomes >= _CONTROL
+    marks = np.flatnonzero(becomes == _MARK)
+    carriers = np.maximum.accumulate(np.where(is_dropped, 0, places))
+    ends = places + 1
+    ends[carriers[marks]] = marks + 1   # of several marks the last one counts
+    return np.repeat(places, np.where(is_dropped, 0, becomes)), ends
 
 
 def ragged_positions(starts, lengths):

@@ -12,7 +12,7 @@ def load(bert_dir, pack, **options):
       **options: further arguments of packs.predictor.Predictor.
 
     Returns:
-      packs.predictor.Predictor: `load(bert_dir, pack).predict(["a text", ("a", "pair")])`.
+      packs.predictor.Predictor: `load(bert_dir, pack).predict(["a text", "another"])`.
 
     Raises:
       errors.InputError: the pack is not sound, or was made on another base.

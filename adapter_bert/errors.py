@@ -1,5 +1,6 @@
 """The one error for a mistake in what a person gave: one line, exit code 1, no traceback."""
 import functools
+import importlib
 import sys
 
 
@@ -14,6 +15,21 @@ def reason_of(error):
     """What a tf.errors.OpError says, without the operations of the graph: one line."""
     before = (error.message or "").split("\n\t [[{{node")[0]
     return (before.strip().splitlines() or [type(error).__name__])[-1]
+
+
+def require(extra, **packages):
+    """InputError where a package that an extra brings is not installed.
+
+    Args:
+      extra: name of the extra.
+      **packages: name of each module and of its package.
+    """
+    for module, package in packages.items():
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(f'{package} is not installed; pip install "adapter-bert[{extra}]"'
+                             ) from error
 
 
 def exit_on_input_error(main):

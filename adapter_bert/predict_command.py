@@ -1,7 +1,7 @@
 """adapter-bert predict: what it takes. Imports no TensorFlow and no Beam before it runs."""
 import logging
 
-from adapter_bert.errors import InputError
+from adapter_bert.errors import InputError, require
 
 
 def add(commands):
@@ -38,11 +38,7 @@ def _predict(model, input, output, text_column, text_b_column, header, batch_siz
         raise InputError(f"{beam_flags[0]}: not a flag; quote a glob, as --input='texts/*.txt'")
     logging.basicConfig(level=logging.ERROR)   # Beam warns of libraries that are not needed here
     logging.getLogger("tensorflow").setLevel(logging.ERROR)   # and TensorFlow of its graph API
-    try:
-        import apache_beam  # noqa: F401
-    except ImportError as error:
-        raise InputError('apache-beam is not installed; pip install "adapter-bert[beam]"'
-                         ) from error
+    require("beam", apache_beam="apache-beam")
     from adapter_bert.serving import batch, rows
     asked = rows.Asked(text_column, text_b_column, header)
     counts = batch.predict(model, input, output, asked, batch_size, beam_flags)

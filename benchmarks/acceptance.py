@@ -65,8 +65,8 @@ ROWS = (
         "pytest tests/test_modeling.py -k near_the_recorded"),
     Row("tpu-graph", "nothing compiled for this CPU is in a graph for a TPU",
         "pytest tests/test_engine.py -k tpu_graph"),
-    Row("pretraining", "the head of masked words equals the formula, value and gradient of the tied "
-        "table; streams go on anywhere; an interrupted run ends with the same weights; a task "
+    Row("pretraining", "the head of masked words equals the formula, value and gradient of the "
+        "tied table; streams go on anywhere; an interrupted run ends with the same weights; a task "
         "starts from a domain's pack", "pytest tests/test_masked_lm.py tests/test_masked_files.py "
         "tests/test_pretraining.py"),
     Row("benchmarks", "the benchmarks start", "pytest tests/test_benchmarks.py"),
@@ -102,6 +102,10 @@ ROWS = (
         "pytest tests/test_predict_command.py"),
     Row("serving-speed", "32 tasks in a batch, 1,000 packs, the library adapters, overload: the "
         "bounds that `make bench-serving` has", "make --no-print-directory bench-serving"),
+    Row("pretraining-data", "instances true to their text, BERT's shares and records, whole words; "
+        "the same bytes on any workers; whole files or none",
+        "pytest tests/test_create_pretraining_data.py tests/test_pretraining_instances.py "
+        "tests/test_pretraining_corpus.py"),
     Row("demo", "make demo: 83 % on held-out reviews, in 6 minutes from a filled pip cache",
         f"{sys.executable} benchmarks/demo_time.py"),
 )
@@ -140,8 +144,10 @@ def pytest_number(report):
             continue
         recorded.setdefault(entry.get("name"), []).append(float(entry.get("value")))
     numbers = [f"{name} {max(values):.3g}" for name, values in recorded.items()]
+    failed = [f"FAILED {case.get('name')}" for case in suite.iter("testcase")
+              if case.find("failure") is not None or case.find("error") is not None]
     skipped = [f"{counts['skipped']} not run"] if counts["skipped"] or not passed else []
-    return "; ".join([f"{passed} passed", *skipped, *numbers])
+    return "; ".join([f"{passed} passed", *failed, *skipped, *numbers])
 
 
 def table(found):

@@ -12,7 +12,7 @@ import sides
 import tensorflow.compat.v1 as tf
 from workload import peak_memory
 
-from adapter_bert.pipeline import batches, features, records
+from adapter_bert.pipeline import batches, features, messages, records
 
 BATCH, MAX_LENGTH = 32, 128
 
@@ -22,7 +22,7 @@ def input_batch(folder, workload, is_training):
     def rows_between(start, stop):
         ends = np.concatenate([[0], np.cumsum(workload["lengths"])])
         tokens, rows = slice(ends[start], ends[stop]), slice(start, stop)
-        yield features.Rows(workload["lengths"][rows], {
+        yield messages.Rows(workload["lengths"][rows], {
             "input_ids": workload["input_ids"][tokens],
             "segment_ids": workload["segment_ids"][tokens],
             "label_ids": workload["label_ids"][rows], "index": np.arange(start, stop)})

@@ -14,8 +14,10 @@ import sides
 import speed
 
 PACKS, SLOTS = 1000, 100
-REPETITIONS, STEPS = 9, 10
-JOBS = ("one", "mixed", "single", "zipf", "cold")
+REPETITIONS, STEPS = 27, 10
+# What a side does in a round, and how many times as many steps that is, or as few.
+JOBS = {"many": {"one": 1, "mixed": 1, "zipf": 1, "single": 2}, "few": {"single": 2}}
+PEER_JOBS = {"split": 0.3}
 
 
 def open_sides(options, packs):
@@ -35,14 +37,22 @@ def open_sides(options, packs):
 
 
 def measure(opened, repetitions, steps):
-    """{side: {job: [answer, ...]}}, every side and job in turn."""
+    """{side: {job: [answer, ...]}}, every side and job in turn.
+
+    Short turns, for the machine's speed changes within seconds; packs without a slot come last,
+    since they take the slots of those that are asked often.
+    """
     found = {side.name: {} for side in opened}
+
+    def ask(side, job, share):
+        found[side.name].setdefault(job, []).append(
+            side.ask({"job": job, "steps": max(1, round(steps * share))}))
+
     for _ in range(repetitions):
         for side in opened:
-            jobs = {"many": JOBS, "few": ("one", "single")}.get(side.name, ("split",))
-            for job in jobs:
-                count = steps * (5 if job in ("single", "cold") else 1)   # these are short
-                found[side.name].setdefault(job, []).append(side.ask({"job": job, "steps": count}))
+            for job, share in JOBS.get(side.name, PEER_JOBS).items():
+                ask(side, job, share)
+    ask(opened[0], "cold", repetitions)
     return found
 
 

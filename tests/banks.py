@@ -6,6 +6,7 @@ port that it prints.
 import contextlib
 import http.client
 import json
+import signal
 import sys
 import threading
 import time
@@ -159,6 +160,7 @@ def serving(bank, **options):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)   # a shell's background ignores it
     exit_on_input_error(server.serve)(
         Settings(bert_dir=sys.argv[1], hub=sys.argv[2], port=0),
         FakeBank(sys.argv[1], float(sys.argv[3])))

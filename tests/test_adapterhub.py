@@ -45,12 +45,12 @@ def without_adapters(pack):
                                   for name, value in pack.weights.items()})
 
 
-def some_pack(seed=0, labels=("no", "yes"), tuning="adapters_only", **adapter):
+def some_pack(seed=0, labels=("no", "yes"), tuning="adapters_only", head=None, **adapter):
     """A pack of random weights on the tiny BERT."""
     config = adapter_layers.AdapterConfig(**{"size": 3, **adapter})
+    head = head or ("classification" if labels else "regression")
     found = manifest.Manifest(
-        "made", "classification" if labels else "regression", labels, True, tuning, config,
-        TINY_BASE, True, 24, {}, {}, {})
+        "made", head, labels, True, tuning, config, TINY_BASE, True, 24, {}, {}, {})
     random = np.random.default_rng(seed)
     return store.Pack(found, {name: random.normal(0, 1, shape).astype(np.float32)
                               for name, shape in found.shapes().items()})
@@ -95,6 +95,22 @@ def test_tiny_adapters_give_recorded_logits(tiny_dir, folder, key, record_proper
     assert np.abs(found - wanted).max() > 1e-2
 
 
+def test_a_tagging_head_gives_recorded_tags(tiny_dir, record_property):
+    recorded = np.load(FIXTURES / "logits.npz")
+    pack = adapterhub.read(str(FIXTURES / "tagging"), TINY_BASE)
+    assert (pack.manifest.head, pack.manifest.labels) == ("tokens", ("O", "B-PER", "I-PER"))
+    wanted, is_token = recorded["logits_tagging"], recorded["input_mask"] == 1
+    wanted = np.exp(wanted) / np.exp(wanted).sum(axis=-1, keepdims=True)
+    found = logits_of(pack, tiny_dir, recorded, "probabilities")
+    difference = np.abs(found - wanted.max(axis=-1))[is_token].max()
+    record_property("largest difference", float(difference))
+    assert difference <= 1e-5
+    tags = logits_of(pack, tiny_dir, recorded, "label_ids")[is_token]
+    assert (tags == wanted.argmax(axis=-1)[is_token]).all() and len(set(tags)) > 1
+    found = logits_of(without_adapters(pack), tiny_dir, recorded, "probabilities")
+    assert np.abs(found - wanted.max(axis=-1))[is_token].max() > 1e-2
+
+
 @pytest.mark.parametrize("activation,unlike", [
     ("gelu", "gelu_new"), ("gelu_new", "gelu"), ("gelu_pytorch_tanh", "gelu"), ("relu", "gelu"),
     ("tanh", "linear"), ("swish", "gelu"), ("silu", "relu"), ("linear", "tanh")])
@@ -125,6 +141,7 @@ def test_what_the_tiny_folders_say():
     (some_pack(labels=(), placement="attention", activation="linear"), False),
     (some_pack(tuning="adapters_pooler", placement="feed_forward", original_ln_before=True), False),
     (some_pack(layers=(1,), activation="gelu_erf", residual_before_ln=False), False),
+    (some_pack(labels=("O", "B", "I"), head="tokens"), False),
     (some_pack(tuning="adapters", activation="swish"), True)])
 @pytest.mark.parametrize("left_out", ["", "bin", "safetensors"])
 def test_round_trip(tmp_path, pack, beside, left_out):
@@ -192,8 +209,8 @@ def test_an_adapter_of_another_kind_is_refused(tmp_path, key, value):
 
 
 @pytest.mark.parametrize("change,words", [
-    ({"head_type": "tagging"}, "type 'tagging'"), ({"head_type": "multilabel_classification"},
-                                                   "multilabel"),
+    ({"head_type": "tagging"}, "unknown 'bias', 'use_pooler'"),
+    ({"head_type": "multilabel_classification"}, "multilabel"),
     ({"layers": 3}, "3 layers"), ({"activation_function": "relu"}, "relu"),
     ({"use_pooler": True}, "use_pooler True"), ({"layers": 1}, "1 layers"),
     ({"num_labels": 0}, "num_labels"), ({"num_labels": 2}, "label2id"),
@@ -271,6 +288,7 @@ def test_what_that_format_cannot_carry_is_not_written(tmp_path):
     for pack, name, words in ((some_pack(tuning="adapters"), "a", "adapters_only"),
                               (head_only, "a", "tuning head"), (some_pack(), "a.b", "no name"),
                               (some_pack(), "keys", "no name"),
+                              (some_pack(tuning="adapters_pooler", head="tokens"), "a", "tagging"),
                               (some_pack()._replace(weights={}), "a", "not written")):
         with pytest.raises(InputError, match=words):
             adapterhub.write(pack, str(folder), name)

@@ -47,6 +47,13 @@ def alone(tiny_dir, pack, texts=TEXTS):
                          for row in task.predict(texts)])
 
 
+@pytest.fixture(name="every_kind", scope="module")
+def fixture_every_kind(tiny_dir, on):
+    """{name: (pack, its answers alone)} of every kind of pack."""
+    packs = {f"task{seed}": tiny_pack(seed, base=on, **kind) for seed, kind in enumerate(KINDS)}
+    return {name: (pack, alone(tiny_dir, pack)) for name, pack in packs.items()}
+
+
 def largest(found, wanted):
     assert found.shape == wanted.shape
     return np.abs(found - wanted).max()
@@ -54,16 +61,15 @@ def largest(found, wanted):
 
 @pytest.mark.parametrize("slots", [2, 5, 40])
 @pytest.mark.parametrize("kernels", ["plain", "fused"])
-def test_every_kind_of_pack_in_one_batch(tiny_dir, on, slots, kernels, record_property):
+def test_every_kind_of_pack_in_one_batch(tiny_dir, every_kind, slots, kernels, record_property):
     bank = Bank(tiny_dir, slots, "float32", kernels, max_adapter_size=5, max_labels=4)
-    packs = {f"task{seed}": tiny_pack(seed, base=on, **kind) for seed, kind in enumerate(KINDS)}
-    for name, pack in packs.items():
+    for name, (pack, _) in every_kind.items():
         bank.add(name, pack)
-    found = answers(bank, list(packs))
-    worst = max(largest(found[name], alone(tiny_dir, pack)) for name, pack in packs.items())
+    found = answers(bank, list(every_kind))
+    worst = max(largest(found[name], wanted) for name, (_, wanted) in every_kind.items())
     record_property("largest difference", float(worst))
     assert worst <= 1e-5
-    assert bank.names() == sorted(packs)
+    assert bank.names() == sorted(every_kind)
 
 
 def test_a_hundred_tasks_in_a_batch(tiny_dir, on, record_property):

@@ -69,8 +69,7 @@ def test_fused_equals_plain(precision, most):
 def test_both_kernels_and_precisions_train_from_the_command(tmp_path, tiny_dir):
     data, scores = write_sst2(tmp_path / "data"), {}
     for flags in ({"kernels": "plain", "precision": "float32"},
-                  {"kernels": "auto", "precision": "float32"},
-                  {"kernels": "plain", "precision": "bfloat16"}, {"precision": "bfloat16"}):
+                  {"kernels": "auto", "precision": "bfloat16"}):
         out = str(tmp_path / "_".join(flags.values()))
         go(data_dir=data, bert_dir=tiny_dir, output_dir=out, do_train=True, do_eval=True,
            num_train_epochs=1.0, **flags)

@@ -327,7 +327,7 @@ def test_another_base_is_refused(tiny_dir, on, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not MRPC.is_dir(), reason="MRPC is not in ../shared/data/glue")
 def test_all_of_mrpc_dev(minilm_dir, tmp_path, ask):
     """A real base, real pairs: the largest difference of a probability."""

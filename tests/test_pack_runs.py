@@ -67,6 +67,7 @@ def test_half_the_bytes(run_dir, tiny_dir, tmp_path):
     assert store.read(str(tmp_path / "half.zip")).manifest.weights.dtype == "bfloat16"
 
 
+@pytest.mark.long
 def test_tasks_do_not_touch_each_other(run_dir, tiny_dir, tmp_path):
     """A, B and C one after the other: A predicts the same bits, and the base is what it was."""
     def digests():

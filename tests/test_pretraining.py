@@ -335,7 +335,7 @@ def test_a_domain_pack_answers_no_texts(domain, tiny_dir, tmp_path):
     for ask in (lambda: adapter_bert.load(tiny_dir, pack),
                 lambda: export(tiny_dir, [pack], str(tmp_path / "model")),
                 lambda: Bank(tiny_dir).add("domain", pack)):
-        with pytest.raises(InputError, match="pack of pretraining has a head for masked_lm.*texts"):
+        with pytest.raises(InputError, match="of pretraining has a head for masked_lm.*init_pack"):
             ask()
 
 

@@ -300,7 +300,8 @@ def test_a_flipped_bit_of_a_record_is_noticed_and_of_a_checkpoint_named(place):
 
 
 def test_old_checkpoints_go(place):
-    go(**place, eval_steps=1, num_train_epochs=8.0)
+    for epochs in (4.0, 8.0):   # TensorFlow forgets those of an earlier command
+        go(**{**place, "do_eval": False}, save_checkpoints_steps=1, num_train_epochs=epochs)
     assert len([name for name in os.listdir(place["output_dir"]) if name.endswith(".index")]) == 5
 
 

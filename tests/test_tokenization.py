@@ -1,9 +1,11 @@
 """tokenization: the source's steps by hand, and one id list whichever way a text takes."""
+import itertools
 import pathlib
 import pickle
 import time
 import unicodedata
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -184,7 +186,7 @@ def test_words_of_every_code_point_equal_the_steps(lower):
         assert tokenizer.tokenize(text) == words_step_by_step(text, lower), ascii(text)
 
 
-@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("lower", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_bulk_ids_of_every_code_point(tokenizers_of_characters, lower):
     assert_same_ids(tokenizers_of_characters[lower], EVERY_CODE_POINT)
 
@@ -249,6 +251,107 @@ def test_a_megabyte_takes_seconds_both_ways(words_vocab, unit):
     start = time.process_time()
     assert_same_ids(tokenizer, [text])
     assert time.process_time() - start < 30
+
+
+def first_wrong_place(tokenizer, text, ids, spans):
+    """A part of the text whose span is wrong by what the part is alone; None where none is.
+
+    Each word alone must give its own pieces, and what lies between words none. A final sigma may
+    turn into another one when its word stands alone.
+    """
+    tokens = [token.replace("ς", "σ") for token in tokenizer.convert_ids_to_tokens(ids)]
+    firsts = [place for place, token in enumerate(tokens) if not token.startswith("##")]
+    done = 0
+    for first, after in itertools.pairwise([*firsts, len(tokens)]):
+        word, between = slice(spans[first][0], spans[after - 1][1]), slice(done, spans[first][0])
+        alone = [token.replace("ς", "σ") for token in tokenizer.tokenize(text[word])]
+        if alone != tokens[first:after] or tokenizer.tokenize(text[between]):
+            return word
+        done = word.stop
+    return slice(done, None) if tokenizer.tokenize(text[done:]) else None
+
+
+def assert_sound_spans(tokenizer, texts):
+    ids, lengths, spans = tokenizer.encode_with_offsets(texts)
+    ends = np.cumsum(lengths)
+    for text, end, length in zip(texts, ends, lengths, strict=True):
+        here = slice(end - length, end)
+        assert ids[here].tolist() == ids_one_by_one(tokenizer, [text])[0], ascii(text)
+        assert_sound_edges(text, spans[here], tokenizer.basic_tokenizer.do_lower_case)
+        wrong = first_wrong_place(tokenizer, text, ids[here].tolist(), spans[here].tolist())
+        assert wrong is None, (ascii(text[:200]), wrong)
+
+
+def assert_sound_edges(text, spans, lower):
+    """Spans go forward, begin and end with what is not dropped, and leave no dropped mark out."""
+    starts, ends = spans.T
+    assert (np.diff(starts) >= 0).all() and (np.diff(ends) >= 0).all(), ascii(text)
+    assert (starts < ends).all() and (starts >= 0).all() and (ends <= len(text)).all()
+    for start, end in spans.tolist():
+        first, last, after = text[start], text[end - 1], text[end:end + 1]
+        assert tokenization.cleaned(first).strip() and tokenization.cleaned(last).strip()
+        assert not lower or "Mn" not in (CATEGORIES[first], CATEGORIES.get(after)), ascii(text)
+
+
+@pytest.mark.parametrize("text, parts", [
+    ("unwanted, running", ["un", "want", "ed", ",", "runn", "ing"]),
+    (" \tUNw\u00c4nted\n", ["UN", "w\u00c4nt", "ed"]),
+    ("UNwa\u0308\u0301nt\u00adE\u0301\u200d\u0301D\u200d.", [
+        "UN", "wa\u0308\u0301nt", "E\u0301\u200d\u0301D", "."]),
+    ("\u00ad\u0301want \u0301 wanted", ["want", "want", "ed"]),
+    ("want\u0085want!", ["want", "want", "!"]),
+    ("dunkel want\u0000ed \u0130a a\ud800", ["dunkel", "want", "ed", "\u0130a", "a\ud800"]),
+    ("a\u535aa\U000e0100\U00020000\U000e0100", [
+        "a", "\u535a", "a\U000e0100", "\U00020000\U000e0100"]),
+    ("want" + "x" * 200 + ", want", ["want" + "x" * 200, ",", "want"]),
+    ("", []),
+])
+def test_what_pieces_stand_for(words_vocab, text, parts):
+    ids, lengths, spans = tokenization.FullTokenizer(words_vocab).encode_with_offsets([text])
+    assert [text[start:end] for start, end in spans.tolist()] == parts
+    assert lengths.tolist() == [len(ids)] == [len(parts)]
+
+
+def test_parts_of_one_character_share_it(tokenizers_of_characters):
+    text = "a\ud55c\uae00b"
+    ids, _, spans = tokenizers_of_characters[True].encode_with_offsets([text])
+    assert len(ids) == 8
+    assert spans.tolist() == [[0, 1], *3 * [[1, 2]], *3 * [[2, 3]], [3, 4]]
+
+
+def test_spans_of_many_texts_are_those_of_each(words_vocab):
+    tokenizer = tokenization.FullTokenizer(words_vocab)
+    texts = ["un want", "", "\u0301want x", b"w\xffant", "\u00ad"]
+    together = tokenizer.encode_with_offsets(texts)
+    alone = [tokenizer.encode_with_offsets([text]) for text in texts]
+    for whole, parts in zip(together, zip(*alone, strict=True), strict=True):
+        assert whole.tolist() == np.concatenate(parts).tolist()
+    assert [part.tolist() for part in tokenizer.encode_with_offsets([])] == [[], [], []]
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_spans_of_every_code_point(tokenizers_of_characters, lower):
+    assert_sound_spans(tokenizers_of_characters[lower], EVERY_CODE_POINT[::17])
+
+
+@settings(deadline=None)
+@given(texts=st.lists(TEXTS, max_size=4), lower=st.booleans())
+def test_spans_of_any_texts(tokenizers_of_characters, texts, lower):
+    assert_sound_spans(tokenizers_of_characters[lower], texts)
+
+
+@settings(deadline=None)
+@given(texts=st.lists(TEXTS, max_size=4), lower=st.booleans())
+def test_spans_of_any_texts_with_unknown_words(words_vocab, texts, lower):
+    assert_sound_spans(tokenization.FullTokenizer(words_vocab, lower), texts)
+
+
+@pytest.mark.parametrize("shift", [(1, 1), (-1, -1), (0, 1), (1, 0), (0, -1), (-1, 0)])
+def test_a_span_beside_its_place_is_noticed(tokenizers_of_characters, shift):
+    tokenizer, text = tokenizers_of_characters[True], "ab,cd e\u535a, fg"
+    ids, _, spans = tokenizer.encode_with_offsets([text])
+    assert first_wrong_place(tokenizer, text, ids.tolist(), spans.tolist()) is None
+    assert first_wrong_place(tokenizer, text, ids.tolist(), (spans + shift).tolist())
 
 
 def test_vocab_keeps_the_order_of_lines(tmp_path):

@@ -351,7 +351,7 @@ def test_another_tasks_labels_are_refused(tmp_path, data, finished):
                  init_checkpoint=f"{finished[0]}/model.ckpt-36")
     with pytest.raises(InputError, match="trained for 0, 1, and RTE has entailment"):
         go(**flags, task_name="RTE")
-    with pytest.raises(InputError, match="trained for 0, 1, and custom has scores"):
+    with pytest.raises(InputError, match="trained for classification, and custom is regression"):
         go(**flags, task_name="custom", text_column="sentence", label_column="label",
            label_type="number")
 

@@ -12,19 +12,18 @@ def tokens(bert, features, width, dropout):
 
     Args:
       bert: modeling.BertModel.
-      features: {name: tensor}; `word_starts` int [B, T] is 1 at the first piece of a word and 0
-        elsewhere; with `label_ids` int [B, T], read there, or without.
+      features: {name: tensor}; with `label_ids` int [B, T], and `word_starts` int [B, T] that is 1
+        at the first piece of a word, where its label is read, and 0 elsewhere; or without both.
       width: C.
       dropout: function (x, rate) -> x.
 
     Returns:
-      Output with `label_ids` and `word_starts` int32 [B, T], and `probabilities` float32
-      [B, T, C].
+      Output with `label_ids` int32 [B, T] and `probabilities` float32 [B, T], those of the labels.
     """
     logits = of_tokens(dropout(bert.get_sequence_output(), HEAD_DROPOUT), width)  # [B, T, C]
-    predictions = {"label_ids": tf.argmax(logits, axis=-1, output_type=tf.int32),
-                   "probabilities": tf.nn.softmax(logits),
-                   "word_starts": features["word_starts"]}
+    label_ids = tf.argmax(logits, axis=-1, output_type=tf.int32)                  # [B, T]
+    predictions = {"label_ids": label_ids,
+                   "probabilities": tf.gather(tf.nn.softmax(logits), label_ids, batch_dims=2)}
     if "label_ids" not in features:
         return Output(predictions, {})
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(

@@ -1262,15 +1262,12 @@ static void compute_linear(void *kernel, TF_OpKernelContext *context) {
 static void compute_linear_rows(void *kernel, TF_OpKernelContext *context) {
   const attributes *a = kernel;
   call c = begin(context);
-  TF_Tensor *x = take(&c, 0), *packed = take(&c, 1), *bias = take(&c, 3), *residual = take(&c, 4);
-  const int32_t *slots = input(&c, 2);
-  int64_t batch = TF_Dim(x, 0), t = TF_Dim(x, 1), in = TF_Dim(packed, 1), out = TF_Dim(packed, 2);
+  TF_Tensor *x = take(&c, 0), *bias = take(&c, 2), *residual = take(&c, 3);
+  const int64_t *addresses = input(&c, 1);
+  int64_t batch = TF_Dim(x, 0), t = TF_Dim(x, 1), in = TF_Dim(x, 2), out = TF_Dim(bias, 1);
   uint16_t *y = output(&c, 0, TF_BFLOAT16, (int64_t[]){batch, t, out}, 3);
   uint16_t *tail = aligned_alloc(64, 2 * (size_t)(DEEP * in));
-  for (int64_t b = 0; b < batch && TF_GetCode(c.status) == TF_OK; b++)
-    if (slots[b] < 0 || slots[b] >= TF_Dim(packed, 0))
-      TF_SetStatus(c.status, TF_OUT_OF_RANGE, "no such slot");
-  if (!failed(&c, y, tail) && TF_GetCode(c.status) == TF_OK) {
+  if (!failed(&c, y, tail)) {
     const uint16_t *added = TF_TensorElementCount(residual) ? TF_TensorData(residual) : NULL;
     tiles_on();
     for (int64_t b = 0; b < batch; b++) {
@@ -1278,8 +1275,7 @@ static void compute_linear_rows(void *kernel, TF_OpKernelContext *context) {
                   .bias = (const float *)TF_TensorData(bias) + b * out,
                   .residual = added ? added + b * t * out : NULL};
       linear_of_form(&f, (const uint16_t *)TF_TensorData(x) + b * t * in,
-                     (const uint32_t *)TF_TensorData(packed) + slots[b] * in * out / 2, tail,
-                     a->form);
+                     (const uint32_t *)(uintptr_t)addresses[b], tail, a->form);
     }
     _tile_release();
   }
@@ -1314,7 +1310,7 @@ static const operation OPERATIONS[] = {
   {"AdapterBertPack", "kernel:T", "packed:T", "turned:int", compute_pack, 1},
   {"AdapterBertLinear", "x:T packed:T turned:T bias:float seed:int64 residual:T", "y:T before:T",
    "form:int rate:float keep:int", compute_linear, 1},
-  {"AdapterBertLinearRows", "x:T packed:T slots:int32 bias:float residual:T", "y:T", "form:int",
+  {"AdapterBertLinearRows", "x:T addresses:int64 bias:float residual:T", "y:T", "form:int",
    compute_linear_rows, 1},
 #endif
 };

@@ -56,13 +56,13 @@ def linear(x, packed, turned, bias, residual, name, rate, seed, trains):
     return y
 
 
-def linear_rows(x, packed, slots, bias, residual, name):
-    """f(x W + b) + residual with a weight a row of the batch; it has no gradient.
+def linear_rows(x, addresses, bias, residual, name):
+    """f(x W + b) + residual with a weight a row of the batch, read where it lies; no gradient.
 
     Args:
       x: bfloat16 [B, T, I].
-      packed: bfloat16 [S, I, O], weights as `pack` makes them.
-      slots: int32 [B], which of them each row has.
+      addresses: int64 [B], of contiguous bfloat16 arrays [I, O] of this process, weights as
+        `packing.packed_array` makes them, which the caller keeps until the op has run.
       bias: float32 [B, O].
       residual: bfloat16 [B, T, O], or None.
       name: of f, a key of FORMS.
@@ -72,8 +72,8 @@ def linear_rows(x, packed, slots, bias, residual, name):
     """
     residual = tf.zeros([0], x.dtype) if residual is None else residual
     y = library.load().adapter_bert_linear_rows(
-        x=x, packed=packed, slots=slots, bias=bias, residual=residual, form=FORMS[name])
-    y.set_shape(x.shape[:-1].concatenate(packed.shape[2:]))
+        x=x, addresses=addresses, bias=bias, residual=residual, form=FORMS[name])
+    y.set_shape(x.shape[:-1].concatenate(bias.shape[1:]))
     return y
 
 

@@ -5,6 +5,7 @@ import tensorflow.compat.v1 as tf
 from adapter_bert.kernels import library, ops
 
 SIDE = 32   # of a block of a product
+CACHE_LINE = 64   # bytes
 COPIES = "packed_weights"
 
 
@@ -57,11 +58,16 @@ def packed_array(weights):
       weights: array [I, O], both multiples of SIDE.
 
     Returns:
-      Array [I, O] of the same type: panels of SIDE columns, each of pairs of rows.
+      Array [I, O] of the same type: panels of SIDE columns, each of pairs of rows; it begins where
+      a cache line does.
     """
     rows, columns = weights.shape
     parts = weights.reshape(rows // 2, 2, columns // SIDE, SIDE)
-    return np.ascontiguousarray(parts.transpose(2, 0, 3, 1)).reshape(rows, columns)
+    room = np.empty(weights.nbytes + CACHE_LINE, np.uint8)
+    start = -room.ctypes.data % CACHE_LINE
+    packed = room[start:start + weights.nbytes].view(weights.dtype)
+    packed.reshape(columns // SIDE, rows // 2, SIDE, 2)[:] = parts.transpose(2, 0, 3, 1)
+    return packed.reshape(rows, columns)
 
 
 def copies():

@@ -10,6 +10,7 @@
                                  heads.NAME.4.weight of that library's default head
     bert/pooler/dense/kernel     heads.NAME.1.weight.T of the default head: a dense with tanh on the
                                  first token, which is what BERT's pooler is
+    output_weights of tokens     heads.NAME.1.weight of a tagging head of one layer
 
 Checked against adapters 1.3.0. Letters: A adapter width, C classes, D hidden.
 """
@@ -29,6 +30,7 @@ from adapter_bert import files, forms
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest as manifests
 from adapter_bert.packs import store, torch_file
+from adapter_bert.packs.answers import check_head
 
 VERSION = "1.3.0"
 LAYER_NORMS = "layer_norms.safetensors"
@@ -62,6 +64,8 @@ _REQUIRED = ("mh_adapter", "output_adapter", "reduction_factor", "non_linearity"
 _OPTIONAL = {"leave_out": [], "original_ln_before": False, "residual_before_ln": True}
 _HEAD_KEYS = ("head_type", "num_labels", "layers", "activation_function", "use_pooler")
 _HEAD_OPTIONAL = {"bias": True, "label2id": None, "dropout_prob": None}
+_TAGGING_KEYS = ("head_type", "num_labels", "layers", "activation_function")
+_TAGGING_OPTIONAL = {"label2id": None, "dropout_prob": None}
 # (mh_adapter, output_adapter) -> placement
 _PLACEMENTS = {(True, True): "both", (True, False): "attention", (False, True): "feed_forward"}
 _ACTIVATIONS = {**forms.ACTIVATION_TO_GOOGLE, "swish": "swish", "silu": "swish"}
@@ -104,14 +108,14 @@ def read(folder, base, task=None, do_lower_case=True, max_seq_length=None):
     adapter, head = (_read_config(os.path.join(folder, kind.config), base.config.hidden_size)
                      for kind in (ADAPTER, HEAD))
     with _naming(os.path.join(folder, HEAD.config)):
-        tuning, labels = _head(head["config"])
+        kind, tuning, labels = _head(head["config"])
     with _naming(os.path.join(folder, ADAPTER.config)):
         config = _adapter(adapter["config"], base.config)
     if os.path.lexists(os.path.join(folder, LAYER_NORMS)):
         tuning = _with_layer_norms(tuning, folder)
     found = manifests.Manifest(
-        task=task or adapter["name"], head="classification" if labels else "regression",
-        labels=labels, pair=None, tuning=tuning, adapter=config, base=base,
+        task=task or adapter["name"], head=kind, labels=labels,
+        pair=False if kind == "tokens" else None, tuning=tuning, adapter=config, base=base,
         do_lower_case=do_lower_case,
         max_seq_length=max_seq_length or min(128, base.config.max_position_embeddings),
         metrics={}, data={}, versions={"adapters": adapter["version"].removeprefix("adapters.")},
@@ -261,20 +265,25 @@ def _width(hidden, factor, layer):
 
 
 def _head(values):
-    """(tuning, labels) of a head's config; ValueError where our heads are none like it."""
+    """(kind, tuning, labels) of a head's config; ValueError where our heads are none like it."""
+    if values.get("head_type") == "tagging":
+        _check_keys(values, _TAGGING_KEYS, _TAGGING_OPTIONAL)
+        _expect(values, "layers", (1,), 1)
+        return "tokens", "adapters_only", _labels(values)
     if values.get("head_type") != "classification":
         raise ValueError(f"a head of the type {_short(values.get('head_type'))}; only "
-                         "classification can be read")
+                         "classification and tagging can be read")
     _check_keys(values, _HEAD_KEYS, _HEAD_OPTIONAL)
     _expect(values, "bias", (True, False), True)
-    layers, pooler = values["layers"], values["use_pooler"]
+    labels, layers, pooler = _labels(values), values["layers"], values["use_pooler"]
+    kind = "classification" if labels else "regression"
     if type(layers) is not int or type(pooler) is not bool:
         raise ValueError("layers and use_pooler are not a number and true or false")
     if (layers, pooler) == (1, True):   # whatever the activation: it stands between two layers
-        return "adapters_only", _labels(values)
+        return kind, "adapters_only", labels
     activation = values["activation_function"]
     if (layers, pooler) == (2, False) and str(activation).lower() == "tanh":
-        return "adapters_pooler", _labels(values)
+        return kind, "adapters_pooler", labels
     raise ValueError(f"a head of {layers} layers with activation {_short(activation)} and "
                      f"use_pooler {pooler}; heads of one layer with use_pooler and of two layers "
                      "with tanh and no pooler can be read")
@@ -411,7 +420,7 @@ def _check_carried(found, name, layer_norms_beside):
     if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", name) or _TAKEN.fullmatch(name):
         raise InputError(f"{name!r}: no name for an adapter there; take letters, digits, - and _, "
                          "and no word that torch's modules have for themselves")
-    manifests.check_answers(found)
+    check_head(found)
     if found.tuning == "adapters" and not layer_norms_beside:
         raise InputError(f"{found.task}: its LayerNorms trained too, and AdapterHub's format does "
                          "not carry them; train with --tuning=adapters_only, or have them written "
@@ -419,6 +428,9 @@ def _check_carried(found, name, layer_norms_beside):
     if found.tuning not in ("adapters", "adapters_only", "adapters_pooler"):
         raise InputError(f"{found.task}: tuning {found.tuning}; AdapterHub's format carries "
                          "adapters and their head only")
+    if found.head == "tokens" and found.tuning == "adapters_pooler":
+        raise InputError(f"{found.task}: its pooler trained, which a tagging head there does not "
+                         "have; train with --tuning=adapters_only")
     if found.adapter.adapter_fn != "feedforward_adapter":
         raise InputError(f"{found.task}: adapters of {found.adapter.adapter_fn}; AdapterHub's "
                          "format carries feedforward_adapter only")
@@ -446,6 +458,9 @@ def _head_values(found):
     """The config of the head of a Manifest."""
     is_default = found.tuning == "adapters_pooler"
     labels = {label: index for index, label in enumerate(found.labels)}
+    if found.head == "tokens":
+        return {"activation_function": None, "dropout_prob": None, "head_type": "tagging",
+                "label2id": labels, "layers": 1, "num_labels": len(labels)}
     return {"activation_function": "tanh" if is_default else None, "bias": True,
             "dropout_prob": None, "head_type": "classification", "label2id": labels or None,
             "layers": 2 if is_default else 1, "num_labels": len(found.labels) or 1,

@@ -82,12 +82,15 @@ def _check_alike(packs):
                              "that are alike in these can be averaged")
 
 
+def _meaning(pack):
+    return pack.manifest.task, pack.manifest.head, pack.manifest.labels
+
+
 def _check_heads(packs):
     """InputError where heads do not mean the same."""
     (name, first), *others = packs.items()
     for other, pack in others:
-        if any(getattr(pack.manifest, key) != getattr(first.manifest, key)
-               for key in ("task", "head", "labels")):
+        if _meaning(pack) != _meaning(first):
             raise InputError(f"{name} and {other}: heads of other tasks or labels "
                              f"({first.manifest.task}, {pack.manifest.task}); name the pack whose "
                              "head is taken with --head_from")

@@ -13,7 +13,6 @@ from adapter_bert.packs import checks
 
 FORMAT, SCHEMA_VERSION = "adapter-bert pack", 1
 DTYPES = {"float32": 4, "bfloat16": 2}
-OF_TEXTS = ("classification", "regression")   # the heads that have an answer to a text
 # No BERT is larger, and no head; a pack that says so is not worth the memory to find out.
 MOST = {"num_hidden_layers": 128, "hidden_size": 16384, "adapter size": 65536, "labels": 10_000}
 HEADER_LIMIT = 1 << 20   # bytes of a safetensors file beside its values
@@ -174,14 +173,6 @@ def check(manifest):
     least = parameters * DTYPES[manifest.weights.dtype] if manifest.weights else 0
     if manifest.weights and not least < manifest.weights.bytes <= least + HEADER_LIMIT:
         raise ValueError(f"weights of {manifest.weights.bytes} bytes for {parameters} parameters")
-
-
-def check_answers(manifest):
-    """InputError where a pack has no answer to a text."""
-    if manifest.head not in OF_TEXTS:
-        raise InputError(f"the pack of {manifest.task} has a head for {manifest.head}, and only "
-                         f"{' and '.join(OF_TEXTS)} answer texts; another task starts from it "
-                         "with --init_pack")
 
 
 def check_pairs(manifest, is_pair):

@@ -3,28 +3,18 @@
 Letters: B batch, T tokens.
 """
 import functools
-from typing import NamedTuple
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
 import tokenization
 from adapter_bert import base, engine, network
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
+from adapter_bert.packs.answers import ANSWERS, check_head
 from adapter_bert.packs.bases import base_of, check_base
-from adapter_bert.packs.manifest import check_answers, check_pairs
-from adapter_bert.pipeline import arrays, features
-from adapter_bert.tasks import Example
+from adapter_bert.pipeline import arrays
 
 BATCH_SIZE = 32
-
-
-class Prediction(NamedTuple):
-    """The class of a text: its label, and the probability of every label."""
-
-    label: str
-    probabilities: dict[str, float]
 
 
 class Predictor:
@@ -45,7 +35,7 @@ class Predictor:
 
     def __init__(self, bert_dir, pack, precision="auto", kernels="auto"):
         pack = store.opened(pack)
-        check_answers(pack.manifest)
+        check_head(pack.manifest)
         located, self.manifest = base.locate(bert_dir), pack.manifest
         check_base(base_of(bert_dir), pack.manifest)
         self._tokenizer_of = functools.lru_cache(
@@ -100,41 +90,36 @@ class Predictor:
         """What the pack's task says of texts.
 
         Args:
-          texts: list of str, or of pairs (str, str) for a task of pairs; a long one is cut to the
-            task's max_seq_length.
+          texts: list of str; of pairs (str, str) for a task of pairs; of tokens also of lists of
+            words, which are not parted any further. A long one is cut to the task's
+            max_seq_length.
 
         Returns:
-          A list with a Prediction for each, or the score as a float for a regression.
+          A list with an answer for each: an answers.Prediction, the score of a regression as a
+          float, or of tokens the list of answers.Entity.
 
         Raises:
-          InputError: an entry that is neither a text nor a pair.
+          InputError: an entry that is none of these.
         """
         if isinstance(texts, str) or not hasattr(texts, "__iter__"):
             raise InputError("predict takes a list of texts; write predict([text])")
-        examples = [_example(number, text) for number, text in enumerate(texts)]
-        for example in examples:
-            check_pairs(self.manifest, example.text_b is not None)
-        values = self._run(examples)
-        if self.manifest.head == "regression":
-            return [float(value) for value in values]
-        labels = self.manifest.labels
-        return [Prediction(labels[row.argmax()], dict(zip(labels, row.tolist(), strict=True)))
-                for row in values]
-
-    def _run(self, examples):
-        """Probabilities float32 [count, C], or scores [count], in the order of the examples."""
-        name = "scores" if self.manifest.head == "regression" else "probabilities"
-        found = []
+        kind = ANSWERS[self.manifest.head]
         tokenizer = self._tokenizer_of(self.manifest.do_lower_case)
-        for part in features.featurize(examples, tokenizer, self.manifest.max_seq_length, None):
-            rows = arrays.rows_of(part)
-            values = np.zeros([len(rows), *self._outputs[name].shape[1:]], np.float32)
-            for places in arrays.by_length(part.lengths.tolist(), BATCH_SIZE):
-                batch = arrays.padded([rows[place] for place in places])
-                values[places] = self._session.run(self._outputs[name], {
-                    self._inputs[key]: value for key, value in batch.items()})
-            found.append(values)
-        return np.concatenate(found) if found else np.zeros([0])
+        found = []
+        for rows, asked in kind.rows(self.manifest, tokenizer, list(texts)):
+            found += kind.answers(self.manifest, asked, self._run(rows))
+        return found
+
+    def _run(self, rows):
+        """The head's predictions for each pair (input_ids, segment_ids): {name: array}."""
+        found = [None] * len(rows)
+        for places in arrays.by_length([len(ids) for ids, _ in rows], BATCH_SIZE):
+            batch = arrays.padded([rows[place] for place in places])
+            outputs = self._session.run(self._outputs, {
+                self._inputs[name]: value for name, value in batch.items()})
+            for number, place in enumerate(places):
+                found[place] = {name: values[number] for name, values in outputs.items()}
+        return found
 
     def close(self):
         """Ends the session and frees its memory."""
@@ -145,12 +130,3 @@ class Predictor:
 
     def __exit__(self, *_):
         self.close()
-
-
-def _example(number, text):
-    if isinstance(text, str):
-        return Example(text, None, None)
-    if isinstance(text, (tuple, list)) and len(text) == 2 and all(
-            isinstance(one, str) for one in text):
-        return Example(text[0], text[1], None)
-    raise InputError(f"text {number}: {text!r:.60} is neither a text nor a pair of texts")

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def rows_of(rows):
-    """The ids and segment ids of features.Rows: a list of pairs of int arrays [tokens]."""
+    """The ids and segment ids of messages.Rows: a list of pairs of int arrays [tokens]."""
     ends = np.cumsum(rows.lengths)[:-1]
     return list(zip(*(np.split(rows.columns[name], ends) for name in ("input_ids", "segment_ids")),
                     strict=True))

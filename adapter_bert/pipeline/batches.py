@@ -26,7 +26,7 @@ def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0
 
     Args:
       path: TFRecord file.
-      spec: tuple of features.Feature.
+      spec: tuple of messages.Feature.
       count: examples in the file.
       batch_size: B.
       max_seq_length: the most tokens of an example.

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert import files, processes
 from adapter_bert.errors import InputError
-from adapter_bert.pipeline.features import serialize
+from adapter_bert.pipeline.messages import serialize
 
 FORMAT_VERSION = 1
 ROWS_A_PROCESS = 1000
@@ -23,7 +23,7 @@ def write_once(path, rows_between, count, spec, fingerprint):
 
     Args:
       path: where the TFRecord file goes.
-      rows_between: function (start, stop) -> iterable of features.Rows of these examples; not
+      rows_between: function (start, stop) -> iterable of messages.Rows of these examples; not
         called where the file is kept.
       count: examples in all, each of which makes one record or more.
       spec: tuple of features.Feature.

@@ -16,7 +16,6 @@ from adapter_bert import base, engine, network
 from adapter_bert.kernels import ops
 from adapter_bert.packs import store
 from adapter_bert.packs.bases import base_of, check_base
-from adapter_bert.packs.manifest import check_answers
 from adapter_bert.pipeline import arrays, features
 from adapter_bert.serving import graph
 
@@ -31,12 +30,15 @@ class Task:
       manifest: manifest.Manifest of its pack.
       lane: Lane that answers it.
       values: {name of a variable: contiguous array}.
-      addresses: int64 [variables], where these lie, in the order of the lane's stacks.
+      addresses: int64 [variables], where those lie that go into slots, in the order of the stacks.
+      packed: int64 [variables], where those lie that the kernel reads.
     """
 
     def __init__(self, name, manifest, lane, values):
         self.name, self.manifest, self.lane, self.values = name, manifest, lane, values
-        self.addresses = np.array([values[one].ctypes.data for one in lane.slots.stacks], np.int64)
+        self.addresses, self.packed = (
+            np.array([values[one].ctypes.data for one in names], np.int64)
+            for names in (lane.slots.stacks, lane.slots.packed))
 
 
 class Row(NamedTuple):
@@ -170,6 +172,7 @@ class Bank:
             self.inputs = {name: tf.placeholder(tf.int32, [None, None], name)
                            for name in ("input_ids", "input_mask", "segment_ids")}
             self.inputs["slots"] = tf.placeholder(tf.int32, [None], "slots")
+            self.inputs["addresses"] = tf.placeholder(tf.int64, [None, None], "addresses")
             self.formulas = self.engine.formulas(trains=False)
             self._session = tf.Session(config=self.engine.session_config())
         self.getter = adapter_layers.tuning_getter(
@@ -187,7 +190,6 @@ class Bank:
           InputError: the pack is not sound, stands on another base, or is too large.
         """
         pack = store.opened(pack)
-        check_answers(pack.manifest)
         check_base(self.base, pack.manifest)
         form = graph.form_of(pack.manifest, *self._room)
         with self._lock:
@@ -255,6 +257,7 @@ class Bank:
         slot_of = lane.place(self._session, list({row.task: None for row in rows}))
         batch = arrays.padded([row[1:] for row in rows])
         batch["slots"] = np.array([slot_of[row.task] for row in rows], np.int32)
+        batch["addresses"] = np.stack([row.task.packed for row in rows])
         logits, probabilities = self._session.run(
             [lane.outputs["logits"], lane.outputs["probabilities"]],
             {self.inputs[name]: value for name, value in batch.items()})

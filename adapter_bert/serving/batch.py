@@ -3,8 +3,6 @@
     files -> rows -> RunInference -> OUTPUT-00000-of-0000N.jsonl
                \\-> bad rows -------> OUTPUT-bad-00000-0000N.jsonl
 """
-import argparse
-import glob
 import json
 import os
 from typing import Any, NamedTuple
@@ -12,26 +10,22 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import tensorflow.compat.v1 as tf
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics, MetricsFilter
+from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInference
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
-from adapter_bert.pipeline import arrays
+from adapter_bert.pipeline import arrays, runner, storage
 from adapter_bert.serving import rows
 from adapter_bert.serving.signatures import DEFAULT, IDS, PAIRS
 
-# Beam's DirectRunner would first download another, Prism; this is the one it has with it.
-RUNNER = "FnApiRunner"
-_OWN_RUNNERS = (RUNNER, "DirectRunner")
 _BATCHES = 32           # that are sorted by length together
 _CHECKED_FILES = 100    # of which the header is read before anything runs
 # No "-of-": before Beam puts the predictions in place it removes all of OUTPUT-*-of-*.jsonl.
 _BAD_SHARDS = "-SSSSS-NNNNN"
-_NAMESPACE, _SUFFIX = "adapter_bert", ".jsonl"
+_SUFFIX = ".jsonl"
 
 
 class Counts(NamedTuple):
@@ -92,8 +86,8 @@ class ReadRows(beam.DoFn):
 
     def __init__(self, asked):
         self._asked = asked
-        self._rows = Metrics.counter(_NAMESPACE, "rows")
-        self._bad = Metrics.counter(_NAMESPACE, "bad")
+        self._rows = Metrics.counter(runner.NAMESPACE, "rows")
+        self._bad = Metrics.counter(runner.NAMESPACE, "bad")
 
     def process(self, path):
         """Yields each Row of the file at `path`."""
@@ -128,12 +122,12 @@ def predict(model, pattern, output, asked, batch_size=32, beam_flags=()):
         raise InputError(f"--batch_size={batch_size}: must be at least 1")
     handler = SavedModelHandler(model, _signature(model, asked), batch_size)
     paths = _inputs(pattern, asked)
-    pipeline = _pipeline(list(beam_flags))
+    pipeline = runner.pipeline(list(beam_flags))
     _check_output(output)
     _build(pipeline, paths, asked, handler, output)
     result = pipeline.run()
     result.wait_until_finish()
-    return Counts(_count(result, "rows"), _count(result, "bad"))
+    return Counts(runner.count(result, "rows"), runner.count(result, "bad"))
 
 
 def _build(pipeline, paths, asked, handler, output):
@@ -199,7 +193,7 @@ def _inputs_of_signatures(model):
 
 def _inputs(pattern, asked):
     """The paths of the files that match, checked as far as their headers say."""
-    paths = [pattern] if os.path.isfile(pattern) else _matches(pattern)
+    paths = storage.inputs(pattern)
     if not paths:
         raise InputError(f"--input={pattern}: no such file")
     for path in paths:
@@ -210,48 +204,11 @@ def _inputs(pattern, asked):
     return paths
 
 
-def _matches(pattern):
-    """The paths that match, sorted; Beam's own search finds none in the current folder."""
-    if "://" not in pattern:
-        return sorted(glob.glob(pattern, recursive=True))
-    return sorted(found.path for found in FileSystems.match([pattern])[0].metadata_list)
-
-
 def _check_output(output):
     """Raises InputError where files cannot be written, or others would be removed or mixed in."""
-    prefix = output if "://" in output else glob.escape(output)
+    prefix = storage.escaped(output)
     for pattern in (f"{prefix}-*-of-*{_SUFFIX}", f"{prefix}-bad-*{_SUFFIX}"):
-        if there := _matches(pattern):
+        if there := storage.matches(pattern):
             raise InputError(f"{there[0]}: is there already; remove it or name another --output")
-    if "://" not in output:
+    if not storage.is_remote(output):
         files.make_folder(os.path.dirname(os.path.abspath(output)))
-
-
-class _Parser(argparse.ArgumentParser):
-    """Beam's options with complaints of one line."""
-
-    def error(self, message):
-        raise InputError(f"{message} (an option of Beam)")
-
-
-def _pipeline(flags):
-    """A beam.Pipeline with Beam's options; an unknown one is refused here, not passed over."""
-    parser = _Parser(prog="adapter-bert predict", add_help=False, allow_abbrev=False)
-    for options in {str(one): one for one in PipelineOptions.__subclasses__()}.values():
-        options._add_argparse_args(parser)
-    known, unknown = parser.parse_known_args(flags)
-    runner = known.runner or RUNNER
-    if unknown and runner in _OWN_RUNNERS:   # another one may have options of its own
-        raise InputError(f"{' '.join(unknown)}: no option of Beam's")
-    options = PipelineOptions(flags)
-    options.view_as(StandardOptions).runner = runner
-    try:
-        return beam.Pipeline(options=options)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"{' '.join(flags)}: {error}") from error
-
-
-def _count(result, name):
-    """The value of a counter when all is done; 0 where nothing was counted."""
-    found = result.metrics().query(MetricsFilter().with_name(name).with_namespace(_NAMESPACE))
-    return sum(one.committed or one.attempted or 0 for one in found["counters"])

@@ -20,8 +20,8 @@ from adapter_bert import base, files
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
 from adapter_bert.packs.bases import base_of, check_base
-from adapter_bert.packs.manifest import check_answers
 from adapter_bert.serving import signatures, warmup
+from adapter_bert.serving.graph import check_head
 from adapter_bert.serving.many import ManyTasks
 from adapter_bert.serving.single import SingleTask
 
@@ -50,8 +50,8 @@ def export(bert_dir, packs, output, version=None, ids_only=False):
     packs = [store.read(path) for path in packs]
     manifests = [pack.manifest for pack in packs]
     for manifest in manifests:
-        check_answers(manifest)
         check_base(found, manifest)
+        check_head(manifest)
     assets, name = _assets(manifests), os.path.basename(os.path.abspath(output))
     with tf.Graph().as_default() as graph:
         served = (SingleTask(located, packs[0], ids_only) if len(packs) == 1

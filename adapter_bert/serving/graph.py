@@ -17,8 +17,10 @@ import modeling
 from adapter_bert import base, network
 from adapter_bert.errors import InputError
 from adapter_bert.kernels import ops, packing
+from adapter_bert.packs import answers
 
 PAD_LOGIT = -1e9   # of the classes that a smaller head does not have
+HEADS = ("classification", "regression")
 TUNINGS = ("adapters", "adapters_only", "adapters_pooler", "layer_norm", "head")
 
 
@@ -35,6 +37,15 @@ class Form(NamedTuple):
     pooler: bool
 
 
+def check_head(manifest):
+    """InputError for a pack of a kind of head that is not served yet."""
+    answers.check_head(manifest)
+    if manifest.head not in HEADS:
+        raise InputError(f"{manifest.task}: has a head for {manifest.head}, and served are "
+                         f"{' and '.join(HEADS)}; predict with adapter_bert.load, or with "
+                         "run_classifier.py --pack")
+
+
 def form_of(manifest, size, classes):
     """The Form of a pack's graph.
 
@@ -44,8 +55,10 @@ def form_of(manifest, size, classes):
       classes: C of the slots.
 
     Raises:
-      InputError: a tuning mode of which a batch cannot have one a row, or a pack too large.
+      InputError: a tuning mode of which a batch cannot have one a row, a head that is not served,
+        or a pack too large.
     """
+    check_head(manifest)
     own = manifest.adapter or adapter_layers.AdapterConfig()
     if manifest.tuning not in TUNINGS:
         raise InputError(f"{manifest.task}: its tuning mode is {manifest.tuning}; served together "
@@ -107,50 +120,55 @@ class Slots:
 
     Attributes:
       stacks: {name: variable [S, ...]}.
+      packed: {name: shape tuple} of the weights that the kernel reads where a row's task has them,
+        so that no slot holds them.
     """
 
     def __init__(self, shapes, count, fused, dtype, changes=True):
-        self._packed, self._sources = set(), {}
-        if fused:
-            self._packed = {name for name, shape in shapes.items() if is_factor(name)
-                            and packing.can_pack(list(shape), dtype)}
+        self._sources, self._dtype = {}, dtype
+        self.packed = {name: shape for name, shape in shapes.items() if fused and is_factor(name)
+                       and packing.can_pack(list(shape), dtype)}
         # No resources: one that was scattered to is copied whenever it is read.
         self.stacks = {name: tf.get_variable(
             name, [count, *shape], dtype if is_factor(name) else tf.float32,
             tf.zeros_initializer(), trainable=False, use_resource=not changes)
-            for name, shape in shapes.items()}
+            for name, shape in shapes.items() if name not in self.packed}
 
     def as_stored(self, values):
-        """{name: array} of a slot, as its stack holds it."""
-        cast = {name: value.astype(self.stacks[name].dtype.as_numpy_dtype)
+        """{name: contiguous array} of a task, as its stack holds it or the kernel reads it."""
+        cast = {name: value.astype((self._dtype if is_factor(name) else tf.float32).as_numpy_dtype)
                 for name, value in values.items()}
-        return {name: packing.packed_array(value) if name in self._packed
+        return {name: packing.packed_array(value) if name in self.packed
                 else np.ascontiguousarray(value) for name, value in cast.items()}
 
-    def getter(self, slots, otherwise):
+    def getter(self, features, otherwise):
         """A custom_getter that hands in the weights of a batch's rows.
 
         Args:
-          slots: int32 [B], the slot of each row.
+          features: {"slots": int32 [B], the slot of each row}, and where some are packed
+            {"addresses": int64 [B, packed], where these are of each row, in the order of `packed`}.
           otherwise: custom_getter of the variables that no slot holds.
         """
+        places = {name: place for place, name in enumerate(self.packed)}
+
         def get(getter, name, *args, **options):
-            if name not in self.stacks:
-                return otherwise(getter, name, *args, **options)
-            rows = tf.gather(self.stacks[name], slots)
-            if name in self._packed:   # nobody reads it: `linear` takes the stack itself
-                self._sources[rows.name] = self.stacks[name], slots
-            return rows
+            if name in places:   # `linear` reads what is at the addresses in the place of this
+                stand_in = tf.zeros([0, *self.packed[name]], self._dtype)
+                self._sources[stand_in.name] = features["addresses"][:, places[name]]
+                return stand_in
+            if name in self.stacks:
+                return tf.gather(self.stacks[name], features["slots"])
+            return otherwise(getter, name, *args, **options)
         return get
 
     def linear(self, otherwise, x, kernel, bias, activation="linear", rate=0.0, residual=None):
         """See modeling.linear; `otherwise` computes what is not a product with packed weights."""
-        source = self._sources.get(kernel.name)
-        if source is None:
+        addresses = self._sources.get(kernel.name)
+        if addresses is None:
             return otherwise(x, kernel, bias, activation, rate, residual)
         if activation in ops.FORMS:
-            return ops.linear_rows(x, *source, bias, residual, activation)
-        y = ops.linear_rows(x, *source, tf.zeros_like(bias), None, "linear")
+            return ops.linear_rows(x, addresses, bias, residual, activation)
+        y = ops.linear_rows(x, addresses, tf.zeros_like(bias), None, "linear")
         y = modeling.activate(y, bias, activation)
         return y if residual is None else y + residual
 
@@ -167,7 +185,7 @@ def build(form, config, slots, features, formulas, count, otherwise, precision):
       form: Form.
       config: modeling.BertConfig of the base.
       slots: Slots.
-      features: {"input_ids", "input_mask", "segment_ids"} int32 [B, T] and "slots" int32 [B].
+      features: {"input_ids", "input_mask", "segment_ids"} int32 [B, T]; what Slots.getter reads.
       formulas: modeling.Formulas for prediction.
       count: parts that the batch is cut into, one a core.
       otherwise: custom_getter of the base's variables.
@@ -183,5 +201,5 @@ def build(form, config, slots, features, formulas, count, otherwise, precision):
     for part in network.split(features, count):
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
             outputs.append(network.network(model, part, False, formulas, False,
-                                           slots.getter(part["slots"], otherwise)))
+                                           slots.getter(part, otherwise)))
     return network.joined(outputs).predictions

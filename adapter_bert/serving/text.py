@@ -92,7 +92,7 @@ def _laid_out(ids, rows, head, total, cls, sep):
 
 
 def truncate_pairs(first, second, limit):
-    """How many ids of each side stay, see pipeline.features.truncate_pairs; all int64 [B]."""
+    """How many ids of each side stay, see pipeline.truncation.truncate_pairs; all int64 [B]."""
     kept = tf.minimum(first, tf.maximum(limit - second, (limit + 1) // 2))
     return kept, tf.minimum(second, limit - kept)
 

@@ -1,13 +1,15 @@
 """What is learned: one row of a table a task, strict readers of its files, its submission file.
 
-The scores are in `adapter_bert.tasks.metrics`, apart because scikit-learn takes a second to import.
+The scores are in `adapter_bert.tasks.metrics` and `adapter_bert.tasks.entities`, apart because
+scikit-learn takes a second to import.
 """
+from adapter_bert.tasks.conll import Sentence, read_sentences
 from adapter_bert.tasks.generic import generic_task, with_labels
 from adapter_bert.tasks.readers import Example, find_file, read_examples
 from adapter_bert.tasks.submission import write_submission
 from adapter_bert.tasks.table import TASKS, Columns, Task, get_task, splits
 
 __all__ = [
-    "TASKS", "Columns", "Example", "Task", "find_file", "generic_task", "get_task",
-    "read_examples", "splits", "with_labels", "write_submission",
+    "TASKS", "Columns", "Example", "Sentence", "Task", "find_file", "generic_task", "get_task",
+    "read_examples", "read_sentences", "splits", "with_labels", "write_submission",
 ]

@@ -69,12 +69,13 @@ def find_file(task, data_dir, split):
     """The path of the file that holds a split.
 
     Raises:
-      InputError: the task has no such split, no file is there, or both a .tsv and a .csv are.
+      InputError: the task has no such split, no file is there, or several are.
     """
     if split not in task.files:
         raise InputError(f"{task.name} has no split {split!r}; it has {', '.join(task.files)}")
-    name = task.files[split]
-    names = [name] if os.path.splitext(name)[1] else [f"{name}.tsv", f"{name}.csv"]
+    names = task.files[split]
+    if isinstance(names, str):
+        names = (names,) if os.path.splitext(names)[1] else (f"{names}.tsv", f"{names}.csv")
     found = [name for name in names if os.path.exists(os.path.join(data_dir, name))]
     if not found:
         raise InputError(f"{os.path.join(data_dir, ' or '.join(names))}: no such file; "
@@ -99,16 +100,17 @@ def _label_parser(task):
     """The function of a cell that returns the label or raises ValueError."""
     if task.kind == "regression":
         return functools.partial(_score, bounds=task.score_range)
-    return functools.partial(_class_name, labels=task.labels)
+    return functools.partial(class_name, labels=task.labels)
 
 
-def _class_name(cell, labels):
+def class_name(cell, labels):
+    """The label in a cell; ValueError where it is no name, or not among the known `labels`."""
     if labels is None:
         if not cell or any(character in cell for character in "\t\r\n"):
-            raise ValueError(f"found label {_shown(cell)}, expected a name without TAB or "
+            raise ValueError(f"found label {shown(cell)}, expected a name without TAB or "
                              "line break")
     elif cell not in labels:
-        raise ValueError(f"found label {_shown(cell)}, expected {_listed(labels, ' or ')}")
+        raise ValueError(f"found label {shown(cell)}, expected {_listed(labels, ' or ')}")
     return cell
 
 
@@ -121,7 +123,7 @@ def _score(cell, bounds):
     # float() also reads the underscores of Python's literals, and what float32 cannot hold.
     if not abs(score) <= _LARGEST_FLOAT32 or not low <= score <= high or "_" in cell:
         expected = f"a number from {low:g} to {high:g}" if bounds else "a finite number"
-        raise ValueError(f"found score {_shown(cell)}, expected {expected}")
+        raise ValueError(f"found score {shown(cell)}, expected {expected}")
     return score
 
 
@@ -192,7 +194,7 @@ def _rows(path):
 
 
 def _tsv_rows(path):
-    for number, text in _lines(path):
+    for number, text in numbered_lines(path):
         text = text.removesuffix("\n").removesuffix("\r")
         yield number, text.split("\t") if text else []
 
@@ -200,7 +202,7 @@ def _tsv_rows(path):
 def _csv_rows(path):
     # The limit, 128 kB unless raised, belongs to the csv module; no text is longer than its file.
     csv.field_size_limit(max(csv.field_size_limit(), os.path.getsize(path)))
-    reader = csv.reader((text for _, text in _lines(path)), strict=True)
+    reader = csv.reader((text for _, text in numbered_lines(path)), strict=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -213,8 +215,12 @@ def _csv_rows(path):
         yield line, cells
 
 
-def _lines(path):
-    r"""(number from 1, text with its line end) of each line; only \n ends one."""
+def numbered_lines(path):
+    r"""(number from 1, text with its line end) of each line of a file; only \n ends one.
+
+    Raises:
+      InputError: the file cannot be read, is not UTF-8, or holds a NUL character.
+    """
     try:
         file = open(path, "rb")  # noqa: SIM115 (closed below; here only its own error is caught)
     except OSError as error:
@@ -238,7 +244,8 @@ def _text(path, number, raw):
     return text
 
 
-def _shown(text, limit=60):
+def shown(text, limit=60):
+    """A text as a complaint shows it: quoted, on one line, its beginning if it is long."""
     return repr(text) if len(text) <= limit else f"{text[:limit]!r}..."
 
 

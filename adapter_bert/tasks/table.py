@@ -1,4 +1,8 @@
-"""The tasks of GLUE, one row each (Wang et al. 2019, as gluebenchmark.com hands the files out)."""
+"""The tasks that are known by name, one row each.
+
+Those of GLUE are read as gluebenchmark.com hands the files out (Wang et al. 2019), names in texts
+as CoNLL-2003 has them (Tjong Kim Sang and De Meulder 2003).
+"""
 import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -25,13 +29,15 @@ class Task:
       test_columns: of the splits without (test).
       labels: names of the classes in the order of their ids; () where there are none; None where
         they are yet to be found in train.
-      metrics: names in metrics.METRICS; the best checkpoint is kept by the first.
+      metrics: names in metrics.METRICS, of tokens in metrics.entity_scores; the best checkpoint is
+        kept by the first.
       kind: of head: "classification", "regression", "tokens" or "spans".
       headerless: splits whose file begins with a row, not with the names of the columns.
       score_range: lowest and highest score of a regression, None where there is no bound.
       skips_broken_rows: leave rows with another number of columns out, counted and said, instead of
         refusing the file: for data sets that were published with such rows.
-      files: file name of each split; one without extension stands for .tsv or .csv.
+      files: file name of each split, or several of which one is there; one without extension stands
+        for .tsv or .csv.
       submissions: name of the file of predictions of each test split, `name`.tsv unless given.
     """
     name: str
@@ -43,7 +49,7 @@ class Task:
     headerless: tuple[str, ...] = ()
     score_range: tuple[float, float] | None = None
     skips_broken_rows: bool = False
-    files: Mapping[str, str] = dataclasses.field(default_factory=lambda: {
+    files: Mapping[str, str | tuple[str, ...]] = dataclasses.field(default_factory=lambda: {
         "train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"})
     submissions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -56,6 +62,9 @@ class Task:
 _NO_YES = ("0", "1")
 _ENTAILED_OR_NOT = ("entailment", "not_entailment")
 _NLI = ("contradiction", "entailment", "neutral")
+CONLL_FILES = {"train": ("train.txt", "train.conll"),
+               "dev": ("dev.txt", "dev.conll", "valid.txt", "valid.conll"),
+               "test": ("test.txt", "test.conll")}
 
 _ROWS = (
     Task("CoLA", Columns(3, None, 1), Columns(1), _NO_YES, ("matthews",),
@@ -77,6 +86,8 @@ _ROWS = (
     # Diagnostic sentences without published labels, predicted with a model trained on MNLI.
     Task("AX", Columns(1, 2), Columns(1, 2), _NLI, ("matthews",),
          files={"test": "diagnostic.tsv"}),
+    Task("NER", Columns(0, None, -1), Columns(0, None, -1), None, ("f1",), kind="tokens",
+         files=CONLL_FILES),
 )
 
 TASKS = {task.name: task for task in _ROWS}

@@ -9,13 +9,14 @@ from absl import logging
 from adapter_bert import files, tasks
 from adapter_bert.pipeline import features
 from adapter_bert.tasks.metrics import compute_metrics
+from adapter_bert.training import tagging
 
 
 class Kind(NamedTuple):
     """How a run treats the examples of a kind of head.
 
     read: function (Run, split) -> list of examples.
-    featurize: function (Run, examples, split, first) -> iterable of features.Rows, `index` of the
+    featurize: function (Run, examples, split, first) -> iterable of messages.Rows, `index` of the
       first example being `first`.
     targets: function (Run, examples) -> what `score` and `write` want to know of a split.
     score: function (Run, targets, predicted) -> {metric: float}; predicted is {name: array
@@ -86,4 +87,8 @@ def write_rows(path, values):
 
 
 _OF_TEXTS = Kind(read_examples, featurize, targets, score, write)
-KINDS = {"classification": _OF_TEXTS, "regression": _OF_TEXTS}
+KINDS = {
+    "classification": _OF_TEXTS,
+    "regression": _OF_TEXTS,
+    "tokens": Kind(tagging.read, tagging.featurize, tagging.targets, tagging.score, tagging.write),
+}

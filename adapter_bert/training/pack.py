@@ -136,8 +136,8 @@ def run_record(pack):
              "do_lower_case": manifest.do_lower_case,
              **({"max_seq_length": manifest.max_seq_length} if has_head else {}),
              **(adapter_flags(manifest.adapter) if manifest.adapter else {})}
-    return {"flags": flags, "labels": list(manifest.labels) if has_head else None,
-            "train_data": None,
+    return {"flags": flags, "kind": manifest.head,
+            "labels": list(manifest.labels) if has_head else None, "train_data": None,
             "weights": manifest.weights.sha256,
             "base": {"name": wanted.name, "fingerprint": wanted.fingerprint, "vocab": wanted.vocab,
                      "bert_config": wanted.config.to_dict()}}

@@ -78,6 +78,6 @@ def add_training_time(output_dir, progress):
 
 def versions():
     """{package: version} of what the numbers depend on."""
-    packages = ("tensorflow", "tokenizers", "numpy", "scikit-learn")
+    packages = ("tensorflow", "tokenizers", "numpy", "scikit-learn", "seqeval")
     return {"python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in packages}}

@@ -42,11 +42,10 @@ def run(settings, given, task):
             start = checkpoints.find_start(
                 current.trained, current.bert_config.to_dict(), current.base_checkpoint)
         metrics = report_scores(current, start, splits, noted) if settings.do_eval else {}
-        if settings.do_predict:
-            metrics |= report_predictions(current, start, splits)
+        on_test = report_predictions(current, start, splits, metrics) if settings.do_predict else {}
         if settings.do_train:
             write_pack(current, start, splits, metrics or noted_scores(current))
-    return metrics
+    return metrics | on_test
 
 
 def noted_scores(current):
@@ -83,11 +82,14 @@ def report_scores(current, start, splits, noted):
     return metrics
 
 
-def report_predictions(current, start, splits):
-    """Predicts every test split; returns the scores of those that have answers, also left there."""
+def report_predictions(current, start, splits, metrics):
+    """Predicts every test split; returns the scores of those that have answers.
+
+    They are left beside the `metrics` of the dev splits.
+    """
     scores = evaluation.predict_all(current, start, splits)
     if scores:
-        results.report(current.settings.output_dir, scores,
+        results.report(current.settings.output_dir, {**metrics, **scores},
                        checkpoints.global_step(current.trained), current.trained)
     return scores
 

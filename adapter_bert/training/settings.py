@@ -111,13 +111,17 @@ class Settings(RunSettings):
 
     REQUIRED = ("data_dir", "task_name", "output_dir")
 
-    data_dir: str | None = setting(None, "Folder of the task's files (GLUE's: train.tsv, dev.tsv).")
-    task_name: str | None = setting(None, "A GLUE task, or custom for files of your own.")
-    text_column: str | None = setting(None, "Task custom: column of the text, name or number.")
+    data_dir: str | None = setting(
+        None, "Folder of the task's files (GLUE's: train.tsv, dev.tsv; NER's: train.txt, dev.txt).")
+    task_name: str | None = setting(
+        None, "A GLUE task, NER (words and tags in columns), or custom for files of your own.")
+    text_column: str | None = setting(
+        None, "Task custom: column of the text, name or number; of the words, a number.")
     text_b_column: str | None = setting(None, "Task custom: column of a second text, if any.")
     label_column: str | None = setting(None, "Task custom: column of the label.")
     header: bool = setting(True, "Task custom: the first line names the columns.")
-    label_type: str = setting("classes", "Task custom: classes or number.")
+    label_type: str = setting(
+        "classes", "Task custom: classes, number, or tokens (a label a word, as CoNLL's files).")
 
 
 PATHS = ("data_dir", "bert_config_file", "vocab_file", "output_dir", "init_checkpoint", "bert_dir",

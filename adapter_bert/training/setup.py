@@ -194,20 +194,25 @@ def with_recorded(settings, given, task, recorded):
     settings = fill(settings, given, {**flags, **recorded["base"]})
     if recorded["labels"] is None:   # of a pack without its head
         return settings, task
-    return settings, with_recorded_labels(task, tuple(recorded["labels"]))
+    return settings, with_recorded_labels(task, recorded)
 
 
-def with_recorded_labels(task, labels):
+def with_recorded_labels(task, recorded):
     """The task with the labels that a checkpoint was trained for.
 
     Raises:
-      InputError: the task has others; () are those of a regression.
+      InputError: the task is of another kind, or has other labels.
     """
-    if (task.labels is None and labels) or task.labels == labels:
-        return dataclasses.replace(task, labels=labels)
-    raise InputError(f"the checkpoint was trained for {', '.join(labels) or 'scores'}, and "
-                     f"{task.name} has {', '.join(task.labels or ()) or 'scores or classes'}; "
-                     "give the task, or for custom the --label_type, that it was trained for")
+    advice = "give the task, or for custom the --label_type, that it was trained for"
+    labels = tuple(recorded["labels"])
+    kind = recorded.get("kind") or ("classification" if labels else "regression")   # of before
+    if kind != task.kind:
+        raise InputError(f"the checkpoint was trained for {kind}, and {task.name} is {task.kind}; "
+                         f"{advice}")
+    if task.labels not in (None, labels):
+        raise InputError(f"the checkpoint was trained for {', '.join(labels)}, and {task.name} has "
+                         f"{', '.join(task.labels)}; {advice}")
+    return dataclasses.replace(task, labels=labels)
 
 
 def fill(settings, given, values):
@@ -281,6 +286,7 @@ def identity(run, train_data, start):
     pack = base.recorded_run(start.task).get("weights") if run.settings.init_pack else None
     return {
         "flags": run_flags(run.settings, run.task),
+        "kind": run.task.kind,
         "labels": list(run.task.labels),
         "train_data": train_data,
         "start": files.sha256(f"{start.task}.index") if start.task and not pack else None,

@@ -1,0 +1,159 @@
+"""From what a caller gives to rows of word pieces, and from a head's outputs to what it gets back.
+
+Letters: C classes, T tokens.
+"""
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from adapter_bert.errors import InputError
+from adapter_bert.packs.manifest import check_pairs
+from adapter_bert.pipeline import arrays, features, words
+from adapter_bert.tasks import Example
+from adapter_bert.tasks.conll import OUTSIDE
+
+
+class Prediction(NamedTuple):
+    """The class of a text: its label, and the probability of every label."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+class Entity(NamedTuple):
+    """A name in a text, or a word with its tag.
+
+    text: as it stands there; of a list of words these with spaces between.
+    label: its type, as PER of the tag B-PER; the tag itself where tags have no prefixes.
+    start, end: it is text[start:end], or words[start:end] of a list of words.
+    probability: of its words' tags in the mean.
+    """
+
+    text: str
+    label: str
+    start: int
+    end: int
+    probability: float
+
+
+class Kind(NamedTuple):
+    """How a kind of head is asked, and what it answers.
+
+    rows: function (Manifest, FullTokenizer, list of what a caller gives) -> iterable of
+      (rows, asked): a part of the texts, as a list of pairs (input_ids, segment_ids) of int arrays
+      [T], and what `answers` has to know of it. A text makes one row or more, all in its part.
+      Everything is checked before the first part; InputError.
+    answers: function (Manifest, asked, outputs) -> list with an answer for each text of a part;
+      outputs is a list with the head's predictions for each row, {name: array}. Those of tokens
+      may be longer than the row.
+    """
+
+    rows: Callable
+    answers: Callable
+
+
+def rows_of_texts(manifest, tokenizer, texts):
+    """Rows of texts, and of pairs (str, str) for a task of pairs; see Kind."""
+    examples = [_example(number, text) for number, text in enumerate(texts)]
+    for example in examples:
+        check_pairs(manifest, example.text_b is not None)
+    for part in features.featurize(examples, tokenizer, manifest.max_seq_length, None):
+        yield arrays.rows_of(part), None
+
+
+def predictions(manifest, asked, outputs):
+    """The Prediction of each text, of `probabilities` [C]."""
+    del asked
+    return [Prediction(manifest.labels[row["probabilities"].argmax()], dict(
+        zip(manifest.labels, row["probabilities"].tolist(), strict=True))) for row in outputs]
+
+
+def scores(manifest, asked, outputs):
+    """The score of each text as a float."""
+    del manifest, asked
+    return [float(row["scores"]) for row in outputs]
+
+
+class Words(NamedTuple):
+    """The words of a text.
+
+    text: str, or the list of its words that was given.
+    spans: int [words, 2], where they are in it.
+    places: int [words], the place of each word's first piece in its row; 0 for none.
+    """
+
+    text: str | list[str]
+    spans: np.ndarray
+    places: np.ndarray
+
+
+def rows_of_words(manifest, tokenizer, texts):
+    """Rows of texts, which white space and punctuation part into words, and of lists of words."""
+    for number, text in enumerate(texts):
+        if not _are_texts(text if isinstance(text, (tuple, list)) else [text]):
+            raise InputError(f"text {number}: {text!r:.60} is neither a text nor a list of words")
+    for chunk in features.chunks(texts, words.characters):
+        spans = _spans(chunk, tokenizer)
+        sentences = [[text[start:end] for start, end in own.tolist()]
+                     if isinstance(text, str) else text
+                     for text, own in zip(chunk, spans, strict=True)]
+        encoded = words.encode(sentences, tokenizer, manifest.max_seq_length)
+        places = np.split(encoded.places, np.cumsum(list(map(len, sentences)))[:-1])
+        yield arrays.rows_of(encoded.rows), list(map(Words, chunk, spans, places))
+
+
+def _spans(texts, tokenizer):
+    """Where the words of each text are in it: int [words, 2]; of a list [0, 1], [1, 2], ..."""
+    found = iter(words.spans_of([text for text in texts if isinstance(text, str)], tokenizer))
+    return [next(found) if isinstance(text, str)
+            else np.arange(len(text))[:, np.newaxis] + np.array([0, 1]) for text in texts]
+
+
+def names(manifest, asked, outputs):
+    """The list of Entity of each text, of `label_ids` and `probabilities` [T].
+
+    Words beyond the cut, and those without a word piece, belong to none.
+    """
+    return [_names_of(manifest.labels, one, row) for one, row in zip(asked, outputs, strict=True)]
+
+
+def _names_of(labels, asked, row):
+    from adapter_bert.tasks.entities import entities  # imports scikit-learn
+    tags = [labels[index] if place else OUTSIDE for index, place in zip(
+        row["label_ids"][asked.places], asked.places, strict=True)]
+    probabilities = row["probabilities"][asked.places]
+    found = []
+    for label, first, after in entities(tags, labels):
+        start, end = int(asked.spans[first, 0]), int(asked.spans[after - 1, 1])
+        name = asked.text[start:end]
+        found.append(Entity(name if isinstance(name, str) else " ".join(name), label, start, end,
+                            float(probabilities[first:after].mean())))
+    return found
+
+
+def _example(number, text):
+    if isinstance(text, str):
+        return Example(text, None, None)
+    if isinstance(text, (tuple, list)) and len(text) == 2 and _are_texts(text):
+        return Example(text[0], text[1], None)
+    raise InputError(f"text {number}: {text!r:.60} is neither a text nor a pair of texts")
+
+
+def _are_texts(values):
+    return all(isinstance(value, str) for value in values)
+
+
+ANSWERS = {
+    "classification": Kind(rows_of_texts, predictions),
+    "regression": Kind(rows_of_texts, scores),
+    "tokens": Kind(rows_of_words, names),
+}
+
+
+def check_head(manifest):
+    """InputError for a pack of a kind of head that has no answer to a text."""
+    if manifest.head not in ANSWERS:
+        raise InputError(f"the pack of {manifest.task} has a head for {manifest.head}, and answers "
+                         f"to texts have {', '.join(ANSWERS)}; another task starts from it with "
+                         "--init_pack")

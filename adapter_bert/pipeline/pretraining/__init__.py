@@ -1,0 +1,1 @@
+"""Text files to instances for pre-training BERT, as TFRecord files."""
