@@ -54,7 +54,8 @@ def lines(pack):
     return [f"{name:<12} {plain(value, 10_000)}" for name, value in {
         "task": f"{manifest.task}, {manifest.head}" + {
             True: " of pairs", False: " of single texts", None: ""}[manifest.pair],
-        "labels": ", ".join(manifest.labels) or "a number",
+        "labels": ", ".join(manifest.labels) or {"regression": "a number"}.get(
+            manifest.head, "none"),
         "base": f"{manifest.base.name}, fingerprint {manifest.base.fingerprint}",
         "trained": f"{manifest.tuning}: {count:,} parameters",
         "adapter": adapter or "none",

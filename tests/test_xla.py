@@ -11,17 +11,28 @@ from adapter_bert import heads, network
 from adapter_bert.engine import Places
 from adapter_bert.network import Model, towers
 
-BATCH, TOKENS = 4, 24
+BATCH, TOKENS, PREDICTIONS = 4, 24, 5
 
 
 def features(kind):
+    """{name: array} of a batch with labels."""
     random = np.random.default_rng(0)
     shape = [BATCH, TOKENS]
-    labels = random.integers(0, 2, BATCH) if kind == "classification" else random.random(BATCH)
-    return [random.integers(0, TINY.vocab_size, shape).astype(np.int32),
-            np.tile(np.arange(TOKENS) < 17, [BATCH, 1]).astype(np.int32),
-            random.integers(0, 2, shape).astype(np.int32),
-            labels.astype(np.int32 if kind == "classification" else np.float32)]
+    tokens = {"input_ids": random.integers(0, TINY.vocab_size, shape),
+              "input_mask": np.tile(np.arange(TOKENS) < 17, [BATCH, 1]),
+              "segment_ids": random.integers(0, 2, shape)}
+    if kind == "masked_lm":
+        places = [BATCH, PREDICTIONS]
+        tokens |= {"masked_lm_positions": random.integers(0, 17, places),
+                   "masked_lm_ids": random.integers(0, TINY.vocab_size, places),
+                   "masked_lm_weights": (np.arange(PREDICTIONS) < [[5], [1], [3], [0]]) * 1.0,
+                   "next_sentence_labels": random.integers(0, 2, BATCH)}
+    elif kind == "classification":
+        tokens["label_ids"] = random.integers(0, 2, BATCH)
+    else:
+        tokens["label_ids"] = random.random(BATCH)
+    return {name: column.astype(np.float32 if column.dtype.kind == "f" else np.int32)
+            for name, column in tokens.items()}
 
 
 def keep(x, rate):
@@ -31,10 +42,9 @@ def keep(x, rate):
 
 def computation(model, is_training, dropout=keep):
     """What a TPU runs: a function of tensors to the loss and the predictions, with the step."""
-    def compute(input_ids, input_mask, segment_ids, label_ids):
-        features = {"input_ids": input_ids, "input_mask": input_mask, "segment_ids": segment_ids,
-                    "label_ids": label_ids}
-        output, _ = towers(model, features, 1, is_training, modeling.plain_formulas(dropout),
+    def compute(*columns):
+        batch = dict(zip(features(model.kind), columns, strict=True))
+        output, _ = towers(model, batch, 1, is_training, modeling.plain_formulas(dropout),
                            use_tpu=True)
         loss = heads.batch_loss(output)
         prediction = next(iter(output.predictions.values()))
@@ -46,7 +56,7 @@ def computation(model, is_training, dropout=keep):
 
 
 def fed(model):
-    return [tf.constant(value) for value in features(model.kind)]
+    return [tf.constant(value) for value in features(model.kind).values()]
 
 
 def losses(model, is_training, compiled):
@@ -71,10 +81,11 @@ def losses(model, is_training, compiled):
 
 @pytest.mark.parametrize("is_training", [False, True])
 @pytest.mark.parametrize("kind,tuning", [
-    ("classification", "adapters"), ("classification", "full"), ("regression", "adapters")])
+    ("classification", "adapters"), ("classification", "full"), ("regression", "adapters"),
+    ("masked_lm", "adapters"), ("masked_lm", "full")])
 def test_compiled_equals_plain(kind, tuning, is_training, record_property):
     config = adapter_layers.AdapterConfig(size=4) if tuning == "adapters" else None
-    model = Model(TINY, kind, 2 if kind == "classification" else 1, tuning, config)
+    model = Model(TINY, kind, 1 if kind == "regression" else 2, tuning, config)
     plain, values = losses(model, is_training, compiled=False)
     compiled, compiled_values = losses(model, is_training, compiled=True)
     for (loss, prediction), (other_loss, other_prediction) in zip(plain, compiled, strict=True):

@@ -50,7 +50,7 @@ class Manifest:
     Attributes:
       task: name of the task.
       head: key of heads.HEADS.
-      labels: names of the classes in the order of their ids; () for a regression.
+      labels: names of the classes in the order of their ids; () for a head that has none.
       pair: whether its examples are pairs of texts; None where nobody knows.
       tuning: what trained, see adapter_layers.tuning_rules.
       adapter: AdapterConfig; None in a tuning mode without adapters.
@@ -152,7 +152,7 @@ def check_texts(manifest):
 def check(manifest):
     """ValueError where the parts of a Manifest cannot be true together."""
     config, labels = manifest.base.config, manifest.labels
-    if (manifest.head == "regression") != (not labels) or len(labels) == 1:
+    if bool(HEADS[manifest.head].width) == bool(labels) or len(labels) == 1:
         raise ValueError(f"a head for {manifest.head} with {len(labels)} labels")
     if len(set(labels)) != len(labels) or len(labels) > MOST["labels"]:
         raise ValueError("labels that are not all different, or too many")
