@@ -87,10 +87,12 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m "not slow and not long" -n auto --dist worksteal
 
-# Dev scores of GLUE tasks into docs/results; hours. GLUE is a folder with CoLA, MRPC, SST-2, STS-B.
+# Dev scores into docs/results; hours. GLUE is a folder with CoLA, MRPC, SST-2, STS-B; SQUAD one with
+# train.json and dev.json in SQuAD's form.
 GLUE ?= ../shared/data/glue
+SQUAD ?= ../shared/data/squad
 quality: $(VENV)/.installed
-	$(BIN)/python benchmarks/quality.py --glue_dir=$(GLUE) \
+	$(BIN)/python benchmarks/quality.py --glue_dir=$(GLUE) --squad_dir=$(SQUAD) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 $(VENV)-bench/.installed: requirements-bench.txt

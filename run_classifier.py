@@ -4,18 +4,9 @@
         --bert_dir=uncased_L-12_H-768_A-12 --do_train --do_eval --learning_rate=3e-4 \\
         --num_train_epochs=5
 """
-import logging as standard_logging
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")   # before TensorFlow is imported
-
-import tensorflow.compat.v1 as tf  # noqa: E402
-from absl import app, logging  # noqa: E402
-
-from adapter_bert import flags, tasks  # noqa: E402
-from adapter_bert.errors import InputError, exit_on_input_error  # noqa: E402
-from adapter_bert.training.run import run  # noqa: E402
-from adapter_bert.training.settings import Settings  # noqa: E402
+from adapter_bert import run_command, tasks
+from adapter_bert.errors import InputError
+from adapter_bert.training.settings import Settings
 
 
 def task_of(settings):
@@ -31,23 +22,5 @@ def task_of(settings):
                               settings.header, kind)
 
 
-def speak_plainly():
-    """Our lines without prefix on stderr; what TensorFlow has to say comes as exceptions."""
-    logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(message)s"))
-    tf.logging.set_verbosity(tf.logging.FATAL)
-
-
-@exit_on_input_error
-def main(arguments):
-    """Reads the flags and runs."""
-    speak_plainly()
-    if arguments[1:]:
-        raise InputError(f"{arguments[1]!r} belongs to no flag; write --flag=value")
-    settings, given = flags.read(Settings)
-    run(settings, given, task_of(settings))
-
-
 if __name__ == "__main__":
-    flags.define(Settings)
-    app.run(main)
+    run_command.start(Settings, run_command.of_task(task_of))

@@ -54,14 +54,15 @@ def lines(pack):
     return [f"{name:<12} {plain(value, 10_000)}" for name, value in {
         "task": f"{manifest.task}, {manifest.head}" + {
             True: " of pairs", False: " of single texts", None: ""}[manifest.pair],
-        "labels": ", ".join(manifest.labels) or {"regression": "a number"}.get(
-            manifest.head, "none"),
+        "labels": ", ".join(manifest.labels) or {
+            "regression": "a number", "spans": "parts of the second text"}.get(
+                manifest.head, "none"),
         "base": f"{manifest.base.name}, fingerprint {manifest.base.fingerprint}",
         "trained": f"{manifest.tuning}: {count:,} parameters",
         "adapter": adapter or "none",
         "weights": f"{weights.bytes / 1e6:.1f} MB of {weights.dtype}",
         "texts": f"{'lower' if manifest.do_lower_case else 'as written'} case, at most "
-                 f"{manifest.max_seq_length} word pieces",
+                 f"{manifest.max_seq_length} word pieces" + windows(manifest.spans),
         "scores": ", ".join(f"{name} {value:.4g}" for name, value in manifest.metrics.items())
                   + rounded if manifest.metrics else "not measured",
         "data": ", ".join(f"{row['examples']:,} {name}" for name, row in manifest.data.items())
@@ -69,6 +70,16 @@ def lines(pack):
         "made with": ", ".join(map(" ".join, manifest.versions.items())) or "not recorded",
         "license": manifest.license or "not stated",
         "description": manifest.description or "none"}.items()]
+
+
+def windows(spans):
+    """What goes on after the length of texts where they are windows, as a manifest.Spans says."""
+    if not spans:
+        return ""
+    null = "always an answer" if spans.null_threshold is None else (
+        f"no answer above null odds of {spans.null_threshold:g}")
+    return (f" a window, {spans.max_query_length} of the question, the next one {spans.doc_stride} "
+            f"later; answers of at most {spans.max_answer_length}; {null}")
 
 
 def _verify(packs, bert_dir):

@@ -1,10 +1,12 @@
-"""Runs of the classifier on the tiny BERT, and the small data they learn."""
+"""Runs on the tiny BERT, and the small data they learn."""
 import os
 import random
 
 import run_classifier
+import run_squad
+from adapter_bert import files
 from adapter_bert.training.run import run
-from adapter_bert.training.settings import Settings
+from adapter_bert.training.settings import Settings, SquadSettings
 
 GOOD, BAD = ("good", "fine", "very good"), ("bad", "dull", "not good")
 
@@ -37,3 +39,43 @@ def go(**flags):
              "learning_rate": 0.01, "adapter_size": 4, **flags}
     settings = Settings(**flags)
     return run(settings, frozenset(flags), run_classifier.task_of(settings))
+
+
+FILLERS = ("a", "the", "film", "story", "plot", "was", "it", ".", "!")
+
+
+def squad_paragraph(source, name, is_impossible, words=34):
+    """A paragraph of one question, whose answer is the only part of it that judges."""
+    context = source.choices(FILLERS, k=source.randrange(4, words))
+    question = {"id": name, "question": source.choice(("the film", "a plot", "it")), "answers": [],
+                "is_impossible": is_impossible}
+    if not is_impossible:
+        answer = f"very {source.choice(('good', 'bad', 'dull', 'fine'))}"
+        place = source.randrange(len(context))
+        context.insert(place, answer)
+        question["answers"] = [{"text": answer, "answer_start": len(
+            " ".join([*context[:place], ""]))}]
+    return {"context": " ".join(context), "qas": [question]}
+
+
+def write_squad(path, count, seed=0, impossible=0.0, words=34):
+    """A file in SQuAD's form of made questions, so many of them without an answer."""
+    source = random.Random(seed)
+    paragraphs = [squad_paragraph(source, f"q{i}", source.random() < impossible, words)
+                  for i in range(count)]
+    files.write_json(str(path), {"version": "made", "data": [
+        {"title": "", "paragraphs": paragraphs}]})
+    return str(path)
+
+
+def go_squad(**flags):
+    """Runs run_squad.py with these flags on top of small ones; returns the metrics."""
+    return go_squad_with({
+        "max_seq_length": 20, "doc_stride": 6, "max_query_length": 4, "train_batch_size": 16,
+        "learning_rate": 0.01, "adapter_size": 4, **flags})
+
+
+def go_squad_with(flags):
+    """Runs run_squad.py with these flags and no others."""
+    settings = SquadSettings(**flags)
+    return run(settings, frozenset(flags), run_squad.task_of(settings))

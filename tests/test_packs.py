@@ -24,11 +24,16 @@ many = hypothesis.settings(max_examples=300, deadline=None, suppress_health_chec
     hypothesis.HealthCheck.function_scoped_fixture])
 
 
+SPANS = {"head": "spans", "labels": (), "pair": True,
+         "spans": manifest.Spans(64, 128, 20, 30, 0.0)}
+
+
 @pytest.mark.parametrize("form", ["pack", "pack.zip"])
 @pytest.mark.parametrize("changes", [
     {}, {"head": "regression", "labels": (), "pair": None}, {"labels": ("neutral", "no", "oui é")},
     {"tuning": "adapters_only"}, {"tuning": "adapters_pooler"}, {"tuning": "bias", "adapter": None},
-    {"tuning": "top_layers=1", "adapter": None}, {"metrics": {}, "description": '"\\\n\u2028'}])
+    {"tuning": "top_layers=1", "adapter": None}, {"metrics": {}, "description": '"\\\n\u2028'},
+    SPANS])
 def test_round_trip(tmp_path, form, changes):
     pack, path = tiny_pack(**changes), str(tmp_path / form)
     written, found = store.write(path, pack), store.read(path)
@@ -118,9 +123,9 @@ def test_no_flipped_bit_in_a_folder_passes(tmp_path, data):
         store.read(str(folder))
 
 
-def forged(changes=None, weights=None):
+def forged(changes=None, weights=None, **fields):
     """A .zip whose checksums fit what it says, whether or not that can be true."""
-    pack = tiny_pack()
+    pack = tiny_pack(**fields)
     content = save(weights or pack.weights)
     values = json.loads(store.to_zip("", pack)[39:].split(b"PK\3\4")[0])
     values["weights"] = {"dtype": "float32", "bytes": len(content),
@@ -163,6 +168,31 @@ def test_what_cannot_be_is_refused(tmp_path, changes, message):
         store.read(str(tmp_path / "p.zip"))
 
 
+@pytest.mark.parametrize("changes,message", [
+    ({"spans": None}, "spans is None"), ({"spans": {"doc_stride": 1}}, "spans has the keys"),
+    ({"spans.more": 1}, "spans has the keys"), ({"spans.doc_stride": 0}, "spans.doc_stride is 0"),
+    ({"spans.max_query_length": -1}, "max_query_length is -1"),
+    ({"spans.max_query_length": False}, "max_query_length is False"),
+    ({"spans.n_best_size": 2.0}, "n_best_size"), ({"spans.max_answer_length": "30"}, "is '30'"),
+    ({"spans.null_threshold": 0}, "null_threshold is 0, not a number with a point, or null"),
+    ({"spans.null_threshold": 1e301}, "null_threshold"), ({"labels": ["0", "1"]}, "2 labels"),
+    ({"head": "regression"}, "unknown: spans"), ({"head": ["spans"]}, "unknown: spans")])
+def test_what_spans_cannot_be_is_refused(tmp_path, changes, message):
+    (tmp_path / "p.zip").write_bytes(forged(changes, **SPANS))
+    with pytest.raises(InputError, match=message):
+        store.read(str(tmp_path / "p.zip"))
+
+
+def test_spans_belong_to_their_head(tmp_path):
+    for changes in ({**SPANS, "spans": None}, {"spans": SPANS["spans"]}):
+        with pytest.raises(InputError, match="not written: keys missing or unknown: spans"):
+            store.write(str(tmp_path / "p.zip"), tiny_pack(**changes))
+    (tmp_path / "p.zip").write_bytes(forged({"spans": None}))
+    with pytest.raises(InputError, match="unknown: spans"):
+        store.read(str(tmp_path / "p.zip"))
+    assert b"spans" not in tiny_pack().manifest.to_bytes()
+
+
 JSON = strategies.recursive(
     strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats()
     | strategies.text(max_size=8), lambda inner: strategies.lists(inner, max_size=3)
@@ -179,6 +209,17 @@ KEYS = ["task", "head", "labels", "pair", "tuning", "adapter", "base", "do_lower
 @hypothesis.given(strategies.sampled_from(KEYS), JSON)
 def test_any_value_anywhere_loads_or_is_refused_in_a_line(tmp_path, key, value):
     (tmp_path / "p.zip").write_bytes(forged({key: value}))
+    try:
+        store.read(str(tmp_path / "p.zip"))
+    except InputError as error:
+        assert str(tmp_path) in str(error)
+
+
+@hypothesis.settings(many, max_examples=60)
+@hypothesis.given(strategies.sampled_from(["spans", "head", "labels", *(
+    f"spans.{field.name}" for field in dataclasses.fields(manifest.Spans))]), JSON)
+def test_any_value_of_spans_loads_or_is_refused_in_a_line(tmp_path, key, value):
+    (tmp_path / "p.zip").write_bytes(forged({key: value}, **SPANS))
     try:
         store.read(str(tmp_path / "p.zip"))
     except InputError as error:

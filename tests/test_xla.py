@@ -21,18 +21,18 @@ def features(kind):
     tokens = {"input_ids": random.integers(0, TINY.vocab_size, shape),
               "input_mask": np.tile(np.arange(TOKENS) < 17, [BATCH, 1]),
               "segment_ids": random.integers(0, 2, shape)}
-    if kind == "masked_lm":
-        places = [BATCH, PREDICTIONS]
-        tokens |= {"masked_lm_positions": random.integers(0, 17, places),
-                   "masked_lm_ids": random.integers(0, TINY.vocab_size, places),
-                   "masked_lm_weights": (np.arange(PREDICTIONS) < [[5], [1], [3], [0]]) * 1.0,
-                   "next_sentence_labels": random.integers(0, 2, BATCH)}
-    elif kind == "classification":
-        tokens["label_ids"] = random.integers(0, 2, BATCH)
-    else:
-        tokens["label_ids"] = random.random(BATCH)
+    places = [BATCH, PREDICTIONS]
+    labels = {"classification": {"label_ids": random.integers(0, 2, BATCH)},
+              "regression": {"label_ids": random.random(BATCH)},
+              "spans": {"start_positions": random.integers(0, 9, BATCH),
+                        "end_positions": random.integers(9, 17, BATCH)},
+              "masked_lm": {
+                  "masked_lm_positions": random.integers(0, 17, places),
+                  "masked_lm_ids": random.integers(0, TINY.vocab_size, places),
+                  "masked_lm_weights": (np.arange(PREDICTIONS) < [[5], [1], [3], [0]]) * 1.0,
+                  "next_sentence_labels": random.integers(0, 2, BATCH)}}
     return {name: column.astype(np.float32 if column.dtype.kind == "f" else np.int32)
-            for name, column in tokens.items()}
+            for name, column in {**tokens, **labels[kind]}.items()}
 
 
 def keep(x, rate):
@@ -82,10 +82,10 @@ def losses(model, is_training, compiled):
 @pytest.mark.parametrize("is_training", [False, True])
 @pytest.mark.parametrize("kind,tuning", [
     ("classification", "adapters"), ("classification", "full"), ("regression", "adapters"),
-    ("masked_lm", "adapters"), ("masked_lm", "full")])
+    ("spans", "adapters"), ("masked_lm", "adapters"), ("masked_lm", "full")])
 def test_compiled_equals_plain(kind, tuning, is_training, record_property):
     config = adapter_layers.AdapterConfig(size=4) if tuning == "adapters" else None
-    model = Model(TINY, kind, 1 if kind == "regression" else 2, tuning, config)
+    model = Model(TINY, kind, heads.width(kind, ("0", "1")), tuning, config)
     plain, values = losses(model, is_training, compiled=False)
     compiled, compiled_values = losses(model, is_training, compiled=True)
     for (loss, prediction), (other_loss, other_prediction) in zip(plain, compiled, strict=True):

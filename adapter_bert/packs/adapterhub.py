@@ -431,6 +431,9 @@ def _check_carried(found, name, layer_norms_beside):
     if found.head == "tokens" and found.tuning == "adapters_pooler":
         raise InputError(f"{found.task}: its pooler trained, which a tagging head there does not "
                          "have; train with --tuning=adapters_only")
+    if found.head == "spans":
+        raise InputError(f"{found.task}: a head for spans, which is not written in AdapterHub's "
+                         "format yet")
     if found.adapter.adapter_fn != "feedforward_adapter":
         raise InputError(f"{found.task}: adapters of {found.adapter.adapter_fn}; AdapterHub's "
                          "format carries feedforward_adapter only")

@@ -2,6 +2,7 @@
 
 Letters: C classes, T tokens.
 """
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from adapter_bert.errors import InputError
 from adapter_bert.packs.manifest import check_pairs
-from adapter_bert.pipeline import arrays, features, words
-from adapter_bert.tasks import Example
+from adapter_bert.pipeline import arrays, features, windows, words
+from adapter_bert.tasks import Example, SquadExample
+from adapter_bert.tasks.answers import predict
 from adapter_bert.tasks.conll import OUTSIDE
 
 
@@ -35,6 +37,21 @@ class Entity(NamedTuple):
     start: int
     end: int
     probability: float
+
+
+class Answer(NamedTuple):
+    """An answer to a question, a part of its context.
+
+    text: context[start:end]; "" where there is none, with start and end None.
+    probability: among the n best.
+    n_best: Answers from the most to the least probable, without n_best of their own.
+    """
+
+    text: str
+    start: int | None
+    end: int | None
+    probability: float
+    n_best: tuple["Answer", ...] = ()
 
 
 class Kind(NamedTuple):
@@ -132,6 +149,50 @@ def _names_of(labels, asked, row):
     return found
 
 
+def rows_of_windows(manifest, tokenizer, texts):
+    """Rows of the windows over the contexts of pairs (question, context)."""
+    examples = []
+    for number, text in enumerate(texts):
+        question, context = _example(number, text)[:2]
+        if context is None:
+            raise InputError(f"text {number}: {text!r:.60} is no pair of question and context")
+        examples.append(SquadExample(str(number), question, context, (), False))
+    cut = (tokenizer, manifest.max_seq_length, manifest.spans.max_query_length,
+           manifest.spans.doc_stride)
+    for chunk in features.chunks(examples, windows.characters):
+        rows = [row for part in windows.featurize(chunk, *cut, labelled=False)
+                for row in arrays.rows_of(part)]
+        yield rows, list(windows.passages(chunk, *cut))
+
+
+def parts_of_contexts(manifest, asked, outputs):
+    """The Answer to each question, of `start_logits` and `end_logits` [T] of its windows."""
+    rows, spans = iter(outputs), manifest.spans
+    return [_answer(predict(
+        passage, *_logits(list(itertools.islice(rows, len(passage.starts)))), spans.n_best_size,
+        spans.max_answer_length, spans.null_threshold)) for passage in asked]
+
+
+def _logits(rows):
+    """start_logits and end_logits [W, T] of the windows of a question."""
+    longest = max(len(row["start_logits"]) for row in rows)
+    return [np.stack([np.pad(row[name], (0, longest - len(row[name]))) for row in rows])
+            for name in ("start_logits", "end_logits")]
+
+
+def _answer(prediction):
+    """The Answer of a tasks.answers.Prediction."""
+    chosen = prediction.best if prediction.text else next(
+        one for one in prediction.n_best if not one.text)
+    return _placed(chosen)._replace(n_best=tuple(map(_placed, prediction.n_best)))
+
+
+def _placed(answer):
+    """The Answer of a tasks.answers.Answer."""
+    end = None if answer.start is None else answer.start + len(answer.text)
+    return Answer(answer.text, answer.start, end, answer.probability)
+
+
 def _example(number, text):
     if isinstance(text, str):
         return Example(text, None, None)
@@ -147,6 +208,7 @@ def _are_texts(values):
 ANSWERS = {
     "classification": Kind(rows_of_texts, predictions),
     "regression": Kind(rows_of_texts, scores),
+    "spans": Kind(rows_of_windows, parts_of_contexts),
     "tokens": Kind(rows_of_words, names),
 }
 

@@ -44,13 +44,30 @@ class Weights:
 
 
 @dataclasses.dataclass(frozen=True)
+class Spans:
+    """How a task of the head "spans" cuts contexts into windows and finds answers in them.
+
+    Attributes:
+      max_query_length, doc_stride: see pipeline.windows.featurize.
+      n_best_size, max_answer_length: see tasks.answers.predict.
+      null_threshold: likewise; None where every question has an answer.
+    """
+
+    max_query_length: int
+    doc_stride: int
+    n_best_size: int
+    max_answer_length: int
+    null_threshold: float | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """What a pack.json says, checked.
 
     Attributes:
       task: name of the task.
       head: key of heads.HEADS.
-      labels: names of the classes in the order of their ids; () for a head that has none.
+      labels: names of the classes in the order of their ids; () for a head without classes.
       pair: whether its examples are pairs of texts; None where nobody knows.
       tuning: what trained, see adapter_layers.tuning_rules.
       adapter: AdapterConfig; None in a tuning mode without adapters.
@@ -61,6 +78,7 @@ class Manifest:
       data: {split: {"examples": count, "sha256": fingerprint}}.
       versions: {package: version} of what trained it.
       license, description: free text.
+      spans: Spans of the head "spans"; None for another.
       weights: Weights; None until they are written.
     """
 
@@ -78,6 +96,7 @@ class Manifest:
     versions: dict[str, str]
     license: str = ""
     description: str = ""
+    spans: Spans | None = None
     weights: Weights | None = None
 
     def model(self, precision="float32"):
@@ -93,6 +112,8 @@ class Manifest:
         """The one text of a pack.json that says this."""
         values = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **dataclasses.asdict(self),
                   "adapter": self.adapter and self.adapter.to_dict()}
+        if not self.spans:
+            del values["spans"]
         checksum = hashlib.sha256(_dump(values)).hexdigest()
         return _dump({**values, "checksum": checksum})
 
@@ -124,15 +145,19 @@ def parse(text):
 
 def _manifest(values):
     names = {field.name for field in dataclasses.fields(Manifest)}
+    has_spans = values.get("head") == "spans"
+    if not has_spans:
+        names.remove("spans")
     differing = names.symmetric_difference(values.keys() - {"format", "schema_version", "checksum"})
     if differing:
         raise ValueError(f"keys missing or unknown: {', '.join(sorted(differing))}")
-    checks.check(values, _CHECKS)
+    checks.check(values, {name: check for name, check in _CHECKS.items() if name in names})
     fields = {name: values[name] for name in names}
     adapter = values["adapter"]
     manifest = Manifest(**{
         **fields, "labels": tuple(values["labels"]), "base": _base(values["base"]),
         "weights": _part(Weights, values["weights"], "weights", _WEIGHTS_CHECKS),
+        "spans": _part(Spans, values["spans"], "spans", _SPANS_CHECKS) if has_spans else None,
         "adapter": adapter and adapter_layers.AdapterConfig.from_dict(adapter)})
     check(manifest)
     return manifest
@@ -151,11 +176,8 @@ def check_texts(manifest):
 
 def check(manifest):
     """ValueError where the parts of a Manifest cannot be true together."""
-    config, labels = manifest.base.config, manifest.labels
-    if bool(HEADS[manifest.head].width) == bool(labels) or len(labels) == 1:
-        raise ValueError(f"a head for {manifest.head} with {len(labels)} labels")
-    if len(set(labels)) != len(labels) or len(labels) > MOST["labels"]:
-        raise ValueError("labels that are not all different, or too many")
+    config = manifest.base.config
+    _check_labels(manifest.head, manifest.labels)
     if not 5 <= manifest.max_seq_length <= config.max_position_embeddings:
         raise ValueError(f"max_seq_length {manifest.max_seq_length}: the base has "
                          f"{config.max_position_embeddings} positions")
@@ -173,6 +195,14 @@ def check(manifest):
     least = parameters * DTYPES[manifest.weights.dtype] if manifest.weights else 0
     if manifest.weights and not least < manifest.weights.bytes <= least + HEADER_LIMIT:
         raise ValueError(f"weights of {manifest.weights.bytes} bytes for {parameters} parameters")
+
+
+def _check_labels(head, labels):
+    """ValueError where a kind of head cannot have these labels."""
+    if bool(labels) != (HEADS[head].width is None) or len(labels) == 1:
+        raise ValueError(f"a head for {head} with {len(labels)} labels")
+    if len(set(labels)) != len(labels) or len(labels) > MOST["labels"]:
+        raise ValueError("labels that are not all different, or too many")
 
 
 def check_pairs(manifest, is_pair):
@@ -220,6 +250,7 @@ _CHECKS = {
     "versions": (checks.is_dict_of(checks.is_text), "versions by name"),
     "license": checks.TEXT,
     "description": checks.TEXT,
+    "spans": (checks.is_dict, "the keys of the spans"),
     "weights": (checks.is_dict, "the keys of the weights"),
 }
 _BASE_CHECKS = {"name": checks.TEXT, "fingerprint": checks.HASH, "vocab": checks.HASH,
@@ -227,3 +258,9 @@ _BASE_CHECKS = {"name": checks.TEXT, "fingerprint": checks.HASH, "vocab": checks
 _WEIGHTS_CHECKS = {"dtype": (lambda value: isinstance(value, str) and value in DTYPES,
                              f"one of {sorted(DTYPES)}"),
                    "bytes": (checks.is_count, "a count of bytes"), "sha256": checks.HASH}
+_SPANS_CHECKS = {
+    "max_query_length": (lambda value: type(value) is int and (not value or checks.is_count(value)),
+                         "0 or a positive whole number"),
+    "doc_stride": checks.COUNT, "n_best_size": checks.COUNT, "max_answer_length": checks.COUNT,
+    "null_threshold": (lambda value: value is None or (
+        type(value) is float and checks.is_number(value)), "a number with a point, or null")}

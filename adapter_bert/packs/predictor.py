@@ -90,13 +90,13 @@ class Predictor:
         """What the pack's task says of texts.
 
         Args:
-          texts: list of str; of pairs (str, str) for a task of pairs; of tokens also of lists of
-            words, which are not parted any further. A long one is cut to the task's
-            max_seq_length.
+          texts: list of str; of pairs (str, str) for a task of pairs, and (question, context) for
+            one of spans; of tokens also of lists of words, which are not parted any further. A
+            long one is cut to the task's max_seq_length, but for a context, which is read whole.
 
         Returns:
           A list with an answer for each: an answers.Prediction, the score of a regression as a
-          float, or of tokens the list of answers.Entity.
+          float, of tokens the list of answers.Entity, or of spans an answers.Answer.
 
         Raises:
           InputError: an entry that is none of these.

@@ -43,7 +43,7 @@ def check_head(manifest):
     if manifest.head not in HEADS:
         raise InputError(f"{manifest.task}: has a head for {manifest.head}, and served are "
                          f"{' and '.join(HEADS)}; predict with adapter_bert.load, or with "
-                         "run_classifier.py --pack")
+                         "the --pack of the command that trained it")
 
 
 def form_of(manifest, size, classes):

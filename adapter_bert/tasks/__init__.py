@@ -6,10 +6,12 @@ scikit-learn takes a second to import.
 from adapter_bert.tasks.conll import Sentence, read_sentences
 from adapter_bert.tasks.generic import generic_task, with_labels
 from adapter_bert.tasks.readers import Example, find_file, read_examples
+from adapter_bert.tasks.squad import SquadExample, have_answers, read_squad, squad_task
 from adapter_bert.tasks.submission import write_submission
 from adapter_bert.tasks.table import TASKS, Columns, Task, get_task, splits
 
 __all__ = [
-    "TASKS", "Columns", "Example", "Sentence", "Task", "find_file", "generic_task", "get_task",
-    "read_examples", "read_sentences", "splits", "with_labels", "write_submission",
+    "TASKS", "Columns", "Example", "Sentence", "SquadExample", "Task", "find_file", "generic_task",
+    "get_task", "have_answers", "read_examples", "read_sentences", "read_squad", "splits",
+    "squad_task", "with_labels", "write_submission",
 ]

@@ -8,6 +8,7 @@ answers in windows shorter than some 190 pieces of context. At its defaults both
 
 Letters: W windows of a question, T tokens.
 """
+import contextlib
 import os
 from typing import NamedTuple
 
@@ -126,7 +127,8 @@ def write_predictions(folder, predictions):
     """Writes the predictions in the forms of SQuAD's and BERT's scripts, each file whole or not.
 
     predictions.json has {id: text}, nbest_predictions.json {id: [{text, probability, start_logit,
-    end_logit}]}, null_odds.json {id: number}; the last if there may be no answer.
+    end_logit}]}, null_odds.json {id: number}; the last if there may be no answer, else one that was
+    left there before is removed.
 
     Args:
       folder: str, made where it is missing.
@@ -144,6 +146,9 @@ def write_predictions(folder, predictions):
     odds = {name: prediction.null_odds for name, prediction in predictions.items()}
     if None not in odds.values():
         contents["null_odds"] = odds
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(folder, "null_odds.json"))
     for name, content in contents.items():
         write_json(os.path.join(folder, f"{name}.json"), content)
 

@@ -10,6 +10,7 @@ from absl import logging
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_object
 from adapter_bert.tasks.readers import shown
+from adapter_bert.tasks.table import Columns, Task
 
 _NAMES = {dict: "an object", list: "a list", str: "a text", int: "a whole number",
           float: "a number", bool: "true or false", type(None): "null"}
@@ -24,6 +25,23 @@ class SquadExample(NamedTuple):
     is_impossible: bool
 
 
+def squad_task(train_file, predict_file):
+    """The Task of answering questions.
+
+    Args:
+      train_file: path of the file to train on; None for none.
+      predict_file: path of the file to answer, which is its dev split; None for none.
+    """
+    files = {"train": train_file, "dev": predict_file}
+    return Task("SQuAD", Columns("question", "context", "answers"), Columns("question", "context"),
+                (), ("f1",), "spans", files={name: path for name, path in files.items() if path})
+
+
+def have_answers(examples):
+    """Whether SquadExamples are of a file with answers, in which each has one or is impossible."""
+    return any(example.answers or example.is_impossible for example in examples)
+
+
 def read_squad(path, labelled=True, bad_answers="refuse"):
     """Every question of a file, in its order.
 
@@ -31,7 +49,8 @@ def read_squad(path, labelled=True, bad_answers="refuse"):
 
     Args:
       path: str, the JSON file.
-      labelled: whether answers are read; else every question has none.
+      labelled: whether answers are read, else every question has none; None to read them if any
+        question has some or is impossible.
       bad_answers: "refuse", or "skip" to leave out each answer that is not at its offset, and a
         question that has no other; how many is logged.
 
@@ -42,7 +61,10 @@ def read_squad(path, labelled=True, bad_answers="refuse"):
       InputError: the file cannot be read, is not JSON, or holds something else.
     """
     examples, places, bad = [], {}, 0
-    for where, context, question in _questions(path, read_object(path, "data")):
+    questions = list(_questions(path, read_object(path, "data")))
+    if labelled is None:
+        labelled = any(_is_labelled(question) for _, _, question in questions)
+    for where, context, question in questions:
         name = _value(where, question, "id", str)
         place, _, _ = where.rpartition(",")
         where = f"{place}, question {shown(name)}"
@@ -75,6 +97,12 @@ def _questions(path, content):
                 raise InputError(f"{place}: the context is empty; mend or delete the paragraph")
             for number, question in enumerate(_value(place, paragraph, "qas", list), 1):
                 yield f"{place}, question {number}", context, question
+
+
+def _is_labelled(question):
+    """Whether a question as it is in the file has answers or is impossible."""
+    return isinstance(question, dict) and bool(
+        question.get("answers") or question.get("is_impossible"))
 
 
 def _answers(where, question):

@@ -29,15 +29,15 @@ class Task:
       test_columns: of the splits without (test).
       labels: names of the classes in the order of their ids; () where there are none; None where
         they are yet to be found in train.
-      metrics: names in metrics.METRICS, of tokens in metrics.entity_scores; the best checkpoint is
-        kept by the first.
+      metrics: names in metrics.METRICS, of tokens in entities.entity_scores, of spans in
+        squad_scores.squad_scores; the best checkpoint is kept by the first.
       kind: of head: "classification", "regression", "tokens" or "spans".
       headerless: splits whose file begins with a row, not with the names of the columns.
       score_range: lowest and highest score of a regression, None where there is no bound.
       skips_broken_rows: leave rows with another number of columns out, counted and said, instead of
         refusing the file: for data sets that were published with such rows.
       files: file name of each split, or several of which one is there; one without extension stands
-        for .tsv or .csv.
+        for .tsv or .csv; of spans the path of the file.
       submissions: name of the file of predictions of each test split, `name`.tsv unless given.
     """
     name: str

@@ -10,7 +10,7 @@ from adapter_bert import files, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline import features, records
 from adapter_bert.training import setup
-from adapter_bert.training.kinds import KINDS
+from adapter_bert.training.kinds import KINDS, predicts
 
 
 class Split(NamedTuple):
@@ -46,7 +46,8 @@ def prepare(run):
     if run.task.labels is None:
         raise InputError(f"{run.trained}: no run.json beside it tells the labels; "
                          "train with --do_train, or name a checkpoint in its run's folder")
-    kinds = {"dev": settings.do_eval or settings.evaluates_in_training, "test": settings.do_predict}
+    kinds = {"dev": settings.do_eval or settings.evaluates_in_training or predicts(run, "dev"),
+             "test": predicts(run, "test")}
     for kind in filter(kinds.get, kinds):
         names = [name for name, _ in tasks.splits(run.task, kind)]
         if not names:
@@ -80,7 +81,7 @@ def write_split(run, name, examples=None):
     """
     settings, task, kind = run.settings, run.task, KINDS[run.task.kind]
     examples = examples or kind.read(run, name)
-    is_labelled = not name.startswith("test")
+    is_labelled = not name.startswith("test") and kind.have_labels(examples)
     spec = features.feature_spec(task.kind, is_labelled)
     fingerprint = records.fingerprint_of(
         examples, vocab=files.sha256(settings.vocab_file), labels=task.labels,

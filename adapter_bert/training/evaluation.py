@@ -9,7 +9,7 @@ from adapter_bert.errors import InputError
 from adapter_bert.pipeline import batches
 from adapter_bert.training import results
 from adapter_bert.training.estimator import build_estimator
-from adapter_bert.training.kinds import KINDS
+from adapter_bert.training.kinds import KINDS, predicts
 from adapter_bert.training.model_fn import PLACE
 
 
@@ -64,32 +64,42 @@ def mean_loss(predicted):
                      for name in names))
 
 
-def evaluate(run, start, step, split, suffix=""):
+def evaluate(run, start, step, split, suffix="", writes=False):
     """The metrics of a dev split: eval_<metric>, eval_loss, global_step and loss.
 
     Args:
       run, start, split: as for `predict_split`.
       step: global step of the checkpoint.
       suffix: what is added to each key, as in eval_accuracy_mm; such a dict has no global_step.
+      writes: whether the predictions are left in the output folder.
+
+    Returns:
+      {name: float}; {} where the split has no labels.
     """
-    predicted, loss = predict_split(run, start, split, run.settings.eval_batch_size)
-    scores = KINDS[run.task.kind].score(run, split.targets, predicted)
+    kind, settings = KINDS[run.task.kind], run.settings
+    batch_size = settings.predict_batch_size if writes else settings.eval_batch_size
+    predicted, loss = predict_split(run, start, split, batch_size)
+    scores = (kind.write(run, split, predicted) if writes
+              else kind.score(run, split.targets, predicted))
+    if not split.is_labelled:
+        return {}
     metrics = {f"eval_{name}{suffix}": value for name, value in scores.items()}
     metrics |= {f"eval_loss{suffix}": mean_loss(predicted), f"loss{suffix}": loss}
     return metrics if suffix else results.ordered({**metrics, "global_step": step})
 
 
 def evaluate_all(run, start, step, splits, first=None):
-    """The metrics of every dev split of the task.
+    """The metrics of every dev split of the task, and their predictions where these are wanted.
 
     Args:
       run, start, step: as for `evaluate`.
       splits: {name: data.Split}.
       first: metrics of the first dev split where they are known already.
     """
-    metrics = dict(first or {})
-    for name, suffix in tasks.splits(run.task, "dev")[first is not None:]:
-        metrics |= evaluate(run, start, step, splits[name], suffix)
+    writes = predicts(run, "dev")
+    metrics = {} if writes else dict(first or {})
+    for name, suffix in tasks.splits(run.task, "dev")[bool(metrics):]:
+        metrics |= evaluate(run, start, step, splits[name], suffix, writes)
     return metrics
 
 
@@ -97,10 +107,11 @@ def predict_all(run, start, splits):
     """Leaves the predictions for every test split of the task in the output folder.
 
     Returns:
-      {metric: float} of the splits that have answers.
+      {"test_<metric>": float} of the splits that have labels.
     """
     scores = {}
     for name, _ in tasks.splits(run.task, "test"):
         predicted, _ = predict_split(run, start, splits[name], run.settings.predict_batch_size)
-        scores |= KINDS[run.task.kind].write(run, splits[name], predicted)
+        found = KINDS[run.task.kind].write(run, splits[name], predicted)
+        scores |= {f"{name}_{metric}": value for metric, value in found.items()}
     return scores

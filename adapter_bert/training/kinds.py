@@ -9,7 +9,7 @@ from absl import logging
 from adapter_bert import files, tasks
 from adapter_bert.pipeline import features
 from adapter_bert.tasks.metrics import compute_metrics
-from adapter_bert.training import tagging
+from adapter_bert.training import spans, tagging
 
 
 class Kind(NamedTuple):
@@ -21,9 +21,11 @@ class Kind(NamedTuple):
     targets: function (Run, examples) -> what `score` and `write` want to know of a split.
     score: function (Run, targets, predicted) -> {metric: float}; predicted is {name: array
       [count, ...]} in the order of the file.
-    write: function (Run, data.Split, predicted) -> {metric: float} of what it could score; leaves
-      the predictions in the output folder.
+    write: function (Run, data.Split, predicted) -> {metric: float}, as of `score`, of a split that
+      can be scored; leaves the predictions in the output folder.
     inputs: names of the settings that records depend on, beside those that all depend on.
+    predicts: "test", or "dev" where --do_predict writes predictions of the splits that are scored.
+    have_labels: function (examples of a train or dev split) -> whether they do.
     """
 
     read: Callable
@@ -32,6 +34,13 @@ class Kind(NamedTuple):
     score: Callable
     write: Callable
     inputs: tuple[str, ...] = ()
+    predicts: str = "test"
+    have_labels: Callable = bool
+
+
+def predicts(run, split):
+    """Whether --do_predict is given and writes predictions of a kind of split, "dev" or "test"."""
+    return run.settings.do_predict and KINDS[run.task.kind].predicts == split
 
 
 def read_examples(run, split):
@@ -90,5 +99,8 @@ _OF_TEXTS = Kind(read_examples, featurize, targets, score, write)
 KINDS = {
     "classification": _OF_TEXTS,
     "regression": _OF_TEXTS,
+    "spans": Kind(spans.read, spans.featurize, spans.targets, spans.score, spans.write,
+                  inputs=("max_query_length", "doc_stride"), predicts="dev",
+                  have_labels=tasks.have_answers),
     "tokens": Kind(tagging.read, tagging.featurize, tagging.targets, tagging.score, tagging.write),
 }

@@ -1,4 +1,5 @@
 """Between runs and packs: what a run leaves as a pack, and a pack as what a run starts from."""
+import dataclasses
 import os
 
 from absl import logging
@@ -83,8 +84,24 @@ def manifest_of(run, start, splits, metrics):
         do_lower_case=settings.do_lower_case, max_seq_length=settings.max_seq_length,
         metrics={name: float(value) for name, value in metrics.items()}, data=data,
         versions={"adapter-bert": adapter_bert.__version__, **results.versions()},
-        license=settings.pack_license,
-        description=settings.pack_description)
+        license=settings.pack_license, description=settings.pack_description,
+        spans=spans_of(settings) if run.task.kind == "spans" else None)
+
+
+def spans_of(settings):
+    """The manifest.Spans of settings.SquadSettings."""
+    has_null = settings.version_2_with_negative
+    return manifests.Spans(
+        settings.max_query_length, settings.doc_stride, settings.n_best_size,
+        settings.max_answer_length, settings.null_score_diff_threshold if has_null else None)
+
+
+def spans_flags(spans):
+    """{flag: value} that `spans_of` makes a manifest.Spans of."""
+    values = dataclasses.asdict(spans)
+    threshold = values.pop("null_threshold")
+    return {**values, "version_2_with_negative": threshold is not None,
+            "null_score_diff_threshold": threshold or 0.0}
 
 
 def without_head(pack):
@@ -135,7 +152,8 @@ def run_record(pack):
     flags = {"task_name": manifest.task, "tuning": manifest.tuning,
              "do_lower_case": manifest.do_lower_case,
              **({"max_seq_length": manifest.max_seq_length} if has_head else {}),
-             **(adapter_flags(manifest.adapter) if manifest.adapter else {})}
+             **(adapter_flags(manifest.adapter) if manifest.adapter else {}),
+             **(spans_flags(manifest.spans) if manifest.spans and has_head else {})}
     return {"flags": flags, "kind": manifest.head,
             "labels": list(manifest.labels) if has_head else None, "train_data": None,
             "weights": manifest.weights.sha256,

@@ -1,4 +1,4 @@
-"""A run of the classifier, from settings to results, in the order in which it happens."""
+"""A run, from settings to results, in the order in which it happens."""
 import contextlib
 
 import tensorflow.compat.v1 as tf
@@ -10,6 +10,7 @@ from adapter_bert.pipeline import batches
 from adapter_bert.training import checkpoints, data, evaluation, history, results, setup
 from adapter_bert.training.estimator import deployment
 from adapter_bert.training.fit import Feed, train
+from adapter_bert.training.kinds import predicts
 from adapter_bert.training.model_fn import Schedule
 from adapter_bert.training.pack import refuse_unpackable, write_pack
 
@@ -18,7 +19,7 @@ def run(settings, given, task):
     """Trains, evaluates and predicts as the settings say.
 
     Args:
-      settings: Settings.
+      settings: settings.RunSettings or a class made of it.
       given: names of the settings that a person gave; the others may be filled in.
       task: tasks.Task.
 
@@ -41,8 +42,10 @@ def run(settings, given, task):
         else:
             start = checkpoints.find_start(
                 current.trained, current.bert_config.to_dict(), current.base_checkpoint)
-        metrics = report_scores(current, start, splits, noted) if settings.do_eval else {}
-        on_test = report_predictions(current, start, splits, metrics) if settings.do_predict else {}
+        is_scored = settings.do_eval or predicts(current, "dev")
+        metrics = report_scores(current, start, splits, noted) if is_scored else {}
+        on_test = (report_predictions(current, start, splits, metrics)
+                   if predicts(current, "test") else {})
         if settings.do_train:
             write_pack(current, start, splits, metrics or noted_scores(current))
     return metrics | on_test
@@ -75,10 +78,14 @@ def report_scores(current, start, splits, noted):
     """Evaluates on every dev split and leaves the scores in the log and in the output folder.
 
     `noted` are {global step: metrics of the first dev split} that are known already.
+
+    Returns:
+      {metric: float}; {} for splits without labels.
     """
     step, output_dir = checkpoints.global_step(current.trained), current.settings.output_dir
     metrics = evaluation.evaluate_all(current, start, step, splits, noted.get(step))
-    results.report(output_dir, metrics, step, current.trained)
+    if metrics:
+        results.report(output_dir, metrics, step, current.trained)
     return metrics
 
 

@@ -8,7 +8,8 @@ import adapter_layers
 from adapter_bert.errors import InputError
 from adapter_bert.fields import KERNELS, PRECISIONS, setting
 
-CHOICES = {"precision": PRECISIONS, "kernels": KERNELS, "pack_precision": PRECISIONS[1:]}
+CHOICES = {"precision": PRECISIONS, "kernels": KERNELS, "pack_precision": PRECISIONS[1:],
+           "bad_answers": ("refuse", "skip")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,15 +125,42 @@ class Settings(RunSettings):
         "classes", "Task custom: classes, number, or tokens (a label a word, as CoNLL's files).")
 
 
-PATHS = ("data_dir", "bert_config_file", "vocab_file", "output_dir", "init_checkpoint", "bert_dir",
-         "pack", "init_pack", "pack_dir")
+@dataclasses.dataclass(frozen=True)
+class SquadSettings(RunSettings):
+    """The flags of run_squad.py."""
+
+    max_seq_length: int = setting(384, "The most word pieces of a window: question and context.")
+    do_eval: bool = setting(False, "Score the answers to --predict_file.")
+    do_predict: bool = setting(
+        False, "Write the answers to --predict_file, and score them where it has answers.")
+
+    train_file: str | None = setting(None, "JSON file to train on, as SQuAD's train-v1.1.json.")
+    predict_file: str | None = setting(None, "JSON file to answer, as SQuAD's dev-v1.1.json.")
+    doc_stride: int = setting(
+        128, "How many word pieces of a long context a window begins after the one before it.")
+    max_query_length: int = setting(64, "The most word pieces of a question; the rest is cut.")
+    n_best_size: int = setting(
+        20, "Starts and ends of a window that are combined, and answers in nbest_predictions.json.")
+    max_answer_length: int = setting(30, "The most word pieces of an answer.")
+    version_2_with_negative: bool = setting(
+        False, "Questions may have no answer, as in SQuAD 2.0.")
+    null_score_diff_threshold: float = setting(
+        0.0, "With the former: no answer where it scores so much better than the best one.")
+    verbose_logging: bool = setting(False, "Accepted, since BERT has it; changes nothing.")
+    bad_answers: str = setting(
+        "refuse", "Answers that are not at their offset: refuse the file, or skip them.")
+
+
+PATHS = ("data_dir", "train_file", "predict_file", "bert_config_file", "vocab_file", "output_dir",
+         "init_checkpoint", "bert_dir", "pack", "init_pack", "pack_dir")
 LEAST = {
     **dict.fromkeys(("max_seq_length", "train_batch_size", "eval_batch_size", "predict_batch_size",
                      "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores",
+                     "doc_stride", "n_best_size", "max_answer_length",
                      "max_predictions_per_seq", "num_train_steps", "max_eval_steps"), 1),
     **dict.fromkeys(("seed", "eval_steps", "early_stopping_patience", "max_train_examples",
                      "train_batch_tokens", "learning_rate", "warmup_proportion",
-                     "num_warmup_steps"), 0)}
+                     "num_warmup_steps", "max_query_length"), 0)}
 
 MOST = {"seed": 2**31 - 1, "adapter_size": 2**16}
 ABOVE, BELOW = {"num_train_epochs": 0}, {"warmup_proportion": 1}
@@ -154,7 +182,7 @@ def check(settings):
     for name, value in flags.items():
         check_value(name, value)
     for name, known in CHOICES.items():
-        if getattr(settings, name) not in known:
+        if hasattr(settings, name) and getattr(settings, name) not in known:
             raise InputError(f"--{name}={getattr(settings, name)}: not one of {', '.join(known)}")
     if 0 < settings.train_batch_tokens < settings.max_seq_length:
         raise InputError(f"--train_batch_tokens={settings.train_batch_tokens}: must hold an "

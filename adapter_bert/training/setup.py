@@ -25,9 +25,14 @@ MODEL_FLAGS = ("tuning", "adapter_fn", "adapter_size", "adapter_placement", "ada
 RUN_FLAGS = (*MODEL_FLAGS, "max_seq_length", "max_predictions_per_seq", "train_batch_size",
              "train_batch_tokens", "learning_rate", "num_train_epochs", "num_train_steps",
              "warmup_proportion", "num_warmup_steps", "bias_correction", "adapter_init_stddev",
-             "seed", "precision", "max_train_examples", "use_tpu")
+             "seed", "precision", "max_train_examples", "use_tpu", "doc_stride",
+             "max_query_length", "version_2_with_negative")
 # Of these, what may be raised to go on with a run.
 LENGTHS = ("num_train_epochs", "num_train_steps")
+# What evaluation and prediction take over from a run or a pack, unless it is given.
+KEPT_FLAGS = ("max_seq_length", "max_predictions_per_seq", "adapter_init_stddev", "doc_stride",
+              "max_query_length", "version_2_with_negative", "n_best_size", "max_answer_length",
+              "null_score_diff_threshold")
 BASE_FILES = ("vocab_file", "bert_config_file", "init_checkpoint")
 # What else it fixes, and how a message says that it differs.
 FACTS = {"labels": "other labels", "train_data": "other training data",
@@ -189,8 +194,7 @@ def with_recorded(settings, given, task, recorded):
     if recorded["flags"]["task_name"] != task.name:
         logging.info("the checkpoint was trained for %s, and is used for %s",
                      recorded["flags"]["task_name"], task.name)
-    kept = ("max_seq_length", "max_predictions_per_seq", "adapter_init_stddev")
-    flags |= {name: recorded["flags"][name] for name in kept if name in recorded["flags"]}
+    flags |= {name: recorded["flags"][name] for name in KEPT_FLAGS if name in recorded["flags"]}
     settings = fill(settings, given, {**flags, **recorded["base"]})
     if recorded["labels"] is None:   # of a pack without its head
         return settings, task

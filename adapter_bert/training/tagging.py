@@ -68,7 +68,7 @@ def write(run, split, predicted):
     """Writes test_results.txt: a word and its tag a line, a blank line between sentences.
 
     Returns:
-      {"test_f1", ...} where the split has tags to be held against, as CoNLL's own test file has.
+      What `score` does where the split has tags, as CoNLL's own test file has; else {}.
     """
     sentences, suffix = split.targets.sentences, split.name.removeprefix("test")
     path = os.path.join(run.settings.output_dir, f"test_results{suffix}.txt")
@@ -79,5 +79,4 @@ def write(run, split, predicted):
     logging.info("%s: the tags of %d sentences in %s", split.name, len(sentences), path)
     if sentences[0].tags is None:
         return {}
-    return {f"{split.name}_{name}": value
-            for name, value in score(run, split.targets, predicted).items()}
+    return score(run, split.targets, predicted)
