@@ -68,6 +68,10 @@ ROWS = (
         "pytest tests/test_modeling.py -k near_the_recorded"),
     Row("tpu-graph", "nothing compiled for this CPU is in a graph for a TPU",
         "pytest tests/test_engine.py -k tpu_graph"),
+    Row("pretraining", "the head of masked words equals the formula, value and gradient of the "
+        "tied table; streams go on anywhere; an interrupted run ends with the same weights; a task "
+        "starts from a domain's pack", "pytest tests/test_masked_lm.py tests/test_masked_files.py "
+        "tests/test_pretraining.py"),
     Row("benchmarks", "the benchmarks start", "pytest tests/test_benchmarks.py"),
     Row("speed", "the floors of speed and memory, as `make bench` and `make profile` measured them",
         f"{sys.executable} benchmarks/floors.py"),

@@ -264,7 +264,7 @@ def test_bad_answers_are_skipped_and_counted(flags, caplog):
 
 def test_a_pack_of_another_kind_is_refused(learned, data, tiny_dir, tmp_path):
     store.write(str(tmp_path / "pack"), tiny_pack(base=base_of(tiny_dir), pair=True))
-    with pytest.raises(InputError, match="trained for classification, and SQuAD is spans"):
+    with pytest.raises(InputError, match="for classification, and SQuAD is a task of spans"):
         from_pack(learned, tmp_path / "out", tiny_dir, data, pack=str(tmp_path / "pack"))
 
 

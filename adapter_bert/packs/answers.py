@@ -211,3 +211,11 @@ ANSWERS = {
     "spans": Kind(rows_of_windows, parts_of_contexts),
     "tokens": Kind(rows_of_words, names),
 }
+
+
+def check_head(manifest):
+    """InputError for a pack of a kind of head that has no answer to a text."""
+    if manifest.head not in ANSWERS:
+        raise InputError(f"the pack of {manifest.task} has a head for {manifest.head}, and answers "
+                         f"to texts have {', '.join(ANSWERS)}; another task starts from it with "
+                         "--init_pack")

@@ -17,6 +17,7 @@ import modeling
 from adapter_bert import base, network
 from adapter_bert.errors import InputError
 from adapter_bert.kernels import ops, packing
+from adapter_bert.packs import answers
 
 PAD_LOGIT = -1e9   # of the classes that a smaller head does not have
 HEADS = ("classification", "regression")
@@ -38,6 +39,7 @@ class Form(NamedTuple):
 
 def check_head(manifest):
     """InputError for a pack of a kind of head that is not served yet."""
+    answers.check_head(manifest)
     if manifest.head not in HEADS:
         raise InputError(f"{manifest.task}: has a head for {manifest.head}, and served are "
                          f"{' and '.join(HEADS)}; predict with adapter_bert.load, or with "
