@@ -59,6 +59,9 @@ ROWS = (
         "pytest tests/test_training.py -k mrpc_steps"),
     Row("quality", "MRPC, median of 5 seeds, against the library adapters; the other tasks",
         f"{sys.executable} benchmarks/quality.py --report --verdict"),
+    Row("squad", "questions are learned and answered from windows, files and scores in SQuAD's "
+        "forms; a pack answers as its run; bad input is one line",
+        "pytest tests/test_run_squad.py"),
     Row("kernels", "each compiled kernel equals its plain formula, value and gradient, odd shapes, "
         "extreme inputs", "pytest tests/test_kernels.py"),
     Row("bfloat16", "logits of the recorded cases in bfloat16 within 0.05 of float32's",

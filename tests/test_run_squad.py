@@ -13,8 +13,11 @@ import adapter_bert
 from adapter_bert import base, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json, write_json
-from adapter_bert.packs import manifest, store
+from adapter_bert.pack_command import lines
+from adapter_bert.packs import adapterhub, manifest, store
+from adapter_bert.packs.average import average
 from adapter_bert.packs.bases import base_of
+from adapter_bert.serving.bank import Bank
 from adapter_bert.tasks.squad_scores import squad_scores
 from adapter_bert.training import checkpoints
 
@@ -128,7 +131,10 @@ def without_answers(path, to):
 
 
 def test_a_file_without_answers_is_answered(learned, data, tiny_dir, tmp_path):
-    flags = {"predict_file": without_answers(data["predict_file"], tmp_path / "test.json")}
+    """With the run's checkpoint, whose run.json knows how contexts are cut, but no threshold."""
+    flags = {"predict_file": without_answers(data["predict_file"], tmp_path / "test.json"),
+             "pack": None, "init_checkpoint": checkpoints.best_or_latest(learned[0]),
+             "null_score_diff_threshold": 0.5}
     out = tmp_path / "out"
     assert from_pack(learned, out, tiny_dir, data, **flags) == {}
     assert content(out) == content(learned[0]) and not (out / "eval_results.txt").exists()
@@ -272,6 +278,18 @@ def test_entries_of_predict(tiny_dir):
                                (("film", "\u00ad"), "question '1': its context has no word")):
             with pytest.raises(InputError, match=message):
                 task.predict([("film", "film"), entry])
+
+
+def test_other_forms_of_a_pack(tiny_dir, tmp_path):
+    pack = tiny_pack(base=base_of(tiny_dir), head="spans", labels=(), pair=True, spans=SPANS,
+                     tuning="adapters_only")
+    shown = "\n".join(lines(store.write(str(tmp_path / "pack"), pack)))
+    assert "parts of the second text" in shown and "always an answer" in shown
+    assert average({"a": pack, "b": pack}).manifest.spans == SPANS
+    with pytest.raises(InputError, match="a head for spans, which is not written in AdapterHub's"):
+        adapterhub.write(pack, str(tmp_path / "hub"), "answers")
+    with pytest.raises(InputError, match="has a head for spans, and served are classification"):
+        Bank(tiny_dir).add("answers", pack)
 
 
 def test_help_has_every_flag_of_bert():

@@ -60,10 +60,10 @@ class Kind(NamedTuple):
     rows: function (Manifest, FullTokenizer, list of what a caller gives) -> iterable of
       (rows, asked): a part of the texts, as a list of pairs (input_ids, segment_ids) of int arrays
       [T], and what `answers` has to know of it. A text makes one row or more, all in its part.
-      Everything is checked before the first part; InputError.
+      That every entry is of the right types is checked before the first part; InputError.
     answers: function (Manifest, asked, outputs) -> list with an answer for each text of a part;
       outputs is a list with the head's predictions for each row, {name: array}. Those of tokens
-      may be longer than the row.
+      and spans may be longer than the row.
     """
 
     rows: Callable
