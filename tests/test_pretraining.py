@@ -10,6 +10,7 @@ import runs
 import tensorflow.compat.v1 as tf
 from conftest import TINY
 from masked import FLAGS, go, instances, write_records
+from runs import same, values
 
 import adapter_bert
 import modeling
@@ -43,16 +44,6 @@ def fixture_domain(tmp_path_factory, data, tiny_dir):
     metrics = go(**data, bert_dir=tiny_dir, output_dir=out, do_train=True, do_eval=True,
                  precision="float32", kernels="plain")
     return out, metrics
-
-
-def values(prefix):
-    checkpoint = base.Checkpoint(prefix)
-    return {name: checkpoint[name] for name in checkpoint}
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all(
-        np.array_equal(first[name], second[name]) for name in first)
 
 
 def of_encoder(weights):
