@@ -7,7 +7,7 @@ DOMAINS := movie_reviews amazon_reviews tweets editorials
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
-.PHONY: demo demo-serve $(DOMAINS:%=demo-pack-%) test check quality quality-peer bench bench-packs bench-serving \
+.PHONY: demo demo-serve pretrain-demo $(DOMAINS:%=demo-pack-%) test check quality quality-peer bench bench-packs bench-serving \
   bench-pretraining interop profile acceptance clean
 
 $(VENV)/pyvenv.cfg:
@@ -38,6 +38,24 @@ demo: $(VENV)/.installed
 	  "A warm, funny film that I would watch again." \
 	  "Two hours of my life that nobody gives back." \
 	  "The plot is thin, but the actors carry it."
+
+# The same BERT learns the texts of all four domains, a few of their words masked: how well it guesses them, before and after.
+MASKED = --max_seq_length=64 --max_predictions_per_seq=10
+PRETRAIN = $(BIN)/python run_pretraining.py $(MASKED) --input_file=$(WORK)/corpus/train.tfrecord \
+	  --eval_input_file=$(WORK)/corpus/held_out.tfrecord --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" \
+	  --learning_rate=1e-3 --bias_correction --adapter_init_stddev=2e-2 --num_train_steps=400 --num_warmup_steps=40 \
+	  --eval_batch_size=32 --do_eval
+pretrain-demo: $(VENV)/.installed-dev
+	$(BIN)/python demo/prepare.py --corpus
+	for part in train held_out; do \
+	  $(BIN)/python create_pretraining_data.py $(MASKED) --input_file=$(WORK)/corpus/$$part.txt --dupe_factor=2 \
+	    --output_file=$(WORK)/corpus/$$part.tfrecord \
+	    --vocab_file="$$($(BIN)/python demo/prepare.py --bert_dir_only)"/vocab.txt || exit; \
+	done
+	$(PRETRAIN) --output_dir=$(WORK)/domain_before
+	$(PRETRAIN) --output_dir=$(WORK)/domain --do_train
+	@loss() { sed -n 's/^masked_lm_loss = //p' $(WORK)/$$1/eval_results.txt; } && \
+	  echo "masked_lm_loss on held-out text: $$(loss domain_before) before, $$(loss domain) after"
 
 # It learns the same of each domain, a pack each; one server answers for all until Ctrl-C (PORT=8502: elsewhere).
 PORT ?= 8501

@@ -170,7 +170,7 @@ def variable_shapes(config, width, num_layers):
 
 FROZEN = "frozen"
 ADAPTER = (r"/adapters/", "adapters")
-LAYER_NORM = (r"/LayerNorm/", "layer_norm")
+LAYER_NORM = (r"^bert/.*/LayerNorm/", "layer_norm")
 POOLER = (r"^bert/pooler/", "pooler")
 HEAD = (r"^(?!bert/)", "head")
 REST_FROZEN = (r"", FROZEN)

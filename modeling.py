@@ -204,6 +204,9 @@ class BertModel:
       formulas: Formulas; the plain ones where None.
       dtype: tf.float32 or tf.bfloat16, the type of activations and products.
 
+    Attributes:
+      config: BertConfig, without dropout where nothing trains.
+
     Raises:
       ValueError: a method is given for a site that does not exist.
     """
@@ -214,7 +217,7 @@ class BertModel:
         methods = methods or {}
         if set(methods) - set(SITES):
             raise ValueError(f"no such site: {sorted(set(methods) - set(SITES))}; sites: {SITES}")
-        config = config if is_training else without_dropout(config)
+        self.config = config = config if is_training else without_dropout(config)
         formulas = formulas or plain_formulas()
         if token_type_ids is None:
             token_type_ids = tf.zeros_like(input_ids)

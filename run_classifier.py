@@ -23,4 +23,4 @@ def task_of(settings):
 
 
 if __name__ == "__main__":
-    run_command.start(Settings, task_of)
+    run_command.start(Settings, run_command.of_task(task_of))

@@ -23,4 +23,4 @@ def task_of(settings):
 
 
 if __name__ == "__main__":
-    run_command.start(SquadSettings, task_of)
+    run_command.start(SquadSettings, run_command.of_task(task_of))

@@ -11,6 +11,12 @@ class InputError(ValueError):
     """
 
 
+def reason_of(error):
+    """What a tf.errors.OpError says, without the operations of the graph: one line."""
+    before = (error.message or "").split("\n\t [[{{node")[0]
+    return (before.strip().splitlines() or [type(error).__name__])[-1]
+
+
 def require(extra, **packages):
     """InputError where a package that an extra brings is not installed.
 

@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 import modeling
 from adapter_bert import base, files
 from adapter_bert.errors import InputError
+from adapter_bert.heads import masked_lm
 
 _KEYS = tuple(sorted(field.name for field in dataclasses.fields(modeling.BertConfig)))
 # What Google's BERT always is, and a Hugging Face config may say otherwise.
@@ -173,16 +174,10 @@ def _check_config(config, path, activations):
 
 def _shapes_with_heads(config, is_there):
     """Shapes of the encoder and of each pre-training head of which a variable is there."""
-    hidden = config["hidden_size"]
-    transform = "cls/predictions/transform"
-    masked_lm = {
-        f"{transform}/dense/kernel": (hidden, hidden), f"{transform}/dense/bias": (hidden,),
-        f"{transform}/LayerNorm/gamma": (hidden,), f"{transform}/LayerNorm/beta": (hidden,),
-        "cls/predictions/output_bias": (config["vocab_size"],)}  # [V]
-    next_sentence = {"cls/seq_relationship/output_weights": (2, hidden),
-                     "cls/seq_relationship/output_bias": (2,)}
     shapes = base.variable_shapes(config)
-    for head in (masked_lm, next_sentence):
+    of_heads = masked_lm.shapes(config["hidden_size"], config["vocab_size"])
+    for scope in (masked_lm.WORDS, masked_lm.NEXT):
+        head = {name: shape for name, shape in of_heads.items() if name.startswith(f"{scope}/")}
         if any(map(is_there, head)):
             shapes |= head
     return shapes

@@ -55,7 +55,8 @@ def lines(pack):
         "task": f"{manifest.task}, {manifest.head}" + {
             True: " of pairs", False: " of single texts", None: ""}[manifest.pair],
         "labels": ", ".join(manifest.labels) or {
-            "regression": "a number", "spans": "parts of the second text"}[manifest.head],
+            "regression": "a number", "spans": "parts of the second text"}.get(
+                manifest.head, "none"),
         "base": f"{manifest.base.name}, fingerprint {manifest.base.fingerprint}",
         "trained": f"{manifest.tuning}: {count:,} parameters",
         "adapter": adapter or "none",

@@ -1,4 +1,4 @@
-"""What run_classifier.py and run_squad.py do alike: flags in, one call out."""
+"""What the commands that run a model do alike: flags in, one call out."""
 import functools
 import logging as standard_logging
 import os
@@ -13,25 +13,29 @@ from adapter_bert.errors import InputError, exit_on_input_error  # noqa: E402
 from adapter_bert.training.run import run  # noqa: E402
 
 
-def start(settings_class, task_of):
+def start(settings_class, go):
     """Runs the command whose flags are the fields of a settings class.
 
     Args:
-      settings_class: training.settings.RunSettings or a class made of it.
-      task_of: function of such settings -> tasks.Task.
+      settings_class: training.settings.TrainingSettings or a class made of it.
+      go: function (settings, names of those that a person gave).
     """
     flags.define(settings_class)
-    app.run(functools.partial(main, settings_class, task_of))
+    app.run(functools.partial(main, settings_class, go))
 
 
 @exit_on_input_error
-def main(settings_class, task_of, arguments):
+def main(settings_class, go, arguments):
     """Reads the flags and runs; `arguments` is what absl left of sys.argv."""
     speak_plainly()
     if arguments[1:]:
         raise InputError(f"{arguments[1]!r} belongs to no flag; write --flag=value")
-    settings, given = flags.read(settings_class)
-    run(settings, given, task_of(settings))
+    go(*flags.read(settings_class))
+
+
+def of_task(task_of):
+    """What `start` calls to run a task; `task_of` is a function of settings -> tasks.Task."""
+    return lambda settings, given: run(settings, given, task_of(settings))
 
 
 def speak_plainly():

@@ -59,14 +59,19 @@ ROWS = (
         "pytest tests/test_training.py -k mrpc_steps"),
     Row("quality", "MRPC, median of 5 seeds, against the library adapters; the other tasks",
         f"{sys.executable} benchmarks/quality.py --report --verdict"),
-    Row("squad", "questions are learned and answered from windows; files and scores in SQuAD's forms; "
-        "a pack answers as its run; bad input is one line", "pytest tests/test_run_squad.py"),
+    Row("squad", "questions are learned and answered from windows, files and scores in SQuAD's "
+        "forms; a pack answers as its run; bad input is one line",
+        "pytest tests/test_run_squad.py"),
     Row("kernels", "each compiled kernel equals its plain formula, value and gradient, odd shapes, "
         "extreme inputs", "pytest tests/test_kernels.py"),
     Row("bfloat16", "logits of the recorded cases in bfloat16 within 0.05 of float32's",
         "pytest tests/test_modeling.py -k near_the_recorded"),
     Row("tpu-graph", "nothing compiled for this CPU is in a graph for a TPU",
         "pytest tests/test_engine.py -k tpu_graph"),
+    Row("pretraining", "the head of masked words equals the formula, value and gradient of the "
+        "tied table; streams go on anywhere; an interrupted run ends with the same weights; a task "
+        "starts from a domain's pack", "pytest tests/test_masked_lm.py tests/test_masked_files.py "
+        "tests/test_pretraining.py"),
     Row("benchmarks", "the benchmarks start", "pytest tests/test_benchmarks.py"),
     Row("speed", "the floors of speed and memory, as `make bench` and `make profile` measured them",
         f"{sys.executable} benchmarks/floors.py"),

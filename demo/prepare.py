@@ -2,6 +2,7 @@
 
     python demo/prepare.py                        the base, and the movie reviews in demo/work
     python demo/prepare.py --domains tweets       another domain
+    python demo/prepare.py --corpus               plain texts of all domains, for pre-training
     python demo/prepare.py --bert_dir_only        the base alone; prints its folder
 
 What is fetched and the converted base are kept in ~/.cache/adapter-bert, or where the environment
@@ -78,6 +79,8 @@ def main():
     parser.add_argument("--domains", nargs="+", choices=DOMAINS, default=["movie_reviews"])
     parser.add_argument("--output_dir", help="gets a folder for each domain (demo/work)",
                         default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "work"))
+    parser.add_argument("--corpus", action="store_true",
+                        help="write the texts of all domains, without labels, to corpus/")
     parser.add_argument("--bert_dir_only", action="store_true",
                         help="prepare the base alone and print its folder")
     options = parser.parse_args()
@@ -85,6 +88,9 @@ def main():
         print(demo_base(say=lambda line: print(line, file=sys.stderr)))
         return
     print(f"base: {demo_base(say=print)}")
+    if options.corpus:
+        write_corpus(os.path.join(options.output_dir, "corpus"))
+        return
     for domain in options.domains:
         write_domain(domain, os.path.join(options.output_dir, domain))
 
@@ -167,14 +173,45 @@ def write_domain(domain, folder, say=print):
       folder: where the files go; made where it is missing.
       say: called with a line of text for each step and each file.
     """
-    archive = fetch(SENTENCES, say)
-    sentences = read_sentences(_rated_lines(archive, DOMAINS[domain].file))
-    for name, rows in split(sentences, DOMAINS[domain].held_out).items():
+    for name, rows in _parts(domain, say).items():
         path = os.path.join(folder, f"{name}.tsv")
         files.write_text(path, "sentence\tlabel\n" + "".join(
             f"{row.text}\t{row.label}\n" for row in rows))
         positive = sum(row.label == "positive" for row in rows)
         say(f"{domain}: {path}, {len(rows):,} sentences, {positive / len(rows):.1%} positive")
+
+
+def _parts(domain, say):
+    """{"train", "dev", "test": list of Sentence} of a key of DOMAINS."""
+    archive = fetch(SENTENCES, say)
+    sentences = read_sentences(_rated_lines(archive, DOMAINS[domain].file))
+    return split(sentences, DOMAINS[domain].held_out)
+
+
+def write_corpus(folder, say=print):
+    """Writes train.txt and held_out.txt of all domains: a sentence a line, documents set apart.
+
+    What a task of a domain learns from is in train.txt, what it is scored on in held_out.txt.
+
+    Args:
+      folder: where the files go; made where it is missing.
+      say: called with a line of text for each step and each file.
+    """
+    parts = [_parts(domain, say) for domain in DOMAINS]
+    for name, kinds in (("train", ("train",)), ("held_out", ("dev", "test"))):
+        texts = [as_documents(part[kind]) for part in parts for kind in kinds]
+        path = os.path.join(folder, f"{name}.txt")
+        files.write_text(path, "\n".join(texts))
+        say(f"corpus: {path}, {sum(len(part[kind]) for part in parts for kind in kinds):,} "
+            "sentences")
+
+
+def as_documents(sentences):
+    """A line a sentence, and a blank line after each document."""
+    documents = collections.defaultdict(list)
+    for sentence in sentences:
+        documents[sentence.document].append(sentence.text)
+    return "\n".join("".join(f"{text}\n" for text in texts) for texts in documents.values())
 
 
 def _rated_lines(path, name):

@@ -2,9 +2,11 @@
 import os
 import random
 
+import numpy as np
+
 import run_classifier
 import run_squad
-from adapter_bert import files
+from adapter_bert import base, files
 from adapter_bert.training.run import run
 from adapter_bert.training.settings import Settings, SquadSettings
 
@@ -79,3 +81,14 @@ def go_squad_with(flags):
     """Runs run_squad.py with these flags and no others."""
     settings = SquadSettings(**flags)
     return run(settings, frozenset(flags), run_squad.task_of(settings))
+
+
+def values(prefix):
+    """{name: array} of a checkpoint."""
+    checkpoint = base.Checkpoint(prefix)
+    return {name: checkpoint[name] for name in checkpoint}
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(
+        np.array_equal(first[name], second[name]) for name in first)

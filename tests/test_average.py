@@ -6,8 +6,9 @@ from packs import tiny_pack
 from adapter_bert import base
 from adapter_bert.errors import InputError
 from adapter_bert.packs import from_checkpoint, manifest
-from adapter_bert.packs.average import HEAD, average
+from adapter_bert.packs.average import average
 
+HEAD = ("output_weights", "output_bias")
 ADAPTER, NORM = "bert/encoder/layer_1/output/adapters/biases2", "bert/embeddings/LayerNorm/gamma"
 
 

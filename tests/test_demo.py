@@ -45,6 +45,12 @@ def test_near_duplicates_by_hand():
     assert prepare.near_duplicates(texts) == [(0, 1), (2, 3)]
 
 
+def test_documents_are_set_apart():
+    rows = [prepare.Sentence("1", "One.", ""), prepare.Sentence("2", "Two.", ""),
+            prepare.Sentence("1", "Three.", "")]
+    assert prepare.as_documents(rows) == "One.\nThree.\n\nTwo.\n"
+
+
 @given(st.lists(WORDS.map(" ".join), max_size=20))
 def test_near_duplicates_are_all_pairs_that_are_near(texts):
     expected = [(one, other) for one, other in itertools.combinations(range(len(texts)), 2)

@@ -353,7 +353,7 @@ def test_words_beyond_the_cut(learned, tiny_dir, tmp_path, caplog):
 
 
 def test_another_kind_of_task_is_refused(learned, tiny_dir, tmp_path):
-    with pytest.raises(InputError, match="trained for tokens, and custom is classification"):
+    with pytest.raises(InputError, match="for tokens, and custom is a task of classification"):
         from_pack(learned[0], tmp_path, tiny_dir, task_name="custom", text_column="0",
                   label_column="1")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from conftest import TINY
-from runs import go, write, write_sst2
+from runs import go, same, values, write, write_sst2
 
 import run_classifier
 from adapter_bert import base, convert
@@ -41,16 +41,6 @@ def fixture_finished(tmp_path_factory, data, tiny_dir):
 def fixture_copied(tmp_path, finished):
     """A copy of the finished run that a test may change."""
     return shutil.copytree(finished[0], str(tmp_path / "copied"))
-
-
-def values(prefix):
-    checkpoint = base.Checkpoint(prefix)
-    return {name: checkpoint[name] for name in checkpoint}
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all(
-        np.array_equal(first[name], second[name]) for name in first)
 
 
 def test_results_files(finished):

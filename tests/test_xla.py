@@ -11,22 +11,28 @@ from adapter_bert import heads, network
 from adapter_bert.engine import Places
 from adapter_bert.network import Model, towers
 
-BATCH, TOKENS = 4, 24
+BATCH, TOKENS, PREDICTIONS = 4, 24, 5
 
 
 def features(kind):
     """{name: array} of a batch with labels."""
     random = np.random.default_rng(0)
     shape = [BATCH, TOKENS]
+    tokens = {"input_ids": random.integers(0, TINY.vocab_size, shape),
+              "input_mask": np.tile(np.arange(TOKENS) < 17, [BATCH, 1]),
+              "segment_ids": random.integers(0, 2, shape)}
+    places = [BATCH, PREDICTIONS]
     labels = {"classification": {"label_ids": random.integers(0, 2, BATCH)},
-              "regression": {"label_ids": random.random(BATCH).astype(np.float32)},
+              "regression": {"label_ids": random.random(BATCH)},
               "spans": {"start_positions": random.integers(0, 9, BATCH),
-                        "end_positions": random.integers(9, 17, BATCH)}}
-    found = {"input_ids": random.integers(0, TINY.vocab_size, shape),
-             "input_mask": np.tile(np.arange(TOKENS) < 17, [BATCH, 1]),
-             "segment_ids": random.integers(0, 2, shape), **labels[kind]}
-    return {name: value if value.dtype == np.float32 else value.astype(np.int32)
-            for name, value in found.items()}
+                        "end_positions": random.integers(9, 17, BATCH)},
+              "masked_lm": {
+                  "masked_lm_positions": random.integers(0, 17, places),
+                  "masked_lm_ids": random.integers(0, TINY.vocab_size, places),
+                  "masked_lm_weights": (np.arange(PREDICTIONS) < [[5], [1], [3], [0]]) * 1.0,
+                  "next_sentence_labels": random.integers(0, 2, BATCH)}}
+    return {name: column.astype(np.float32 if column.dtype.kind == "f" else np.int32)
+            for name, column in {**tokens, **labels[kind]}.items()}
 
 
 def keep(x, rate):
@@ -36,8 +42,8 @@ def keep(x, rate):
 
 def computation(model, is_training, dropout=keep):
     """What a TPU runs: a function of tensors to the loss and the predictions, with the step."""
-    def compute(*values):
-        batch = dict(zip(features(model.kind), values, strict=True))
+    def compute(*columns):
+        batch = dict(zip(features(model.kind), columns, strict=True))
         output, _ = towers(model, batch, 1, is_training, modeling.plain_formulas(dropout),
                            use_tpu=True)
         loss = heads.batch_loss(output)
@@ -50,7 +56,7 @@ def computation(model, is_training, dropout=keep):
 
 
 def fed(model):
-    return list(map(tf.constant, features(model.kind).values()))
+    return [tf.constant(value) for value in features(model.kind).values()]
 
 
 def losses(model, is_training, compiled):
@@ -76,7 +82,7 @@ def losses(model, is_training, compiled):
 @pytest.mark.parametrize("is_training", [False, True])
 @pytest.mark.parametrize("kind,tuning", [
     ("classification", "adapters"), ("classification", "full"), ("regression", "adapters"),
-    ("spans", "adapters")])
+    ("spans", "adapters"), ("masked_lm", "adapters"), ("masked_lm", "full")])
 def test_compiled_equals_plain(kind, tuning, is_training, record_property):
     config = adapter_layers.AdapterConfig(size=4) if tuning == "adapters" else None
     model = Model(TINY, kind, heads.width(kind, ("0", "1")), tuning, config)

@@ -2,6 +2,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from adapter_bert.heads import masked_lm
 from adapter_bert.heads.labels import classification, regression
 from adapter_bert.heads.output import Loss, Output, batch_loss, variable_shapes
 from adapter_bert.heads.spans import spans
@@ -17,15 +18,19 @@ class Head(NamedTuple):
       features of a batch, with labels or without, the count of outputs and a function (x, rate).
     width: the count of outputs; None where each label has one.
     variable_shapes: function (BertConfig, width) -> {name: shape tuple} of what `build` makes.
+    is_berts: whether it is BERT's own, which a base may come with.
     """
 
     build: Callable
     width: int | None = None
     variable_shapes: Callable = variable_shapes
+    is_berts: bool = False
 
 
 HEADS = {
     "classification": Head(classification),
+    "masked_lm": Head(masked_lm.masked_lm, masked_lm.WIDTH, masked_lm.variable_shapes,
+                      is_berts=True),
     "regression": Head(regression, width=1),
     "spans": Head(spans, width=2),
     "tokens": Head(tokens),

@@ -30,6 +30,7 @@ from adapter_bert import files, forms
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest as manifests
 from adapter_bert.packs import store, torch_file
+from adapter_bert.packs.answers import check_head
 
 VERSION = "1.3.0"
 LAYER_NORMS = "layer_norms.safetensors"
@@ -419,6 +420,7 @@ def _check_carried(found, name, layer_norms_beside):
     if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", name) or _TAKEN.fullmatch(name):
         raise InputError(f"{name!r}: no name for an adapter there; take letters, digits, - and _, "
                          "and no word that torch's modules have for themselves")
+    check_head(found)
     if found.tuning == "adapters" and not layer_norms_beside:
         raise InputError(f"{found.task}: its LayerNorms trained too, and AdapterHub's format does "
                          "not carry them; train with --tuning=adapters_only, or have them written "

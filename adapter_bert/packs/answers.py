@@ -60,10 +60,10 @@ class Kind(NamedTuple):
     rows: function (Manifest, FullTokenizer, list of what a caller gives) -> iterable of
       (rows, asked): a part of the texts, as a list of pairs (input_ids, segment_ids) of int arrays
       [T], and what `answers` has to know of it. A text makes one row or more, all in its part.
-      Everything is checked before the first part; InputError.
+      That every entry is of the right types is checked before the first part; InputError.
     answers: function (Manifest, asked, outputs) -> list with an answer for each text of a part;
       outputs is a list with the head's predictions for each row, {name: array}. Those of tokens
-      may be longer than the row.
+      and spans may be longer than the row.
     """
 
     rows: Callable
@@ -226,3 +226,11 @@ ANSWERS = {
     "spans": Kind(rows_of_windows, parts_of_contexts),
     "tokens": Kind(rows_of_words, names),
 }
+
+
+def check_head(manifest):
+    """InputError for a pack of a kind of head that has no answer to a text."""
+    if manifest.head not in ANSWERS:
+        raise InputError(f"the pack of {manifest.task} has a head for {manifest.head}, and answers "
+                         f"to texts have {', '.join(ANSWERS)}; another task starts from it with "
+                         "--init_pack")

@@ -11,8 +11,6 @@ import numpy as np
 from adapter_bert.errors import InputError
 from adapter_bert.packs.store import Pack
 
-HEAD = ("output_weights", "output_bias")
-
 
 def average(packs, shares=None, head_from=None):
     """The weighted mean of packs of one base, tuning mode and adapter config.
@@ -49,7 +47,7 @@ def average(packs, shares=None, head_from=None):
 
 def _is_of_head(name):
     """Whether a weight is the head's: AdapterHub's head of two layers has the pooler as one."""
-    return name in HEAD or name.startswith("bert/pooler/")
+    return not name.startswith("bert/") or name.startswith("bert/pooler/")
 
 
 def _common(values, otherwise):

@@ -10,7 +10,7 @@ import tokenization
 from adapter_bert import base, engine, network
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
-from adapter_bert.packs.answers import ANSWERS
+from adapter_bert.packs.answers import ANSWERS, check_head
 from adapter_bert.packs.bases import base_of, check_base
 from adapter_bert.pipeline import arrays
 
@@ -35,6 +35,7 @@ class Predictor:
 
     def __init__(self, bert_dir, pack, precision="auto", kernels="auto"):
         pack = store.opened(pack)
+        check_head(pack.manifest)
         located, self.manifest = base.locate(bert_dir), pack.manifest
         check_base(base_of(bert_dir), pack.manifest)
         self._tokenizer_of = functools.lru_cache(

@@ -118,12 +118,21 @@ def evaluation_batches(path, spec, count, batch_size, max_seq_length, fixed=Fals
     """
     rows = parsed(tf.data.TFRecordDataset(path), spec)
     if not fixed:
-        windows = rows.ragged_batch(BATCHES_A_WINDOW * batch_size)
-        rows = windows.map(as_it_is(lambda window: take(window, by_length(window)))).unbatch()
+        rows = in_windows_by_length(rows, batch_size)
         return grouped_batches(rows, batch_size, max_seq_length).prefetch(4)
+    return fixed_batches(filled(rows, count, batch_size), batch_size, max_seq_length).prefetch(4)
+
+
+def in_windows_by_length(rows, batch_size):
+    """Rows, each window of which is sorted by length."""
+    windows = rows.ragged_batch(BATCHES_A_WINDOW * batch_size)
+    return windows.map(as_it_is(lambda window: take(window, by_length(window)))).unbatch()
+
+
+def filled(rows, count, batch_size):
+    """So many rows and then some of index -1, to make whole batches."""
     filler = rows.take(1).map(as_it_is(lambda row: {**row, "index": tf.constant(-1, tf.int64)}))
-    rows = rows.concatenate(filler.repeat(-count % batch_size))
-    return fixed_batches(rows, batch_size, max_seq_length).prefetch(4)
+    return rows.concatenate(filler.repeat(-count % batch_size))
 
 
 def parsed(records, spec):
@@ -141,25 +150,28 @@ def take(rows, order):
     return {name: tf.gather(column, order) for name, column in rows.items()}
 
 
-def grouped_batches(rows, batch_size, max_seq_length):
-    """Rows in their order as batches; T is the longest row's, rounded up to LENGTH_STEP."""
-    def pad(batch):
-        longest = tf.reduce_max(batch["input_ids"].row_lengths())
-        return padded(batch, tf.stack([-1, rounded(longest, max_seq_length)]))
-
-    return rows.ragged_batch(batch_size).map(as_it_is(pad))
-
-
-def fixed_batches(rows, batch_size, max_seq_length):
-    """Batches of the static shape [B, max_seq_length]; a last short batch is left out."""
-    batches = rows.ragged_batch(batch_size, drop_remainder=True)
-    return batches.map(as_it_is(
-        lambda batch: padded(batch, [batch_size, max_seq_length])))
-
-
 def padded(batch, shape):
     """Rows of their own lengths as int32 tensors of `shape` [B, T], with input_mask."""
-    columns = {**batch, "input_mask": tf.ones_like(batch["input_ids"])}
+    return dense({**batch, "input_mask": tf.ones_like(batch["input_ids"])}, shape)
+
+
+def grouped_batches(rows, batch_size, max_seq_length, pad=padded):
+    """Rows in their order as batches; T is the longest row's, rounded up to LENGTH_STEP."""
+    def to_longest(batch):
+        longest = tf.reduce_max(batch["input_ids"].row_lengths())
+        return pad(batch, tf.stack([-1, rounded(longest, max_seq_length)]))
+
+    return rows.ragged_batch(batch_size).map(as_it_is(to_longest))
+
+
+def fixed_batches(rows, batch_size, max_seq_length, pad=padded):
+    """Batches of the static shape [B, max_seq_length]; a last short batch is left out."""
+    batches = rows.ragged_batch(batch_size, drop_remainder=True)
+    return batches.map(as_it_is(lambda batch: pad(batch, [batch_size, max_seq_length])))
+
+
+def dense(columns, shape):
+    """Columns of rows of their own lengths as tensors of `shape`; the longest row's where None."""
     return {name: narrow(column.to_tensor(shape=shape)
                          if isinstance(column, tf.RaggedTensor) else column)
             for name, column in columns.items()}

@@ -19,9 +19,9 @@ from tensorflow.compat.v1 import saved_model
 from adapter_bert import base, files
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
+from adapter_bert.packs.answers import check_head
 from adapter_bert.packs.bases import base_of, check_base
 from adapter_bert.serving import signatures, warmup
-from adapter_bert.serving.graph import check_head
 from adapter_bert.serving.many import ManyTasks
 from adapter_bert.serving.single import SingleTask
 

@@ -18,7 +18,7 @@ from adapter_bert import base, network
 from adapter_bert.errors import InputError
 from adapter_bert.heads import Output, best_classes, token_logits, width
 from adapter_bert.kernels import ops, packing
-from adapter_bert.packs.answers import ANSWERS
+from adapter_bert.packs.answers import check_head
 
 PAD_LOGIT = -1e9   # of the classes that a smaller head does not have
 OF_TOKENS = ("spans", "tokens")   # heads that say something of every token
@@ -43,13 +43,6 @@ class Form(NamedTuple):
         """The network.Model of a modeling.BertConfig whose weights the slots hold."""
         return network.Model(config, "tokens" if self.of_tokens else "classification",
                              self.classes, "adapters", self.adapter, precision)
-
-
-def check_head(manifest):
-    """InputError for a pack of a kind of head that is not asked about texts."""
-    if manifest.head not in ANSWERS:
-        raise InputError(f"{manifest.task}: has a head for {manifest.head}, and served are "
-                         f"{', '.join(ANSWERS)}")
 
 
 def form_of(manifest, size, classes):

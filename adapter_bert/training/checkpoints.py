@@ -16,13 +16,13 @@ class Start(NamedTuple):
     """Where first values come from.
 
     task: prefix of a checkpoint that holds only what trained, or None; it goes before the base.
-    base: prefix of a checkpoint that holds a whole BERT.
-    fingerprint: hex sha256 of the base's encoder, see base.fingerprint.
+    base: prefix of a checkpoint that holds a whole BERT; None where all weights start anew.
+    fingerprint: hex sha256 of the base's encoder, see base.fingerprint; None without a base.
     """
 
     task: str | None
-    base: str
-    fingerprint: str
+    base: str | None
+    fingerprint: str | None
 
     @property
     def prefixes(self):
@@ -35,13 +35,15 @@ def find_start(init_checkpoint, config, base_checkpoint=None):
 
     Args:
       init_checkpoint: prefix of a whole BERT, with adapters and head or without, or of an adapter
-        run's checkpoint, which holds only what trained.
+        run's checkpoint, which holds only what trained; None for no checkpoint at all.
       config: dict of a bert_config.json.
       base_checkpoint: prefix of the base of such a run; where None, what the run wrote down.
 
     Raises:
       InputError: variables are missing or of another shape, or the base is missing or another.
     """
+    if init_checkpoint is None:
+        return Start(None, None, None)
     shapes = base.Checkpoint(init_checkpoint).shapes
     is_whole = base.variable_shapes(config).keys() <= shapes.keys()
     if is_whole or base.FINGERPRINT_VARIABLE not in shapes:
@@ -67,9 +69,10 @@ def check_encoder(prefix, config):
 
 
 def fingerprint_variable(fingerprint):
-    """An int64 [4] variable that puts the base's fingerprint into every checkpoint."""
-    return tf.get_variable(base.FINGERPRINT_VARIABLE, trainable=False,
-                           initializer=base.fingerprint_as_int64(fingerprint))
+    """Puts the base's fingerprint into every checkpoint, as an int64 [4] variable, if not None."""
+    if fingerprint:
+        tf.get_variable(base.FINGERPRINT_VARIABLE, trainable=False,
+                        initializer=base.fingerprint_as_int64(fingerprint))
 
 
 def scaffold(variables, start, fresh_allowed):
@@ -83,8 +86,9 @@ def scaffold(variables, start, fresh_allowed):
     Raises:
       InputError: variables that no checkpoint has, or has in another shape.
     """
-    for prefix, matched in match(variables, start, fresh_allowed).items():
-        network.start_from(prefix, matched)
+    matched = match(variables, start, fresh_allowed) if start.prefixes else {}
+    for prefix, names in matched.items():
+        network.start_from(prefix, names)
     return tf.train.Scaffold()
 
 
@@ -120,7 +124,7 @@ def describe(shape, dtype):
 
 
 def is_unread(name):
-    """Whether no model here reads a variable: of the training, or of BERT's pre-training heads."""
+    """Whether a model may leave a variable out: of the training, or of the heads of a base."""
     return base.is_training_state(name) or name.startswith("cls/")
 
 
@@ -141,17 +145,21 @@ def refuse_lost(variables, start, found, fresh_allowed):
 def refuse_partial(prefix, missing, names, fresh_allowed):
     """InputError where variables are missing that may not be made anew.
 
-    Adapters may start anew all together, and so may the head, where `fresh_allowed`.
+    Adapters may start anew all together, and so may a head, where `fresh_allowed`.
     """
-    bad = list(missing)
-    if fresh_allowed:
-        groups = ([n for n in names if "/adapters/" in n], [n for n in names if n[:5] != "bert/"])
-        for group in groups:
-            if set(group) <= set(missing):
-                bad = [name for name in bad if name not in group]
+    groups = {name: part_of(name) for name in names}
+    held = {groups[name] for name in names if name not in missing} | {None}
+    bad = [name for name in missing if not fresh_allowed or groups[name] in held]
     if bad:
         raise InputError(f"{prefix}: lacks {base.some_of(bad)}; "
                          "give a checkpoint that was trained with these flags")
+
+
+def part_of(name):
+    """What a variable is made anew with: "adapters" or a head, as "cls/predictions"; or None."""
+    if "/adapters/" in name:
+        return "adapters"
+    return None if name.startswith("bert/") else "/".join(name.split("/")[:-1][:2])
 
 
 def all_of(folder):

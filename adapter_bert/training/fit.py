@@ -104,7 +104,7 @@ def where_it_stands(step, total, scores):
     """One line on what training has to do."""
     if step >= total:
         return (f"training is complete ({step} of {total} steps); "
-                "to go on, raise --num_train_epochs")
+                "to go on, raise --num_train_epochs or --num_train_steps")
     if scores.is_over():
         return (f"training stopped early at step {step} of {total}, the best score being that of "
                 f"step {scores.best()['global_step']}; to go on, raise --early_stopping_patience")
@@ -154,4 +154,5 @@ def note_scores(output_dir, start, evaluate, scores):
     scores.add(metrics, latest)
     results.write_events(output_dir, metrics, step)
     logging.info("step %d: %s", step, ", ".join(
-        f"{key} = {value:.4f}" for key, value in metrics.items() if key.startswith("eval_")))
+        f"{key} = {value:.4f}" for key, value in metrics.items()
+        if key not in ("global_step", "loss")))

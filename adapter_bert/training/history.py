@@ -57,7 +57,7 @@ class History:
 
 def of_run(settings, task):
     """The History of a run, from its Settings and tasks.Task."""
-    return History(settings.output_dir, f"eval_{task.metrics[0]}",
+    return History(settings.output_dir, f"{settings.SCORES}{task.metrics[0]}",
                    settings.early_stopping_patience, settings.keep_best)
 
 

@@ -45,7 +45,8 @@ def build_model_fn(model, start, engine, schedule=None, announce=lambda variable
         output, variables = towers(model, features, engine.towers, is_training, formulas, use_tpu)
         variables = list(variables.values())
         announce(variables)
-        scaffold_fn = functools.partial(checkpoints.scaffold, variables, start, is_training)
+        may_lack = is_training or (heads.HEADS[model.kind].is_berts and not start.task)
+        scaffold_fn = functools.partial(checkpoints.scaffold, variables, start, may_lack)
         if not is_training:   # evaluation is prediction of examples with labels
             return tf.estimator.tpu.TPUEstimatorSpec(
                 mode, predictions=prediction_columns(output, features), scaffold_fn=scaffold_fn)

@@ -104,11 +104,24 @@ def spans_flags(spans):
             "null_score_diff_threshold": threshold or 0.0}
 
 
+def without_head(pack):
+    """A store.Pack as another task starts from it: with what lies in the encoder alone.
+
+    Raises:
+      InputError: nothing does.
+    """
+    weights = {name: value for name, value in pack.weights.items() if name.startswith("bert/")}
+    if not weights:
+        raise InputError(f"the pack of {pack.manifest.task} holds nothing but its head, from which "
+                         "no other task can start; leave --init_pack out")
+    return pack._replace(weights=weights)
+
+
 def unpack(pack, folder):
     """Makes the folder of a run out of a pack, for a run to start from.
 
     Args:
-      pack: store.Pack.
+      pack: store.Pack, or what `without_head` makes of one.
       folder: made, unless it is there and was made of this pack.
 
     Returns:
@@ -118,7 +131,7 @@ def unpack(pack, folder):
       InputError: something else is there, or the folder cannot be written.
     """
     prefix = os.path.join(folder, "model.ckpt-0")
-    now = run_record(pack.manifest)
+    now = run_record(pack)
     if os.path.exists(f"{prefix}.index") and base.recorded_run(prefix) == now:
         return prefix   # of an earlier start of the same run, which knows it by its bytes
     fingerprint = base.fingerprint_as_int64(pack.manifest.base.fingerprint)
@@ -129,14 +142,20 @@ def unpack(pack, folder):
     return prefix
 
 
-def run_record(manifest):
-    """What run.json says of a pack: a run's flags, labels and base, without the paths."""
+def run_record(pack):
+    """What run.json says of a store.Pack: a run's flags, labels and base, without the paths.
+
+    Without its head it fixes no labels and no length of texts.
+    """
+    manifest, wanted = pack.manifest, pack.manifest.base
+    has_head = pack.weights.keys() == manifest.shapes().keys()
     flags = {"task_name": manifest.task, "tuning": manifest.tuning,
-             "do_lower_case": manifest.do_lower_case, "max_seq_length": manifest.max_seq_length,
+             "do_lower_case": manifest.do_lower_case,
+             **({"max_seq_length": manifest.max_seq_length} if has_head else {}),
              **(adapter_flags(manifest.adapter) if manifest.adapter else {}),
-             **(spans_flags(manifest.spans) if manifest.spans else {})}
-    wanted = manifest.base
-    return {"flags": flags, "kind": manifest.head, "labels": list(manifest.labels),
-            "train_data": None, "weights": manifest.weights.sha256,
+             **(spans_flags(manifest.spans) if manifest.spans and has_head else {})}
+    return {"flags": flags, "kind": manifest.head,
+            "labels": list(manifest.labels) if has_head else None, "train_data": None,
+            "weights": manifest.weights.sha256,
             "base": {"name": wanted.name, "fingerprint": wanted.fingerprint, "vocab": wanted.vocab,
                      "bert_config": wanted.config.to_dict()}}

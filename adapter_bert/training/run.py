@@ -5,7 +5,7 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 
 from adapter_bert import files, tasks
-from adapter_bert.errors import InputError
+from adapter_bert.errors import InputError, reason_of
 from adapter_bert.pipeline import batches
 from adapter_bert.training import checkpoints, data, evaluation, history, results, setup
 from adapter_bert.training.estimator import deployment
@@ -71,8 +71,7 @@ def plain_errors():
     try:
         yield
     except tuple(advice) as error:
-        reason = (error.message or "").strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{reason[0]}; {advice[type(error)]}") from error
+        raise InputError(f"{reason_of(error)}; {advice[type(error)]}") from error
 
 
 def report_scores(current, start, splits, noted):

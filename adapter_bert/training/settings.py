@@ -13,13 +13,15 @@ CHOICES = {"precision": PRECISIONS, "kernels": KERNELS, "pack_precision": PRECIS
 
 
 @dataclasses.dataclass(frozen=True)
-class RunSettings:
-    """What every run is told; the first part are BERT's flags, with its defaults.
+class TrainingSettings:
+    """What every training run is told; the first part are BERT's flags, with its defaults.
 
-    A command's own class adds what its task needs, and names in REQUIRED what must be given.
+    A command's own class adds what its task needs, and names in REQUIRED what must be given. What
+    the names of its scores begin with is SCORES.
     """
 
     REQUIRED: ClassVar[tuple[str, ...]] = ("output_dir",)
+    SCORES: ClassVar[str] = "eval_"
 
     bert_config_file: str | None = setting(None, "bert_config.json of the base.")
     vocab_file: str | None = setting(None, "vocab.txt of the base.")
@@ -30,13 +32,9 @@ class RunSettings:
     max_seq_length: int = setting(128, "The most word pieces of an example; the rest is cut.")
     do_train: bool = setting(False, "Train.")
     do_eval: bool = setting(False, "Evaluate on the dev set.")
-    do_predict: bool = setting(False, "Predict the test set.")
     train_batch_size: int = setting(32, "Examples a training step.")
     eval_batch_size: int = setting(8, "Examples a batch of evaluation.")
-    predict_batch_size: int = setting(8, "Examples a batch of prediction.")
     learning_rate: float = setting(5e-5, "Peak learning rate; adapters want 1e-4 to 3e-3.")
-    num_train_epochs: float = setting(3.0, "Passes over the training set.")
-    warmup_proportion: float = setting(0.1, "Share of the steps with a rising learning rate.")
     save_checkpoints_steps: int = setting(1000, "Steps between checkpoints.")
     iterations_per_loop: int = setting(1000, "Steps between two looks of the host (TPU).")
     use_tpu: bool = setting(False, "Run on a TPU.")
@@ -75,24 +73,37 @@ class RunSettings:
         "auto", "Type of the products: float32, bfloat16, or auto for what this CPU is faster in.")
     kernels: str = setting(
         "auto", "Between the products: plain formulas, fused kernels compiled here, or auto.")
-    train_batch_tokens: int = setting(
-        0, "Fill a training batch with examples of like length to about so many word pieces, in "
-           "the place of --train_batch_size examples; 0: off.")
     pack: str | None = setting(
         None, "A pack to start from, a folder or .zip, with the base that --bert_dir names.")
+    init_pack: str | None = setting(
+        None, "A pack of another task, on the base that --bert_dir names: training starts from its "
+              "adapters and LayerNorms and from a new head.")
     pack_dir: str | None = setting(
         None, "Where training leaves its pack, a folder or a file that ends in .zip; "
               "OUTPUT_DIR/pack unless given.")
     pack_precision: str = setting("float32", "Type of the pack's weights: float32 or bfloat16.")
     pack_license: str = setting("", "License of the pack, as SPDX writes it.")
     pack_description: str = setting("", "A sentence on the pack for those who look for one.")
-    max_train_examples: int = setting(0, "Train on so many examples drawn at random; 0: all.")
 
     @property
     def evaluates_in_training(self):
         """Whether dev scores are wanted while the training goes on."""
         return bool(self.do_train and (
             self.eval_steps or self.keep_best or self.early_stopping_patience))
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings(TrainingSettings):
+    """What a run is told that learns a task from files of examples."""
+
+    do_predict: bool = setting(False, "Predict the test set.")
+    predict_batch_size: int = setting(8, "Examples a batch of prediction.")
+    num_train_epochs: float = setting(3.0, "Passes over the training set.")
+    warmup_proportion: float = setting(0.1, "Share of the steps with a rising learning rate.")
+    train_batch_tokens: int = setting(
+        0, "Fill a training batch with examples of like length to about so many word pieces, in "
+           "the place of --train_batch_size examples; 0: off.")
+    max_train_examples: int = setting(0, "Train on so many examples drawn at random; 0: all.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,15 +152,18 @@ class SquadSettings(RunSettings):
 
 
 PATHS = ("data_dir", "train_file", "predict_file", "bert_config_file", "vocab_file", "output_dir",
-         "init_checkpoint", "bert_dir", "pack", "pack_dir")
+         "init_checkpoint", "bert_dir", "pack", "init_pack", "pack_dir")
 LEAST = {
     **dict.fromkeys(("max_seq_length", "train_batch_size", "eval_batch_size", "predict_batch_size",
                      "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores",
-                     "doc_stride", "n_best_size", "max_answer_length"), 1),
+                     "doc_stride", "n_best_size", "max_answer_length",
+                     "max_predictions_per_seq", "num_train_steps", "max_eval_steps"), 1),
     **dict.fromkeys(("seed", "eval_steps", "early_stopping_patience", "max_train_examples",
-                     "train_batch_tokens", "learning_rate", "max_query_length"), 0)}
+                     "train_batch_tokens", "learning_rate", "warmup_proportion",
+                     "num_warmup_steps", "max_query_length"), 0)}
 
 MOST = {"seed": 2**31 - 1, "adapter_size": 2**16}
+ABOVE, BELOW = {"num_train_epochs": 0}, {"warmup_proportion": 1}
 
 
 def check(settings):
@@ -161,14 +175,12 @@ def check(settings):
     for name in settings.REQUIRED:
         if not getattr(settings, name):
             raise InputError(f"--{name} is missing")
-    if not (settings.do_train or settings.do_eval or settings.do_predict):
-        raise InputError("nothing to do: give --do_train, --do_eval or --do_predict")
-    for field in dataclasses.fields(settings):
-        check_value(field.name, getattr(settings, field.name))
-    if not settings.num_train_epochs > 0:
-        raise InputError(f"--num_train_epochs={settings.num_train_epochs}: must be above 0")
-    if not 0 <= settings.warmup_proportion < 1:
-        raise InputError(f"--warmup_proportion={settings.warmup_proportion}: must be in [0, 1)")
+    flags = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    jobs = [name for name in ("do_train", "do_eval", "do_predict") if name in flags]
+    if not any(map(flags.get, jobs)):
+        raise InputError(f"nothing to do: give {' or '.join(f'--{name}' for name in jobs)}")
+    for name, value in flags.items():
+        check_value(name, value)
     for name, known in CHOICES.items():
         if hasattr(settings, name) and getattr(settings, name) not in known:
             raise InputError(f"--{name}={getattr(settings, name)}: not one of {', '.join(known)}")
@@ -180,10 +192,16 @@ def check(settings):
 
 
 def check_pack(settings):
-    """InputError where --pack lacks its base or meets another start."""
-    if settings.pack and (settings.init_checkpoint or not settings.bert_dir):
-        raise InputError(f"--pack={settings.pack}: name the folder of its base with --bert_dir, "
-                         "and give no --init_checkpoint")
+    """InputError where --pack or --init_pack lacks its base or meets another start."""
+    given = {name: getattr(settings, name) for name in ("pack", "init_pack")
+             if getattr(settings, name)}
+    for name, path in given.items():
+        if len(given) == 2 or settings.init_checkpoint or not settings.bert_dir:
+            raise InputError(f"--{name}={path}: name the folder of its base with --bert_dir, and "
+                             "give no --init_checkpoint and no other pack")
+    if settings.init_pack and not settings.do_train:
+        raise InputError(f"--init_pack={settings.init_pack}: training starts from it; give "
+                         "--do_train, or leave it out")
 
 
 def check_tpu(settings):
@@ -209,6 +227,10 @@ def check_value(name, value):
         raise InputError(f"--{name}={value}: must be at least {LEAST[name]}")
     if name in MOST and value > MOST[name]:
         raise InputError(f"--{name}={value}: must be at most {MOST[name]}")
+    if name in ABOVE and not value > ABOVE[name]:
+        raise InputError(f"--{name}={value}: must be above {ABOVE[name]}")
+    if name in BELOW and not value < BELOW[name]:
+        raise InputError(f"--{name}={value}: must be below {BELOW[name]}")
 
 
 def check_path(name, value):

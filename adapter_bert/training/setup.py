@@ -14,26 +14,29 @@ from adapter_bert.network import Model, read_config
 from adapter_bert.packs import store
 from adapter_bert.packs.manifest import check_pairs
 from adapter_bert.training import checkpoints
-from adapter_bert.training.pack import unpack
-from adapter_bert.training.settings import RunSettings, adapter_config, check
+from adapter_bert.training.pack import unpack, without_head
+from adapter_bert.training.settings import TrainingSettings, adapter_config, check
 
 # What a checkpoint fixes for evaluation and prediction.
 MODEL_FLAGS = ("tuning", "adapter_fn", "adapter_size", "adapter_placement", "adapter_layers",
                "adapter_activation", "adapter_original_ln_before", "adapter_residual_before_ln",
                "do_lower_case")
 # What a run fixes for going on with its training.
-RUN_FLAGS = (*MODEL_FLAGS, "max_seq_length", "train_batch_size",
-             "train_batch_tokens", "learning_rate", "num_train_epochs", "warmup_proportion",
-             "bias_correction", "adapter_init_stddev", "seed", "precision", "max_train_examples",
-             "use_tpu", "doc_stride", "max_query_length", "version_2_with_negative")
+RUN_FLAGS = (*MODEL_FLAGS, "max_seq_length", "max_predictions_per_seq", "train_batch_size",
+             "train_batch_tokens", "learning_rate", "num_train_epochs", "num_train_steps",
+             "warmup_proportion", "num_warmup_steps", "bias_correction", "adapter_init_stddev",
+             "seed", "precision", "max_train_examples", "use_tpu", "doc_stride",
+             "max_query_length", "version_2_with_negative")
+# Of these, what may be raised to go on with a run.
+LENGTHS = ("num_train_epochs", "num_train_steps")
 # What evaluation and prediction take over from a run or a pack, unless it is given.
-KEPT_FLAGS = ("max_seq_length", "adapter_init_stddev", "doc_stride", "max_query_length",
-              "version_2_with_negative", "n_best_size", "max_answer_length",
+KEPT_FLAGS = ("max_seq_length", "max_predictions_per_seq", "adapter_init_stddev", "doc_stride",
+              "max_query_length", "version_2_with_negative", "n_best_size", "max_answer_length",
               "null_score_diff_threshold")
 BASE_FILES = ("vocab_file", "bert_config_file", "init_checkpoint")
 # What else it fixes, and how a message says that it differs.
 FACTS = {"labels": "other labels", "train_data": "other training data",
-         "start": "another --init_checkpoint"}
+         "start": "another --init_checkpoint", "init_pack": "another --init_pack, or none"}
 BASE_FACTS = {"fingerprint": "another base", "vocab": "another vocabulary",
               "bert_config": "another bert_config.json"}
 
@@ -47,7 +50,7 @@ class Run:
     base_checkpoint: prefix of the base that --bert_dir names; None where it names none.
     """
 
-    settings: RunSettings
+    settings: TrainingSettings
     task: tasks.Task
     bert_config: modeling.BertConfig
     tokenizer: tokenization.FullTokenizer
@@ -78,23 +81,24 @@ def open_run(settings, given, task):
     settings = dataclasses.replace(settings, precision=engine.choose_precision(
         settings.precision, settings.use_tpu))
     located = base.locate(settings.bert_dir) if settings.bert_dir else None
-    if settings.pack:
+    is_from_pack = bool(settings.pack or settings.init_pack)
+    if is_from_pack:
         settings, given = from_pack(settings, given, task)
-    trained = None if settings.do_train else trained_checkpoint(settings, given)
-    recorded = base.recorded_run(settings.init_checkpoint if settings.pack else trained)
+    trained = None if settings.do_train else trained_checkpoint(
+        settings, given, untrained(settings, located, task))
+    recorded = base.recorded_run(settings.init_checkpoint if is_from_pack else trained)
     if recorded:
         settings, task = with_recorded(settings, given, task, recorded)
     if located:
         settings = fill(settings, given, dataclasses.asdict(located))
-    for name in BASE_FILES:
-        if not getattr(settings, name):
-            raise InputError(f"--{name} is missing; or give --bert_dir, which fills it")
+    check_base_files(settings, task)
     bert_config = read_config(settings.bert_config_file)
     check_model(settings, bert_config)
     tokenizer = open_tokenizer(settings, bert_config)
     if settings.do_train:
         refuse_contradiction(settings.output_dir, {
-            "flags": run_flags(settings, task), "base": files_of_base(settings, bert_config)})
+            "flags": run_flags(settings, task), "base": files_of_base(settings, bert_config),
+            "init_pack": recorded.get("weights") if settings.init_pack else None})
     if recorded:
         refuse_other_base(settings, bert_config, recorded)
     return Run(settings, task, bert_config, tokenizer, trained,
@@ -105,18 +109,29 @@ def from_pack(settings, given, task):
     """The settings of a run that starts from the checkpoint of a pack, and the names now given.
 
     Raises:
-      InputError: the pack is not sound, is for pairs and the task is not (or the other way), or the
-        output folder has a trained run, which would be passed over.
+      InputError: the pack is not sound, or is --pack and not of this task.
     """
+    pack = store.read(settings.pack or settings.init_pack)
+    if settings.pack:
+        check_own(settings, pack.manifest, task)
+    folder = os.path.join(settings.output_dir, "from_pack" if settings.pack else "from_init_pack",
+                          pack.manifest.weights.sha256[:16])
+    checkpoint = unpack(pack if settings.pack else without_head(pack), folder)
+    return (dataclasses.replace(settings, init_checkpoint=checkpoint),
+            frozenset(given) | {"init_checkpoint"})
+
+
+def check_own(settings, manifest, task):
+    """InputError where --pack has another head than the task, is for pairs and the task is not (or
+    the other way), or meets a trained run in the output folder, which would be passed over."""
     if not settings.do_train and checkpoints.latest_step(settings.output_dir)[1]:
         raise InputError(f"--pack={settings.pack}: {settings.output_dir} holds a run of its own; "
                          "leave --pack out to use that, or name another --output_dir")
-    pack = store.read(settings.pack)
-    check_pairs(pack.manifest, task.is_pair)
-    checkpoint = unpack(pack, os.path.join(settings.output_dir, "from_pack",
-                                           pack.manifest.weights.sha256[:16]))
-    return (dataclasses.replace(settings, init_checkpoint=checkpoint),
-            frozenset(given) | {"init_checkpoint"})
+    if manifest.head != task.kind:
+        raise InputError(f"--pack={settings.pack}: its head is for {manifest.head}, and "
+                         f"{task.name} is a task of {task.kind}; to start from its adapters and "
+                         "train a new head, give --init_pack")
+    check_pairs(manifest, task.is_pair)
 
 
 def open_engine(settings):
@@ -135,15 +150,23 @@ def given_base(settings, given, located, trained):
     return settings.init_checkpoint if named and not settings.do_train else None
 
 
-def trained_checkpoint(settings, given):
+def untrained(settings, located, task):
+    """Prefix of a base that can be evaluated without training: one of BERT's own task; or None."""
+    if not heads.HEADS[task.kind].is_berts:
+        return None
+    return settings.init_checkpoint or (located and located.init_checkpoint)
+
+
+def trained_checkpoint(settings, given, otherwise=None):
     """Prefix of the checkpoint that evaluation and prediction start from.
 
-    It is --init_checkpoint where that has a trained head, else the best or newest of output_dir.
+    It is --init_checkpoint where that has a trained head, else the best or newest of output_dir,
+    else `otherwise`.
     """
     init = settings.init_checkpoint
     if "init_checkpoint" in given and checkpoints.has_head(init):
         return init
-    found = checkpoints.best_or_latest(settings.output_dir)
+    found = checkpoints.best_or_latest(settings.output_dir) or otherwise
     if not found:
         raise InputError(f"{settings.output_dir}: no checkpoint of a trained task; train with "
                          "--do_train, or name one with --init_checkpoint")
@@ -173,6 +196,8 @@ def with_recorded(settings, given, task, recorded):
                      recorded["flags"]["task_name"], task.name)
     flags |= {name: recorded["flags"][name] for name in KEPT_FLAGS if name in recorded["flags"]}
     settings = fill(settings, given, {**flags, **recorded["base"]})
+    if recorded["labels"] is None:   # of a pack without its head
+        return settings, task
     return settings, with_recorded_labels(task, recorded)
 
 
@@ -198,6 +223,15 @@ def fill(settings, given, values):
     """Settings with `values` in the fields that nobody gave; other keys are passed over."""
     names = {field.name for field in dataclasses.fields(settings)} - set(given)
     return dataclasses.replace(settings, **{k: v for k, v in values.items() if k in names})
+
+
+def check_base_files(settings, task):
+    """InputError where a file of the base is not named; BERT itself may be trained from nothing."""
+    from_nothing = heads.HEADS[task.kind].is_berts and settings.tuning == "full"
+    for name in BASE_FILES:
+        if not getattr(settings, name) and not (name == "init_checkpoint" and from_nothing):
+            raise InputError(f"--{name} is missing; or give --bert_dir, which fills it (without a "
+                             "start only run_pretraining.py --tuning=full trains)")
 
 
 def check_model(settings, bert_config):
@@ -252,15 +286,17 @@ def identity(run, train_data, start):
       train_data: fingerprint of the training split.
       start: checkpoints.Start of the first step.
     """
-    paths = {name: os.path.abspath(getattr(run.settings, name)) for name in BASE_FILES}
+    paths = {name: os.path.abspath(getattr(run.settings, name)) for name in BASE_FILES[:2]}
+    pack = base.recorded_run(start.task).get("weights") if run.settings.init_pack else None
     return {
         "flags": run_flags(run.settings, run.task),
         "kind": run.task.kind,
         "labels": list(run.task.labels),
         "train_data": train_data,
-        "start": files.sha256(f"{start.task}.index") if start.task else None,
-        "base": {**paths, "init_checkpoint": os.path.abspath(start.base),
-                 "name": base.name_of(start.base), "fingerprint": start.fingerprint,
+        "start": files.sha256(f"{start.task}.index") if start.task and not pack else None,
+        "init_pack": pack,
+        "base": {**paths, "init_checkpoint": start.base and os.path.abspath(start.base),
+                 "name": start.base and base.name_of(start.base), "fingerprint": start.fingerprint,
                  **files_of_base(run.settings, run.bert_config)},
     }
 
@@ -273,7 +309,7 @@ def files_of_base(settings, bert_config):
 def refuse_contradiction(output_dir, now):
     """InputError where an unfinished or finished run in `output_dir` is not this one.
 
-    More epochs go on with a run; a base that has moved is still the same base.
+    More epochs or steps go on with a run; a base that has moved is still the same base.
 
     Args:
       output_dir: folder of the run; one without trained checkpoints contradicts nothing.
@@ -288,7 +324,7 @@ def refuse_contradiction(output_dir, now):
     differing = [
         f"--{name}: {json.dumps(before['flags'].get(name))} then, {json.dumps(value)} now"
         for name, value in now.get("flags", {}).items() if before["flags"].get(name) != value
-        and not (name == "num_train_epochs" and value >= before["flags"].get(name, 0))]
+        and not (name in LENGTHS and value >= before["flags"].get(name, 0))]
     differing += [what for key, what in FACTS.items()
                   if key in now and before.get(key) != now[key]]
     differing += other_base(before["base"], now["base"]) if "base" in now else []
