@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 from packs import tiny_pack
-from runs import go_squad, go_squad_with, write, write_squad
+from runs import go_squad, go_squad_with, same, values, write, write_squad
 
 import adapter_bert
-from adapter_bert import base, tasks
+from adapter_bert import tasks
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json, write_json
 from adapter_bert.pack_command import lines
@@ -157,11 +157,6 @@ def test_every_question_answered(learned, data, tiny_dir, tmp_path):
     assert {f"eval_{name}": value for name, value in scores.items()}.items() <= metrics.items()
 
 
-def values(prefix):
-    checkpoint = base.Checkpoint(prefix)
-    return {name: checkpoint[name] for name in checkpoint}
-
-
 def test_an_interrupted_run_ends_as_if_it_was_not(data, tiny_dir, tmp_path):
     flags = {**data, "bert_dir": tiny_dir, "do_train": True, "save_checkpoints_steps": 2,
              "max_train_examples": 24, "output_dir": str(tmp_path / "out")}
@@ -173,9 +168,7 @@ def test_an_interrupted_run_ends_as_if_it_was_not(data, tiny_dir, tmp_path):
         with pytest.raises(InputError, match=f"--{name}: . then, 3 now"):
             go_squad(**{**flags, name: 3})
     go_squad(**flags)
-    found = values(last)
-    assert found.keys() == wanted.keys()
-    assert all(np.array_equal(found[name], value) for name, value in wanted.items())
+    assert same(values(last), wanted)
 
 
 @pytest.mark.parametrize("tuning", ["full", "adapters_pooler"])
@@ -228,7 +221,8 @@ def fixture_flags(tmp_path, tiny_dir):
     (spoiled(lambda a: question_of(a).update(answers=[], is_impossible=True)), {},
      r"train.json: 1 of 8 questions are marked is_impossible; give --version_2_with_negative"),
     (spoiled(lambda a: question_of(a).update(question="film " * 30)), {"max_query_length": 17},
-     r"question 'q0': its 17 word pieces leave no room for the context in --max_seq_length=20"),
+     r"train.json, question 'q0': its 17 word pieces leave no room for the context in "
+     r"--max_seq_length=20"),
     (spoiled(lambda a: question_of(a).pop("answers")), {}, r"question 'q0': lacks answers"),
     (None, {"train_file": None}, r"--train_file is missing"),
     (None, {"predict_file": None}, r"--predict_file is missing"),
