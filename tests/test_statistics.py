@@ -12,7 +12,7 @@ T_3 = 3.182446305284263   # 97.5 % of Student's t with 3 degrees of freedom, fro
 
 def test_the_interval_by_hand():
     found = mean_and_interval([1.0, 2.0, 3.0, 6.0])   # s^2 = (4 + 1 + 0 + 9) / 3
-    assert found.mean == 3.0 and found.count == 4
+    assert found.mean == 3.0 and found.size == 4
     assert found.margin == pytest.approx(T_3 * math.sqrt(14 / 3) / 2, rel=1e-12)
     assert (found.low, found.high) == (3.0 - found.margin, 3.0 + found.margin)
 

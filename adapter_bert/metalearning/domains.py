@@ -64,11 +64,16 @@ def read_dataset(path):
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{path}: holds no list of examples; a data set is a list of objects with "
                          f"{', '.join(KEYS)}")
-    return make_dataset(path, [_row(path, number, row) for number, row in enumerate(rows, 1)])
+    return make_dataset(path, checked(path, rows))
+
+
+def checked(path, rows):
+    """(domain, tasks.Example) of each {"text", "label", "domain"}; InputError where one is not."""
+    return [_checked(f"{path}, example {number}", row) for number, row in enumerate(rows, 1)]
 
 
 def make_dataset(path, rows):
-    """The Dataset of rows (domain, tasks.Example), see `read_dataset`."""
+    """The Dataset of a list of (domain, tasks.Example), see `read_dataset`."""
     labels_of = collections.defaultdict(set)
     for _, example in rows:
         labels_of[_key(example.text_a)].add(example.label)
@@ -99,20 +104,19 @@ def _key(text):
     return " ".join(text.split()).casefold()
 
 
-def _row(path, number, row):
-    """(domain, tasks.Example) of one object of the file."""
+def _checked(place, row):
     if not isinstance(row, dict):
-        raise InputError(f"{path}, example {number}: found {shown(str(row))}, expected an object "
-                         f"with {', '.join(KEYS)}")
+        raise InputError(f"{place}: found {shown(str(row))}, expected an object with "
+                         f"{', '.join(KEYS)}")
     for key in KEYS:
         if key not in row:
-            raise InputError(f"{path}, example {number}: lacks {key!r}; each has {', '.join(KEYS)}")
+            raise InputError(f"{place}: lacks {key!r}; each has {', '.join(KEYS)}")
         if not _is_text(row[key]):
-            raise InputError(f"{path}, example {number}: found {key} {shown(str(row[key]))}, "
-                             "expected a string that is not empty")
+            raise InputError(f"{place}: found {key} {shown(str(row[key]))}, expected a string that "
+                             "is not empty")
     if "," in row["domain"]:
-        raise InputError(f"{path}, example {number}: found domain {shown(row['domain'])}, expected "
-                         "no comma in it; commas part the names in --test_domains")
+        raise InputError(f"{place}: found domain {shown(row['domain'])}, expected no comma in it; "
+                         "commas part the names in --test_domains")
     return row["domain"], Example(row["text"], None, row["label"])
 
 
@@ -128,8 +132,8 @@ def removed_line(dataset):
                              for counts in (dataset.duplicates, dataset.conflicts))
     if not duplicates + conflicts:
         return ""
-    return (f"{dataset.path}: left out {duplicates:,} examples whose text stands before them and "
-            f"{conflicts:,} whose text has several labels")
+    return (f"{dataset.path}: left out of the examples: {duplicates:,} whose text stands before "
+            f"them, {conflicts:,} whose text has several labels")
 
 
 def split(dataset, validation_domains="", test_domains=""):

@@ -12,11 +12,11 @@ class Estimate(NamedTuple):
     Attributes:
       mean: float.
       margin: float, half the width of the interval; None of a single value, which shows no spread.
-      count: of values.
+      size: how many values it is of.
     """
     mean: float
     margin: float | None
-    count: int
+    size: int
 
     @property
     def low(self):
@@ -37,7 +37,7 @@ class Estimate(NamedTuple):
         """As results.json has it: {"mean", "low", "high", "count"}; null where not known."""
         known = self.margin is not None
         return {"mean": self.mean, "low": self.low if known else None,
-                "high": self.high if known else None, "count": self.count}
+                "high": self.high if known else None, "count": self.size}
 
 
 def mean_and_interval(values, level=0.95):
