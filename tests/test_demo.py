@@ -143,6 +143,14 @@ def test_four_folders_are_written_from_the_package_in_the_cache(
     assert capsys.readouterr().out.count("2 sentences, ") == 2 * 2 * len(domains)
 
 
+def test_a_file_of_each_domain_for_meta_learning(tmp_path, rated):
+    prepare.write_tables(str(tmp_path))
+    for name in prepare.DOMAINS:
+        lines = (tmp_path / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
+        assert lines == ["sentence\tlabel", *(
+            f"{name}{n} alone\t{'positive' if n > 4 else 'negative'}" for n in range(10))]
+
+
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 def test_make_trains_and_pushes_each_domain_before_it_serves():
     said = subprocess.run(["make", "--dry-run", "-o", ".venv/.installed", "demo-serve"], text=True,

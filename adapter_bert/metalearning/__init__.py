@@ -1,1 +1,1 @@
-"""Meta-learning: a start from which a new domain is learned from a handful of examples."""
+"""First-order meta-learning: a start from which a few examples teach a new domain."""
