@@ -1,0 +1,203 @@
+"""How well a start learns: from whole domains, or from a few examples of a new one."""
+import dataclasses
+import os
+
+import numpy as np
+from absl import logging
+
+from adapter_bert import files
+from adapter_bert.errors import InputError
+from adapter_bert.metalearning import adaptation, comparison, domains, plots
+from adapter_bert.metalearning.adaptation import Steps
+from adapter_bert.metalearning.finetuning_settings import check
+from adapter_bert.metalearning.learner import Inner
+from adapter_bert.metalearning.start import open_start
+from adapter_bert.training import results
+from adapter_bert.training.run import plain_errors
+
+SIDE_BY_SIDE = 5   # draws at once; all of full tuning learn one after the other
+RATES = {"full": 5e-5}
+RATE = 1e-3
+
+
+def run(settings, given):
+    """Learns and asks as the settings say, and leaves results.json, results.md and a figure.
+
+    Args:
+      settings: finetuning_settings.FinetuningSettings.
+      given: names of the settings that a person gave.
+
+    Returns:
+      The points of results.json, see comparison.point.
+
+    Raises:
+      InputError: flags, files or folders that do not fit.
+    """
+    check(settings, given)
+    dataset, split = read_domains(settings)
+    with files.locked(settings.output_dir), plain_errors():
+        opened = open_start(settings, given, dataset)
+        say_what_is_done(opened, split, given)
+        rows = encode(opened, split.train + split.test)
+        chosen = {seed: training_domains(settings, given, split, seed)
+                  for seed in settings.seed_list}
+        points = measure(opened, split, rows, chosen)
+        write(opened, split, chosen, points)
+    return points
+
+
+def read_domains(settings):
+    """The Dataset and the Split of the settings, which tasks of their size can be drawn from."""
+    dataset = domains.read_dataset(settings.data)
+    if removed := domains.removed_line(dataset):
+        logging.info(removed)
+    if settings.num_labels not in (None, len(dataset.labels)):
+        raise InputError(f"--num_labels={settings.num_labels}: {settings.data} has "
+                         f"{len(dataset.labels)} labels; leave the flag out")
+    split = domains.split(dataset, settings.validation_domains, settings.test_domains)
+    most, num_query = (max(settings.shots_list), settings.num_query) if settings.shots else (0, 1)
+    domains.check(dataset, split.test, most, num_query)
+    return dataset, split
+
+
+def training_domains(settings, given, split, seed):
+    """Names of the domains to learn from first, drawn by the seed; () for none."""
+    if settings.zero_shot or (settings.shots and "num_domain" not in given):
+        return ()
+    return domains.choose(split.train, settings.num_domain, np.random.default_rng([seed, 0]))
+
+
+def say_what_is_done(opened, split, given):
+    """Lines on the start, the domains and what an accuracy without learning means."""
+    settings = opened.settings
+    logging.info(opened.engine.line(settings.precision))
+    logging.info("start: %s, %s; tested on %s", opened.trained or opened.start.base,
+                 settings.tuning, ", ".join(split.test))
+    if not opened.has_head:
+        logging.info("the start has no head: what has learned nothing guesses")
+
+
+def encode(opened, names):
+    """{domain: {tasks.Example: Row}} of domains."""
+    dataset, settings = opened.dataset, opened.settings
+    return {name: adaptation.encode(dataset.domains[name], opened.tokenizer,
+                                    settings.max_seq_length, dataset.labels) for name in names}
+
+
+def measure(opened, split, rows, chosen):
+    """The points of all seeds.
+
+    Args:
+      opened: start.Opened.
+      split: domains.Split.
+      rows: what `encode` returns.
+      chosen: {seed: names of the domains to learn from first}.
+
+    Returns:
+      list of comparison.point.
+    """
+    settings = opened.settings
+    shots = settings.shots_list or [None]
+    draws = {count: [] for count in shots}
+    tester = None
+    for seed, names in chosen.items():
+        values = learned_values(opened, rows, names, seed)
+        if tester is None:
+            tester = opened.learner(inner(settings, settings.inner_update_lr), tasks(settings), 0)
+        tester.load(values)
+        for count in shots:
+            draws[count] += (ask_all(tester, settings, split, rows, seed) if count is None else
+                             ask_draws(tester, opened, split, rows, seed, count))
+            say(count, seed, draws[count])
+    tester.close()
+    return [comparison.point(count, found) for count, found in draws.items()]
+
+
+def learned_values(opened, rows, names, seed):
+    """The weights from which the test domains are met: {name: float32 array}.
+
+    They are those of the start, new ones by the seed, after learning from the domains `names`.
+    """
+    settings = opened.settings
+    learner = opened.learner(inner(settings, settings.learning_rate), 1, seed)
+    examples = [row for name in names for row in rows[name].values()]
+    steps = Steps(settings.epochs, settings.batch_size)
+    batches = adaptation.shuffled_batches(examples, steps, np.random.default_rng([seed, 1]))
+    if batches:
+        logging.info("seed %d: %d steps on %d examples of %s", seed, len(batches), len(examples),
+                     ", ".join(names))
+    learner.reset(now=seed)
+    learner.adapt([[batch] for batch in batches])
+    values = learner.adapted(0)
+    learner.close()
+    return values
+
+
+def inner(settings, rate):
+    """The Inner of a learning rate, or of that which the tuning mode wants where it is None."""
+    return Inner(settings.inner_optimizer, rate or RATES.get(settings.tuning, RATE))
+
+
+def tasks(settings):
+    """How many draws run side by side."""
+    return 1 if settings.tuning == "full" else SIDE_BY_SIDE
+
+
+def ask_all(learner, settings, split, rows, seed):
+    """Draws of all examples of each test domain, one a domain, as comparison.point takes them."""
+    count = tasks(settings)
+    queries = [([], list(rows[name].values())) for name in split.test]
+    found = adaptation.query_accuracies(learner, count, queries, Steps(0, 1),
+                                        [[seed]] * len(queries))
+    return [{"seed": seed, "domain": name, "draw": 0, "accuracy": accuracy}
+            for name, accuracy in zip(split.test, found, strict=True)]
+
+
+def ask_draws(learner, opened, split, rows, seed, shots):
+    """Draws of every test domain after learning from so many shots, as comparison.point takes them.
+
+    A draw's query depends on seed, domain and number of the draw alone, so that the same ones are
+    asked whatever the start and the number of shots.
+    """
+    settings, dataset = opened.settings, opened.dataset
+    keys = [(name, draw) for name in split.test for draw in range(settings.num_test_task)]
+    seeds = [[seed, list(dataset.domains).index(name), draw] for name, draw in keys]
+    drawn = [domains.draw_test(dataset, name, shots, settings.num_query,
+                               np.random.default_rng(own))
+             for (name, _), own in zip(keys, seeds, strict=True)]
+    episodes = [tuple([rows[one.domain][example] for example in part]
+                      for part in (one.support, one.query)) for one in drawn]
+    steps = Steps(settings.inner_update_step_eval, settings.inner_batch_size)
+    found = adaptation.query_accuracies(learner, tasks(settings), episodes, steps,
+                                        [[*own, 1] for own in seeds])
+    return [{"seed": seed, "domain": name, "draw": draw, "accuracy": accuracy}
+            for (name, draw), accuracy in zip(keys, found, strict=True)]
+
+
+def say(shots, seed, draws):
+    """A line on the draws of a point so far."""
+    what = comparison.WHOLE if shots is None else f"{shots} shots"
+    logging.info("seed %d, %s: accuracy %s %% of %d draws", seed, what,
+                 comparison.mean_of(draws).percent(), len(draws))
+
+
+def write(opened, split, chosen, points):
+    """Leaves hyparams.txt, results.json, results.md and few_shot.png."""
+    settings, folder = opened.settings, opened.settings.output_dir
+    lines = list(comparison.table(points))
+    files.write_json(os.path.join(folder, "hyparams.txt"), dataclasses.asdict(settings))
+    files.write_text(os.path.join(folder, "results.md"), "\n".join(lines) + "\n")
+    if settings.shots:
+        plots.few_shot_curves(os.path.join(folder, "few_shot.png"), {
+            settings.tuning: [(one["shots"], comparison.mean_of(one["draws"])) for one in points]},
+            split.test)
+    files.write_json(os.path.join(folder, results.RESULTS_FILE), {
+        "data": files.sha256(opened.dataset.path), "labels": opened.dataset.labels,
+        "test_domains": split.test, "train_domains": chosen,
+        "draws_of": {"seeds": settings.seed_list, **({
+            "num_test_task": settings.num_test_task, "num_query": settings.num_query,
+        } if settings.shots else {})},
+        "points": points, "settings": dataclasses.asdict(settings),
+        "versions": results.versions()})
+    for line in lines:
+        logging.info(line)
