@@ -1,4 +1,5 @@
 """How well a start learns: from whole domains, or from a few examples of a new one."""
+import contextlib
 import dataclasses
 import os
 
@@ -97,24 +98,29 @@ def measure(opened, split, rows, chosen):
       list of comparison.point.
     """
     settings = opened.settings
-    shots = settings.shots_list or [None]
-    draws = {count: [] for count in shots}
-    tester = None
-    for seed, names in chosen.items():
-        values = learned_values(opened, rows, names, seed)
-        if tester is None:
-            tester = opened.learner(inner(settings, settings.inner_update_lr), tasks(settings), 0)
-        tester.load(values)
-        for count in shots:
-            draws[count] += (ask_all(tester, settings, split, rows, seed) if count is None else
-                             ask_draws(tester, opened, split, rows, seed, count))
-            say(count, seed, draws[count])
-    tester.close()
+    draws = {count: [] for count in settings.shots_list or [None]}
+    with contextlib.ExitStack() as until_the_end:
+        tester = None
+        for seed, names in chosen.items():
+            with contextlib.closing(learned(opened, rows, names, seed)) as learner:
+                if not settings.shots:
+                    draws[None] += ask_all(learner, split, rows, seed)
+                    say(None, seed, draws[None])
+                    continue
+                values = learner.values
+            if tester is None:
+                tester = opened.learner(inner(settings, settings.inner_update_lr),
+                                        tasks(settings), seed)
+                until_the_end.callback(tester.close)
+            tester.load(values)
+            for count, found in draws.items():
+                found += ask_draws(tester, opened, split, rows, seed, count)
+                say(count, seed, found)
     return [comparison.point(count, found) for count, found in draws.items()]
 
 
-def learned_values(opened, rows, names, seed):
-    """The weights from which the test domains are met: {name: float32 array}.
+def learned(opened, rows, names, seed):
+    """A Learner of one task whose values are those with which the test domains are met.
 
     They are those of the start, new ones by the seed, after learning from the domains `names`.
     """
@@ -126,11 +132,10 @@ def learned_values(opened, rows, names, seed):
     if batches:
         logging.info("seed %d: %d steps on %d examples of %s", seed, len(batches), len(examples),
                      ", ".join(names))
-    learner.reset(now=seed)
-    learner.adapt([[batch] for batch in batches])
-    values = learner.adapted(0)
-    learner.close()
-    return values
+        learner.reset(now=seed)
+        learner.adapt([[batch] for batch in batches])
+        learner.load(learner.adapted(0))
+    return learner
 
 
 def inner(settings, rate):
@@ -143,14 +148,11 @@ def tasks(settings):
     return 1 if settings.tuning == "full" else SIDE_BY_SIDE
 
 
-def ask_all(learner, settings, split, rows, seed):
+def ask_all(learner, split, rows, seed):
     """Draws of all examples of each test domain, one a domain, as comparison.point takes them."""
-    count = tasks(settings)
-    queries = [([], list(rows[name].values())) for name in split.test]
-    found = adaptation.query_accuracies(learner, count, queries, Steps(0, 1),
-                                        [[seed]] * len(queries))
-    return [{"seed": seed, "domain": name, "draw": 0, "accuracy": accuracy}
-            for name, accuracy in zip(split.test, found, strict=True)]
+    return [{"seed": seed, "domain": name, "draw": 0, "accuracy": adaptation.accuracy(
+        list(rows[name].values()), learner.predict([list(rows[name].values())])[0])}
+            for name in split.test]
 
 
 def ask_draws(learner, opened, split, rows, seed, shots):
