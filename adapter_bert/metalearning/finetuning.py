@@ -10,15 +10,13 @@ from adapter_bert import files
 from adapter_bert.errors import InputError
 from adapter_bert.metalearning import adaptation, comparison, domains, plots
 from adapter_bert.metalearning.adaptation import Steps
-from adapter_bert.metalearning.finetuning_settings import check
+from adapter_bert.metalearning.finetuning_settings import check, with_defaults
 from adapter_bert.metalearning.learner import Inner
 from adapter_bert.metalearning.start import open_start
 from adapter_bert.training import results
 from adapter_bert.training.run import plain_errors
 
 SIDE_BY_SIDE = 5   # draws at once; all of full tuning learn one after the other
-RATES = {"full": 5e-5}
-RATE = 1e-3
 
 
 def run(settings, given):
@@ -38,7 +36,8 @@ def run(settings, given):
     dataset, split = read_domains(settings)
     with files.locked(settings.output_dir), plain_errors():
         opened = open_start(settings, given, dataset)
-        say_what_is_done(opened, split, given)
+        opened = dataclasses.replace(opened, settings=with_defaults(opened.settings))
+        say_what_is_done(opened, split)
         rows = encode(opened, split.train + split.test)
         chosen = {seed: training_domains(settings, given, split, seed)
                   for seed in settings.seed_list}
@@ -68,7 +67,7 @@ def training_domains(settings, given, split, seed):
     return domains.choose(split.train, settings.num_domain, np.random.default_rng([seed, 0]))
 
 
-def say_what_is_done(opened, split, given):
+def say_what_is_done(opened, split):
     """Lines on the start, the domains and what an accuracy without learning means."""
     settings = opened.settings
     logging.info(opened.engine.line(settings.precision))
@@ -109,8 +108,8 @@ def measure(opened, split, rows, chosen):
                     continue
                 values = learner.values
             if tester is None:
-                tester = opened.learner(inner(settings, settings.inner_update_lr),
-                                        tasks(settings), seed)
+                inner = Inner(settings.inner_optimizer, settings.inner_update_lr)
+                tester = opened.learner(inner, tasks(settings), seed)
                 until_the_end.callback(tester.close)
             tester.load(values)
             for count, found in draws.items():
@@ -125,7 +124,7 @@ def learned(opened, rows, names, seed):
     They are those of the start, new ones by the seed, after learning from the domains `names`.
     """
     settings = opened.settings
-    learner = opened.learner(inner(settings, settings.learning_rate), 1, seed)
+    learner = opened.learner(Inner(settings.inner_optimizer, settings.learning_rate), 1, seed)
     examples = [row for name in names for row in rows[name].values()]
     steps = Steps(settings.epochs, settings.batch_size)
     batches = adaptation.shuffled_batches(examples, steps, np.random.default_rng([seed, 1]))
@@ -136,11 +135,6 @@ def learned(opened, rows, names, seed):
         learner.adapt([[batch] for batch in batches])
         learner.load(learner.adapted(0))
     return learner
-
-
-def inner(settings, rate):
-    """The Inner of a learning rate, or of that which the tuning mode wants where it is None."""
-    return Inner(settings.inner_optimizer, rate or RATES.get(settings.tuning, RATE))
 
 
 def tasks(settings):
