@@ -5,10 +5,13 @@ from adapter_bert.errors import InputError
 from adapter_bert.fields import setting
 from adapter_bert.training.settings import CHOICES, ModelSettings, check_value
 
-KNOWN = {**CHOICES, "inner_optimizer": ("adam", "sgd")}
-RATES = ("learning_rate", "inner_update_lr")
-LEAST = {"num_domain": 1, "num_test_task": 1, "num_query": 1, "epochs": 1, "batch_size": 1,
-         "inner_update_step_eval": 1, "inner_batch_size": 1}
+# Of this command and of run_meta_training.py.
+KNOWN = {**CHOICES, "inner_optimizer": ("adam", "sgd"), "algorithm": ("fomaml", "reptile")}
+RATES = ("learning_rate", "inner_update_lr", "outer_update_lr")
+LEAST = {"tasks_at_once": 0, **dict.fromkeys((
+    "num_domain", "num_train_task", "num_test_task", "num_support", "num_query", "epochs",
+    "batch_size", "outer_batch_size", "inner_batch_size", "inner_update_step",
+    "inner_update_step_eval"), 1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +106,11 @@ def check(settings, given):
     if settings.zero_shot and {"shots", "num_domain", "epochs"} & given:
         raise InputError("--zero_shot: learns nothing, so --shots, --num_domain and --epochs do "
                          "not go with it; leave them out (--shots=0 asks the draws of a curve)")
+    check_start(settings)
+
+
+def check_start(settings):
+    """InputError where flags name two starts, or a pack without its base."""
     if settings.bert_model and settings.pack:
         raise InputError("--bert_model and --pack: both name a start; give one of them")
     if settings.pack and not settings.bert_dir:

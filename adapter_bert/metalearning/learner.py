@@ -18,7 +18,7 @@ from adapter_bert.training import checkpoints
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 ROWS_AT_ONCE = 32   # of a task, where no batch size is asked for
-PARTS = 2   # of a task's batch: rows of like length, which are cut to their own longest
+PARTS = 2   # of a batch: rows of like length, cut to their own longest, that run side by side
 
 
 class Inner(NamedTuple):
@@ -83,12 +83,13 @@ class Learner:
             tf.add_to_collection(tf.GraphKeys.GLOBAL_STEP, self._now)   # dropout depends on it
             formulas = engine.formulas(seed)
             made = [{} for _ in range(tasks)]
-            self._copies = [build(model, formulas, inner.optimizer, task, made[task])
+            parts = PARTS, PARTS if tasks == 1 else 1
+            self._copies = [build(model, formulas, inner.optimizer, task, parts, made[task])
                             for task in range(tasks)]
             self.variables = made[0]
             self._placed, self._reset = resetting(self._copies)
             checkpoints.scaffold(list(self.variables.values()), start, fresh_allowed=True)
-            self._session = tf.Session(config=engine.session_config())
+            self._session = tf.Session(config=session_config(engine))
             self._session.run([tf.global_variables_initializer(),
                                tf.local_variables_initializer()])
         self.values = self.adapted(0)
@@ -208,7 +209,15 @@ class Learner:
         return feeds
 
 
-def build(model, formulas, optimizer, task, made):
+def session_config(engine):
+    """The ConfigProto of an engine.Engine, without the rewriting of graphs: there is one for every
+    set of tasks that is run, and it takes longer than it saves."""
+    config = engine.session_config() or tf.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return config
+
+
+def build(model, formulas, optimizer, task, parts, made):
     """The Copy of a task.
 
     Args:
@@ -216,14 +225,15 @@ def build(model, formulas, optimizer, task, made):
       formulas: modeling.Formulas, the same for all tasks: they share what is packed.
       optimizer: key of UPDATES.
       task: its number.
+      parts: into how many its batches are cut, in training and in prediction.
       made: a dict that takes the variables of the task, and the frozen ones, under their names.
     """
     inputs = {name: tf.placeholder(tf.int32, [None, None])
               for name in ("input_ids", "input_mask", "segment_ids")}
     inputs["label_ids"] = tf.placeholder(tf.int32, [None])
     getter = getter_of(model, task, made)
-    outputs = [in_parts(model, inputs, formulas, getter, is_training)
-               for is_training in (True, False)]
+    outputs = [in_parts(model, inputs, formulas, getter, is_training, count)
+               for is_training, count in zip((True, False), parts, strict=True)]
     variables = {name: made[name] for name in network.trained_shapes(model)}
     loss = heads.batch_loss(outputs[0])
     gradients = dict(zip(variables, map(tf.convert_to_tensor, tf.gradients(
@@ -256,13 +266,13 @@ def getter_of(model, task, made):
     return get
 
 
-def in_parts(model, inputs, formulas, getter, is_training):
-    """The heads.Output of a batch that is cut into parts, each as long as its longest row.
+def in_parts(model, inputs, formulas, getter, is_training, count):
+    """The heads.Output of a batch that is cut into `count` parts, each as long as its longest row.
 
-    Arguments as for network.network.
+    The other arguments as for network.network.
     """
     outputs = []
-    for part in network.split(inputs, PARTS):
+    for part in network.split(inputs, count):
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
             outputs.append(network.network(
                 model, without_padding(part), is_training, formulas, False, getter))
