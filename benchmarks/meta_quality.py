@@ -154,9 +154,6 @@ def measure(place, tuning):
     for name, start in starts.items():
         fine_tuned(place, f"shots-{name}-{tuning}", flags_of(
             place, "test_domains", "few_shot", tuning=tuning, inner_update_lr=shots[name], **start))
-        fine_tuned(place, f"zero-{name}-{tuning}", flags_of(
-            place, "test_domains", tuning=tuning, zero_shot="true",
-            seeds=place.config["fine_tuning"]["seeds"], **start))
         for count in place.config["num_domains"]:
             fine_tuned(place, f"domains{count}-{name}-{tuning}", flags_of(
                 place, "test_domains", "fine_tuning", tuning=tuning, num_domain=count,

@@ -46,12 +46,11 @@ def _few_shots(results, tuning):
 def _domains(results, tuning):
     """Meta-BERT's comparison: fine-tuning on some domains, then others are asked."""
     rows = []
-    for what, named in [("zero", "none, zero-shot")] + [
-            (f"domains{count}", f"{count}, low-resource" if count == 1 else f"up to {count}")
-            for count in _counts(results, tuning)]:
-        paths = [results / f"{what}-{start}-{tuning}.json" for start in ("meta", "plain")]
+    for count in _counts(results, tuning):
+        paths = [results / f"domains{count}-{start}-{tuning}.json" for start in ("meta", "plain")]
         if all(path.exists() for path in paths):
             (_, meta, plain, gain), = comparison.compare(*paths)
+            named = f"{count}, low-resource" if count == 1 else f"up to {count}"
             rows.append(f"| {named} | {plain.percent()} | {meta.percent()} | {gain.percent(True)} "
                         f"| {gain.size} |")
     if not rows:

@@ -37,6 +37,7 @@ def run(settings, given):
     with files.locked(settings.output_dir), plain_errors():
         opened = open_start(settings, given, dataset)
         opened = dataclasses.replace(opened, settings=with_rates(opened.settings))
+        refuse_idle_seeds(opened)
         say_what_is_done(opened, split)
         rows = encode(opened, split.train + split.test)
         chosen = {seed: training_domains(settings, given, split, seed)
@@ -65,6 +66,13 @@ def training_domains(settings, given, split, seed):
     if settings.zero_shot or (settings.shots and "num_domain" not in given):
         return ()
     return domains.choose(split.train, settings.num_domain, np.random.default_rng([seed, 0]))
+
+
+def refuse_idle_seeds(opened):
+    """InputError where seeds would repeat one answer, which would pass for several."""
+    if opened.settings.zero_shot and opened.has_head and len(opened.settings.seed_list) > 1:
+        raise InputError(f"--seeds={opened.settings.seeds}: with --zero_shot a start that has a "
+                         "head says the same for every seed; give one")
 
 
 def say_what_is_done(opened, split):
