@@ -27,6 +27,7 @@ def main(arguments=None):
     predict_command.add(commands)
     serve_command.add(commands)
     _add_dataset(commands)
+    _add_compare(commands)
     for name, quiet in (("TF_CPP_MIN_LOG_LEVEL", "3"), ("HF_HUB_VERBOSITY", "error")):
         os.environ.setdefault(name, quiet)   # greetings and notes; errors still raise
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -99,6 +100,26 @@ def _dataset(output, **options):
         print(removed)
     sizes = ", ".join(f"{name} {len(examples):,}" for name, examples in dataset.domains.items())
     print(f"{output}: labels {', '.join(dataset.labels)}; examples: {sizes}")
+
+
+def _add_compare(commands):
+    parser = commands.add_parser(
+        "compare", help="two results of run_finetuning.py on the same draws",
+        description="Prints what the first is better by, with its 95 %% interval, as a Markdown "
+                    "table.")
+    for name in ("path", "other_path"):
+        parser.add_argument(name, metavar="results.json", help="of run_finetuning.py")
+    parser.add_argument("--names", default="first,second", metavar="A,B",
+                        help="what the two are called in the table")
+    parser.set_defaults(run=_compare)
+
+
+def _compare(path, other_path, names):
+    from adapter_bert.metalearning import comparison
+    called = names.split(",")
+    if len(called) != 2:
+        raise InputError(f"--names={names}: give two names as in meta,plain")
+    print("\n".join(comparison.difference_table(called, comparison.compare(path, other_path))))
 
 
 if __name__ == "__main__":

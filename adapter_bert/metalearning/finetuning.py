@@ -1,4 +1,5 @@
 """How well a start learns: from whole domains, or from a few examples of a new one."""
+import contextlib
 import dataclasses
 import os
 
@@ -9,15 +10,13 @@ from adapter_bert import files
 from adapter_bert.errors import InputError
 from adapter_bert.metalearning import adaptation, comparison, domains, plots
 from adapter_bert.metalearning.adaptation import Steps
-from adapter_bert.metalearning.finetuning_settings import check
+from adapter_bert.metalearning.finetuning_settings import check, with_defaults
 from adapter_bert.metalearning.learner import Inner
 from adapter_bert.metalearning.start import open_start
 from adapter_bert.training import results
 from adapter_bert.training.run import plain_errors
 
 SIDE_BY_SIDE = 5   # draws at once; all of full tuning learn one after the other
-RATES = {"full": 5e-5}
-RATE = 1e-3
 
 
 def run(settings, given):
@@ -37,7 +36,8 @@ def run(settings, given):
     dataset, split = read_domains(settings)
     with files.locked(settings.output_dir), plain_errors():
         opened = open_start(settings, given, dataset)
-        say_what_is_done(opened, split, given)
+        opened = dataclasses.replace(opened, settings=with_defaults(opened.settings))
+        say_what_is_done(opened, split)
         rows = encode(opened, split.train + split.test)
         chosen = {seed: training_domains(settings, given, split, seed)
                   for seed in settings.seed_list}
@@ -67,7 +67,7 @@ def training_domains(settings, given, split, seed):
     return domains.choose(split.train, settings.num_domain, np.random.default_rng([seed, 0]))
 
 
-def say_what_is_done(opened, split, given):
+def say_what_is_done(opened, split):
     """Lines on the start, the domains and what an accuracy without learning means."""
     settings = opened.settings
     logging.info(opened.engine.line(settings.precision))
@@ -97,45 +97,44 @@ def measure(opened, split, rows, chosen):
       list of comparison.point.
     """
     settings = opened.settings
-    shots = settings.shots_list or [None]
-    draws = {count: [] for count in shots}
-    tester = None
-    for seed, names in chosen.items():
-        values = learned_values(opened, rows, names, seed)
-        if tester is None:
-            tester = opened.learner(inner(settings, settings.inner_update_lr), tasks(settings), 0)
-        tester.load(values)
-        for count in shots:
-            draws[count] += (ask_all(tester, settings, split, rows, seed) if count is None else
-                             ask_draws(tester, opened, split, rows, seed, count))
-            say(count, seed, draws[count])
-    tester.close()
+    draws = {count: [] for count in settings.shots_list or [None]}
+    with contextlib.ExitStack() as until_the_end:
+        tester = None
+        for seed, names in chosen.items():
+            with contextlib.closing(learned(opened, rows, names, seed)) as learner:
+                if not settings.shots:
+                    draws[None] += ask_all(learner, split, rows, seed)
+                    say(None, seed, draws[None])
+                    continue
+                values = learner.values
+            if tester is None:
+                inner = Inner(settings.inner_optimizer, settings.inner_update_lr)
+                tester = opened.learner(inner, tasks(settings), seed)
+                until_the_end.callback(tester.close)
+            tester.load(values)
+            for count, found in draws.items():
+                found += ask_draws(tester, opened, split, rows, seed, count)
+                say(count, seed, found)
     return [comparison.point(count, found) for count, found in draws.items()]
 
 
-def learned_values(opened, rows, names, seed):
-    """The weights from which the test domains are met: {name: float32 array}.
+def learned(opened, rows, names, seed):
+    """A Learner of one task whose values are those with which the test domains are met.
 
     They are those of the start, new ones by the seed, after learning from the domains `names`.
     """
     settings = opened.settings
-    learner = opened.learner(inner(settings, settings.learning_rate), 1, seed)
+    learner = opened.learner(Inner(settings.inner_optimizer, settings.learning_rate), 1, seed)
     examples = [row for name in names for row in rows[name].values()]
     steps = Steps(settings.epochs, settings.batch_size)
     batches = adaptation.shuffled_batches(examples, steps, np.random.default_rng([seed, 1]))
     if batches:
         logging.info("seed %d: %d steps on %d examples of %s", seed, len(batches), len(examples),
                      ", ".join(names))
-    learner.reset(now=seed)
-    learner.adapt([[batch] for batch in batches])
-    values = learner.adapted(0)
-    learner.close()
-    return values
-
-
-def inner(settings, rate):
-    """The Inner of a learning rate, or of that which the tuning mode wants where it is None."""
-    return Inner(settings.inner_optimizer, rate or RATES.get(settings.tuning, RATE))
+        learner.reset(now=seed)
+        learner.adapt([[batch] for batch in batches])
+        learner.load(learner.adapted(0))
+    return learner
 
 
 def tasks(settings):
@@ -143,14 +142,11 @@ def tasks(settings):
     return 1 if settings.tuning == "full" else SIDE_BY_SIDE
 
 
-def ask_all(learner, settings, split, rows, seed):
+def ask_all(learner, split, rows, seed):
     """Draws of all examples of each test domain, one a domain, as comparison.point takes them."""
-    count = tasks(settings)
-    queries = [([], list(rows[name].values())) for name in split.test]
-    found = adaptation.query_accuracies(learner, count, queries, Steps(0, 1),
-                                        [[seed]] * len(queries))
-    return [{"seed": seed, "domain": name, "draw": 0, "accuracy": accuracy}
-            for name, accuracy in zip(split.test, found, strict=True)]
+    return [{"seed": seed, "domain": name, "draw": 0, "accuracy": adaptation.accuracy(
+        list(rows[name].values()), learner.predict([list(rows[name].values())])[0])}
+            for name in split.test]
 
 
 def ask_draws(learner, opened, split, rows, seed, shots):

@@ -79,6 +79,13 @@ def numbers(flag, text):
     return found
 
 
+def with_defaults(settings):
+    """Settings with the learning rates that nobody gave, those of the tuning mode."""
+    rate = 5e-5 if settings.tuning == "full" else 1e-3
+    return dataclasses.replace(settings, **{
+        name: getattr(settings, name) or rate for name in RATES})
+
+
 def check(settings, given):
     """Refuses settings that no run can have, before anything is read or written.
 
