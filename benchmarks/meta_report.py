@@ -9,30 +9,27 @@ RESULTS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "results" / 
 STARTS = ("plain", "meta", "trained")
 NAMED = {"plain": "plain base", "meta": "meta-trained",
          "trained": "plain base after all training domains"}
-TUNINGS = ("adapters", "full")
 
 
 def lines(results=RESULTS):
     """The section of docs/results.md, from the result files alone; [] without any."""
-    found = [text for tuning in TUNINGS for text in _few_shots(results, tuning)]
-    found += [text for tuning in TUNINGS for text in _domains(results, tuning)]
+    found = [text for part in (_few_shots, _domains) for tuning in _tunings(results)
+             for text in part(results, tuning)]
     if not found:
         return []
     commands = [f"- `{files.read_json(path)['command']}` ({path.name}, commit "
                 f"{files.read_json(path)['commit']})" for path in sorted(results.glob("*.json"))]
     return ["", "## New domains from a few examples", "",
-            "Written by `make meta-quality`; `experiments/meta.json` names the domains and what was",
-            "tried. Checkpoints and learning rates are chosen on the validation domains. Accuracy in",
-            "percent with its 95 % interval over draws and seeds, which says nothing of other domains",
-            "or of other meta-trainings.", *found, "",
+            "Written by `make meta-quality`; `experiments/meta.json` names the domains and what",
+            "was tried. Checkpoints and learning rates are chosen on the validation domains.",
+            "Accuracy in percent with its 95 % interval over draws and seeds, which says nothing",
+            "of other domains or of other meta-trainings.", *found, "",
             "### Commands of these", "", *commands]
 
 
 def _few_shots(results, tuning):
     """A table of accuracy by shots for each start, and the gain of meta-training."""
-    paths = {start: results / f"shots-{start}-{tuning}.json" for start in STARTS}
-    if not all(path.exists() for path in paths.values()):
-        return []
+    paths = _curves_of(results, tuning)
     curves = {start: dict(comparison.estimates(path)) for start, path in paths.items()}
     gains = [{row[0]: row[3] for row in comparison.compare(paths["meta"], paths[other])}
              for other in ("plain", "trained")]
@@ -73,6 +70,19 @@ def _counts(results, tuning):
     return sorted(map(int, names))
 
 
+def _tunings(results):
+    """The tuning modes whose few-shot curves are all measured."""
+    names = [path.name.removeprefix("shots-meta-").removesuffix(".json")
+             for path in sorted(results.glob("shots-meta-*.json"))]
+    return [name for name in names
+            if all(path.exists() for path in _curves_of(results, name).values())]
+
+
+def _curves_of(results, tuning):
+    """{start: path of the result of its few-shot curve}."""
+    return {start: results / f"shots-{start}-{tuning}.json" for start in STARTS}
+
+
 def figure(tuning):
     """Name of the figure of a tuning mode."""
     return f"few-shot-{tuning}.png"
@@ -81,10 +91,8 @@ def figure(tuning):
 def draw(results=RESULTS):
     """Draws the figures: accuracy against shots, by tuning and together; each outer loop."""
     together = {}
-    for tuning in TUNINGS:
-        paths = {start: results / f"shots-{start}-{tuning}.json" for start in STARTS}
-        if not all(path.exists() for path in paths.values()):
-            continue
+    for tuning in _tunings(results):
+        paths = _curves_of(results, tuning)
         domains = files.read_json(paths["meta"])["test_domains"]
         curves = {NAMED[start]: comparison.estimates(path) for start, path in paths.items()}
         plots.few_shot_curves(str(results / figure(tuning)), curves, domains)

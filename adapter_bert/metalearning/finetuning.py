@@ -10,7 +10,7 @@ from adapter_bert import files
 from adapter_bert.errors import InputError
 from adapter_bert.metalearning import adaptation, comparison, domains, plots
 from adapter_bert.metalearning.adaptation import Steps
-from adapter_bert.metalearning.finetuning_settings import check, with_defaults
+from adapter_bert.metalearning.finetuning_settings import check, with_rates
 from adapter_bert.metalearning.learner import Inner
 from adapter_bert.metalearning.start import open_start
 from adapter_bert.training import results
@@ -36,7 +36,7 @@ def run(settings, given):
     dataset, split = read_domains(settings)
     with files.locked(settings.output_dir), plain_errors():
         opened = open_start(settings, given, dataset)
-        opened = dataclasses.replace(opened, settings=with_defaults(opened.settings))
+        opened = dataclasses.replace(opened, settings=with_rates(opened.settings))
         say_what_is_done(opened, split)
         rows = encode(opened, split.train + split.test)
         chosen = {seed: training_domains(settings, given, split, seed)

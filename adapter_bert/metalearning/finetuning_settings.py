@@ -79,11 +79,11 @@ def numbers(flag, text):
     return found
 
 
-def with_defaults(settings):
+def with_rates(settings):
     """Settings with the learning rates that nobody gave, those of the tuning mode."""
     rate = 5e-5 if settings.tuning == "full" else 1e-3
     return dataclasses.replace(settings, **{
-        name: getattr(settings, name) or rate for name in RATES})
+        name: getattr(settings, name) or rate for name in RATES if hasattr(settings, name)})
 
 
 def check(settings, given):

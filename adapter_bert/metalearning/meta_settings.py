@@ -3,10 +3,9 @@ import dataclasses
 
 from adapter_bert.errors import InputError
 from adapter_bert.fields import setting
-from adapter_bert.metalearning.finetuning_settings import check_one, check_start
+from adapter_bert.metalearning.finetuning_settings import check_one, check_start, with_rates
 from adapter_bert.training.settings import ModelSettings
 
-FULL_RATE, RATE = 5e-5, 1e-3
 AT_ONCE = 5
 
 
@@ -80,10 +79,6 @@ def check(settings):
 
 def with_defaults(settings):
     """Settings with what depends on the tuning mode filled in, where nobody gave it."""
-    is_full = settings.tuning == "full"
-    rate = FULL_RATE if is_full else RATE
-    return dataclasses.replace(
-        settings, inner_update_lr=settings.inner_update_lr or rate,
-        outer_update_lr=settings.outer_update_lr or rate,
-        tasks_at_once=settings.tasks_at_once or (
-            1 if is_full else min(AT_ONCE, settings.outer_batch_size)))
+    at_once = settings.tasks_at_once or (
+        1 if settings.tuning == "full" else min(AT_ONCE, settings.outer_batch_size))
+    return dataclasses.replace(with_rates(settings), tasks_at_once=at_once)
