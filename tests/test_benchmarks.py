@@ -45,6 +45,16 @@ def test_pretraining_data(tiny_dir, tmp_path):
     assert "times as fast as the plain way" in table and "bytes in memory" in table
 
 
+def test_an_outer_step_of_meta_training(tiny_dir, tmp_path):
+    reviews = [{"text": f"The film was word{place} {number}.", "domain": f"d{number % 2}",
+                "label": ("negative", "positive")[place % 2]}
+               for number in range(2) for place in range(8)]
+    (tmp_path / "reviews.json").write_text(json.dumps(reviews))
+    table = output_of("meta_speed.py", f"--bert_dir={tiny_dir}", "--smoke",
+                      f"--reviews={tmp_path / 'reviews.json'}")
+    assert table.count("times as fast as") == 2
+
+
 def test_training_and_prediction(tiny_dir, glue_dir, tmp_path):
     names = ("train-MRPC-minilm-full", "predict-MRPC-minilm")
     table = output_of("speed.py", f"--bert_dir={tiny_dir}", f"--glue_dir={glue_dir}", "--smoke",
