@@ -86,9 +86,9 @@ def fine_tuned(place, name, flags):
 def meta_trained(place, tuning):
     """Prefix of the checkpoint that is best on the validation domains, of all rates tried."""
     found = {}
-    for rate in place.config["tunings"][tuning]["meta_rates"]:
-        name = f"meta-{tuning}-{rate:g}"
-        best = meta_training(place, name, tuning, rate)
+    for inner, outer in place.config["tunings"][tuning]["meta_rates"]:
+        name = f"meta-{tuning}-{inner:g}-{outer:g}"
+        best = meta_training(place, name, tuning, inner, outer)
         prefix = os.path.join(place.work_dir, name, best["checkpoint"])
         found[prefix] = best["validation_accuracy"]
     prefix = max(found, key=found.__getitem__)
@@ -98,14 +98,11 @@ def meta_trained(place, tuning):
     return prefix
 
 
-def meta_training(place, name, tuning, rate):
-    """What a run of run_meta_training.py says of its best checkpoint; run where it has no result.
-
-    The rate is that of the inner and of the outer loop.
-    """
+def meta_training(place, name, tuning, inner, outer):
+    """What a run of run_meta_training.py with these learning rates says of its best checkpoint."""
     path, folder = place.results / f"{name}.json", os.path.join(place.work_dir, name)
-    flags = flags_of(place, "test_domains", "meta_training", tuning=tuning, inner_update_lr=rate,
-                     outer_update_lr=rate, output_dir=folder)
+    flags = flags_of(place, "test_domains", "meta_training", tuning=tuning, inner_update_lr=inner,
+                     outer_update_lr=outer, output_dir=folder)
     if not path.exists():
         call(command("run_meta_training.py", flags))
         files.write_json(path, {

@@ -87,7 +87,7 @@ def test_meta_learned_starts_against_plain_ones(tiny_dir, tmp_path):
               "few_shot": {**few, "shots": "0,4"}, "few_shot_choice": {**few, "shots": "4"},
               "fine_tuning": {"seeds": "0,1"}, "fine_tuning_choice": {"num_domain": 1},
               "num_domains": [1], "tunings": {"bias": {
-                  "meta_rates": [1e-3], "rates": [1e-2], "fine_tuning_rates": [1e-3]}}}
+                  "meta_rates": [[1e-3, 1e-2]], "rates": [1e-2], "fine_tuning_rates": [1e-3]}}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     flags = [f"--bert_dir={tiny_dir}", f"--data={write_domains(tmp_path / 'data.json')}",
              f"--config={tmp_path / 'config.json'}", f"--work_dir={tmp_path / 'work'}",
@@ -95,5 +95,5 @@ def test_meta_learned_starts_against_plain_ones(tiny_dir, tmp_path):
     tables = output_of("meta_quality.py", *flags)
     assert "| 4 | " in tables and "| 1, low-resource | " in tables
     names = {path.name for path in (tmp_path / "results").iterdir()}
-    assert {"few-shot.png", "few-shot-bias.png", "meta-bias-0.001.png"} <= names
+    assert {"few-shot.png", "few-shot-bias.png", "meta-bias-0.001-0.01.png"} <= names
     assert output_of("meta_quality.py", *flags).endswith(tables[tables.index("\n## "):])

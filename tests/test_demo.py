@@ -166,6 +166,19 @@ def test_make_trains_and_pushes_each_domain_before_it_serves():
         f"demo/work/{name}" for name in prepare.DOMAINS}
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_compares_a_meta_trained_start_with_a_plain_one():
+    said = subprocess.run(["make", "--dry-run", "-o", ".venv/.installed", "demo-meta"], text=True,
+                          cwd=ROOT, check=True, capture_output=True).stdout.replace("\\\n", "")
+    steps = re.findall(
+        r"prepare\.py --tables|adapter_bert dataset|run_\w+\.py|adapter_bert compare", said)
+    assert steps == ["prepare.py --tables", "adapter_bert dataset", "run_meta_training.py",
+                     "run_finetuning.py", "run_finetuning.py", "adapter_bert compare"]
+    runs = [line for line in said.splitlines() if "run_" in line]
+    assert all("--test_domains=tweets" in run for run in runs)
+    assert "--output_dir=demo/work/meta" in runs[0] and "--pack=demo/work/meta/pack" in runs[2]
+
+
 def test_what_cannot_be_fetched_is_named_with_a_way_out(cache):
     (cache / prepare.BASE.file).write_bytes(b"half of it")
     with pytest.raises(InputError) as raised:
