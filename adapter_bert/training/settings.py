@@ -13,8 +13,39 @@ CHOICES = {"precision": PRECISIONS, "kernels": KERNELS, "pack_precision": PRECIS
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingSettings:
-    """What every training run is told; the first part are BERT's flags, with its defaults.
+class ModelSettings:
+    """What names a base and says which model is made of it."""
+
+    bert_config_file: str | None = setting(None, "bert_config.json of the base.")
+    vocab_file: str | None = setting(None, "vocab.txt of the base.")
+    init_checkpoint: str | None = setting(
+        None, "Checkpoint to start from: a BERT, a model with adapters, or model.ckpt-N of a run.")
+    bert_dir: str | None = setting(
+        None, "Folder of the base; fills vocab_file, bert_config_file and init_checkpoint.")
+    do_lower_case: bool = setting(True, "Lower-case the text; false for cased bases.")
+    max_seq_length: int = setting(128, "The most word pieces of an example; the rest is cut.")
+    tuning: str = setting(
+        "adapters", "What trains: adapters, adapters_only, adapters_pooler, full, top_layers=K, "
+                    "layer_norm, bias or head.")
+    adapter_fn: str = setting("feedforward_adapter", "The kind of adapter.")
+    adapter_size: int = setting(64, "Width of the adapters' bottleneck.")
+    adapter_placement: str = setting("both", "both, attention or feed_forward.")
+    adapter_layers: str = setting("all", "Layers with adapters: all, or numbers as in 0,1,5.")
+    adapter_activation: str = setting("gelu", "Activation in the adapters; gelu is the tanh form.")
+    adapter_init_stddev: float = setting(1e-3, "Standard deviation of the adapters' first weights.")
+    adapter_original_ln_before: bool = setting(
+        False, "Adapters read what their LayerNorm gives (Pfeiffer's place; with feed_forward).")
+    adapter_residual_before_ln: bool = setting(
+        True, "With the former: the residual of an adapter is what LayerNorm was given.")
+    precision: str = setting(
+        "auto", "Type of the products: float32, bfloat16, or auto for what this CPU is faster in.")
+    kernels: str = setting(
+        "auto", "Between the products: plain formulas, fused kernels compiled here, or auto.")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings(ModelSettings):
+    """What every training run is told; the first parts are BERT's flags, with its defaults.
 
     A command's own class adds what its task needs, and names in REQUIRED what must be given. What
     the names of its scores begin with is SCORES.
@@ -23,13 +54,7 @@ class TrainingSettings:
     REQUIRED: ClassVar[tuple[str, ...]] = ("output_dir",)
     SCORES: ClassVar[str] = "eval_"
 
-    bert_config_file: str | None = setting(None, "bert_config.json of the base.")
-    vocab_file: str | None = setting(None, "vocab.txt of the base.")
     output_dir: str | None = setting(None, "Folder for checkpoints and results.")
-    init_checkpoint: str | None = setting(
-        None, "Checkpoint to start from: a BERT, a model with adapters, or model.ckpt-N of a run.")
-    do_lower_case: bool = setting(True, "Lower-case the text; false for cased bases.")
-    max_seq_length: int = setting(128, "The most word pieces of an example; the rest is cut.")
     do_train: bool = setting(False, "Train.")
     do_eval: bool = setting(False, "Evaluate on the dev set.")
     train_batch_size: int = setting(32, "Examples a training step.")
@@ -44,21 +69,6 @@ class TrainingSettings:
     master: str | None = setting(None, "TensorFlow master address.")
     num_tpu_cores: int = setting(8, "TPU cores.")
 
-    bert_dir: str | None = setting(
-        None, "Folder of the base; fills vocab_file, bert_config_file and init_checkpoint.")
-    tuning: str = setting(
-        "adapters", "What trains: adapters, adapters_only, adapters_pooler, full, top_layers=K, "
-                    "layer_norm, bias or head.")
-    adapter_fn: str = setting("feedforward_adapter", "The kind of adapter.")
-    adapter_size: int = setting(64, "Width of the adapters' bottleneck.")
-    adapter_placement: str = setting("both", "both, attention or feed_forward.")
-    adapter_layers: str = setting("all", "Layers with adapters: all, or numbers as in 0,1,5.")
-    adapter_activation: str = setting("gelu", "Activation in the adapters; gelu is the tanh form.")
-    adapter_init_stddev: float = setting(1e-3, "Standard deviation of the adapters' first weights.")
-    adapter_original_ln_before: bool = setting(
-        False, "Adapters read what their LayerNorm gives (Pfeiffer's place; with feed_forward).")
-    adapter_residual_before_ln: bool = setting(
-        True, "With the former: the residual of an adapter is what LayerNorm was given.")
     bias_correction: bool = setting(
         False, "Adam's bias correction, which BERT leaves out; small tasks want it near 1e-3.")
     seed: int = setting(0, "Fixes first weights, dropout and the order of the data.")
@@ -69,10 +79,6 @@ class TrainingSettings:
         False, "Keep the checkpoint that is best on dev by the task's first metric, and use it.")
     early_stopping_patience: int = setting(
         0, "Stop after so many evaluations without a better score; 0: never.")
-    precision: str = setting(
-        "auto", "Type of the products: float32, bfloat16, or auto for what this CPU is faster in.")
-    kernels: str = setting(
-        "auto", "Between the products: plain formulas, fused kernels compiled here, or auto.")
     pack: str | None = setting(
         None, "A pack to start from, a folder or .zip, with the base that --bert_dir names.")
     init_pack: str | None = setting(

@@ -28,7 +28,7 @@ RUN_FLAGS = (*MODEL_FLAGS, "max_seq_length", "max_predictions_per_seq", "train_b
              "seed", "precision", "max_train_examples", "use_tpu", "doc_stride",
              "max_query_length", "version_2_with_negative")
 # Of these, what may be raised to go on with a run.
-LENGTHS = ("num_train_epochs", "num_train_steps")
+LENGTHS = ("num_train_epochs", "num_train_steps", "epochs")
 # What evaluation and prediction take over from a run or a pack, unless it is given.
 KEPT_FLAGS = ("max_seq_length", "max_predictions_per_seq", "adapter_init_stddev", "doc_stride",
               "max_query_length", "version_2_with_negative", "n_best_size", "max_answer_length",
@@ -286,7 +286,6 @@ def identity(run, train_data, start):
       train_data: fingerprint of the training split.
       start: checkpoints.Start of the first step.
     """
-    paths = {name: os.path.abspath(getattr(run.settings, name)) for name in BASE_FILES[:2]}
     pack = base.recorded_run(start.task).get("weights") if run.settings.init_pack else None
     return {
         "flags": run_flags(run.settings, run.task),
@@ -295,10 +294,16 @@ def identity(run, train_data, start):
         "train_data": train_data,
         "start": files.sha256(f"{start.task}.index") if start.task and not pack else None,
         "init_pack": pack,
-        "base": {**paths, "init_checkpoint": start.base and os.path.abspath(start.base),
-                 "name": start.base and base.name_of(start.base), "fingerprint": start.fingerprint,
-                 **files_of_base(run.settings, run.bert_config)},
+        "base": record_of_base(run.settings, run.bert_config, start),
     }
+
+
+def record_of_base(settings, bert_config, start):
+    """What a run records of its base, as JSON values: where it lies and what it is."""
+    paths = {name: os.path.abspath(getattr(settings, name)) for name in BASE_FILES[:2]}
+    return {**paths, "init_checkpoint": start.base and os.path.abspath(start.base),
+            "name": start.base and base.name_of(start.base), "fingerprint": start.fingerprint,
+            **files_of_base(settings, bert_config)}
 
 
 def files_of_base(settings, bert_config):
