@@ -7,7 +7,7 @@ DOMAINS := movie_reviews amazon_reviews tweets editorials
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
-.PHONY: demo demo-serve pretrain-demo $(DOMAINS:%=demo-pack-%) test check quality quality-peer bench bench-packs bench-serving \
+.PHONY: demo demo-serve pretrain-demo $(DOMAINS:%=demo-pack-%) test check quality quality-peer bench bench-drop bench-packs bench-serving \
   bench-pretraining interop profile acceptance clean
 
 $(VENV)/pyvenv.cfg:
@@ -118,6 +118,11 @@ bench: $(VENV)/.installed $(VENV)-bench/.installed
 interop: $(VENV)/.installed $(VENV)-bench/.installed
 	$(BIN)/python benchmarks/interop.py --glue_dir=$(GLUE) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(if $(RUN),--run=$(RUN))
+
+# AdapterDrop: training without the adapters of the lower half of the layers.
+bench-drop: $(VENV)/.installed
+	$(BIN)/python benchmarks/adapter_drop.py --glue_dir=$(GLUE) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # A hub of 500 packs, listed and searched; a pack put into a built graph.
 bench-packs: $(VENV)/.installed

@@ -11,7 +11,6 @@ from adapter_bert import engine, heads, kernels, network
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
 
-
 ADAPTER = adapter_layers.AdapterConfig(size=4, init_stddev=0.1)
 
 
