@@ -101,11 +101,10 @@ def built(model):
     return network.towers(model, batch(6), 1, False, modeling.plain_formulas())
 
 
-def perturbed(variables, seed):
-    """Values for all variables: far from the first ones, of adapters too."""
-    random = np.random.default_rng(seed)
-    return {name: random.normal(float(name.endswith("gamma")), 0.3, variables[name].shape)
-            for name in sorted(variables)}
+def perturbed(variables, seed=0):
+    """{name: values} for all variables, far from the first ones, and the same for one name."""
+    return {name: np.random.default_rng([seed, *name.encode()]).normal(
+        float(name.endswith("gamma")), 0.3, variable.shape) for name, variable in variables.items()}
 
 
 @each_row
@@ -115,13 +114,11 @@ def test_it_starts_at_the_bases_output(row):
         with tf.Graph().as_default(), tf.Session() as session:
             output, variables = built(dataclasses.replace(model_of(row), adapter=adapter))
             session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
-            everything = perturbed(variables, 0)
-            network.load(session, [
-                (variable, np.random.default_rng(len(name)).normal(0, 0.3, variable.shape))
-                for name, variable in variables.items() if "/adapters/" not in name])
+            values, own = perturbed(variables), {name for name in variables if "/adapters/" in name}
+            network.load(session, [(variables[name], values[name])
+                                   for name in variables.keys() - own])
             found[adapter] = [session.run(output.predictions["probabilities"])]
-            network.load(session, [(variable, everything[name])
-                                   for name, variable in variables.items() if "/adapters/" in name])
+            network.load(session, [(variables[name], values[name]) for name in own])
             found[adapter].append(session.run(output.predictions["probabilities"]))
     (base, _), (first, other) = found.values()
     difference = np.abs(first - base).max()
@@ -138,7 +135,7 @@ def test_it_trains_what_its_rules_say(row):
     with tf.Session() as session:
         session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
         network.load(session, [
-            (variables[name], value) for name, value in perturbed(variables, 1).items()
+            (variables[name], value) for name, value in perturbed(variables).items()
             if "/adapters/" not in name])
         before, first = session.run([variables, loss])
         for _ in range(8):
