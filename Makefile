@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
 .PHONY: demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test check quality quality-peer meta-quality \
-  bench bench-packs bench-serving bench-pretraining bench-meta interop profile acceptance clean
+  bench bench-drop bench-packs bench-serving bench-pretraining bench-meta interop profile acceptance clean
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else \
@@ -142,6 +142,11 @@ bench: $(VENV)/.installed $(VENV)-bench/.installed
 interop: $(VENV)/.installed $(VENV)-bench/.installed
 	$(BIN)/python benchmarks/interop.py --glue_dir=$(GLUE) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(if $(RUN),--run=$(RUN))
+
+# AdapterDrop: training without the adapters of the lower half of the layers.
+bench-drop: $(VENV)/.installed
+	$(BIN)/python benchmarks/adapter_drop.py --glue_dir=$(GLUE) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # A hub of 500 packs, listed and searched; a pack put into a built graph.
 bench-packs: $(VENV)/.installed

@@ -8,8 +8,8 @@ import adapter_layers
 from adapter_bert.errors import InputError
 from adapter_bert.fields import KERNELS, PRECISIONS, setting
 
-CHOICES = {"precision": PRECISIONS, "kernels": KERNELS, "pack_precision": PRECISIONS[1:],
-           "bad_answers": ("refuse", "skip")}
+CHOICES = {"adapter_method": tuple(adapter_layers.METHODS), "precision": PRECISIONS,
+           "kernels": KERNELS, "pack_precision": PRECISIONS[1:], "bad_answers": ("refuse", "skip")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +25,14 @@ class ModelSettings:
     do_lower_case: bool = setting(True, "Lower-case the text; false for cased bases.")
     max_seq_length: int = setting(128, "The most word pieces of an example; the rest is cut.")
     tuning: str = setting(
-        "adapters", "What trains: adapters, adapters_only, adapters_pooler, full, top_layers=K, "
-                    "layer_norm, bias or head.")
-    adapter_fn: str = setting("feedforward_adapter", "The kind of adapter.")
-    adapter_size: int = setting(64, "Width of the adapters' bottleneck.")
+        "adapters", "What trains: adapters, adapters_drop, adapters_only, adapters_pooler, full, "
+                    "top_layers=K, layer_norm, bias or head.")
+    adapter_method: str = setting(
+        "houlsby", "A published method, which stands for --tuning and adapter flags that are not "
+                   f"given: {', '.join(adapter_layers.METHODS)}.")
+    adapter_fn: str = setting(
+        "feedforward_adapter", f"The kind of adapter: {', '.join(adapter_layers.ADAPTERS)}.")
+    adapter_size: int = setting(64, "Width of the bottleneck, rank of a LoRA, keys of a prefix.")
     adapter_placement: str = setting("both", "both, attention or feed_forward.")
     adapter_layers: str = setting("all", "Layers with adapters: all, or numbers as in 0,1,5.")
     adapter_activation: str = setting("gelu", "Activation in the adapters; gelu is the tanh form.")
@@ -37,6 +41,8 @@ class ModelSettings:
         False, "Adapters read what their LayerNorm gives (Pfeiffer's place; with feed_forward).")
     adapter_residual_before_ln: bool = setting(
         True, "With the former: the residual of an adapter is what LayerNorm was given.")
+    adapter_scale: float = setting(
+        1.0, "Factor of what a parallel adapter (its s) or a LoRA (alpha / r) adds.")
     precision: str = setting(
         "auto", "Type of the products: float32, bfloat16, or auto for what this CPU is faster in.")
     kernels: str = setting(
@@ -268,9 +274,31 @@ def adapter_config(settings):
             layers=_layers(settings.adapter_layers), activation=settings.adapter_activation,
             init_stddev=settings.adapter_init_stddev, adapter_fn=settings.adapter_fn,
             original_ln_before=settings.adapter_original_ln_before,
-            residual_before_ln=settings.adapter_residual_before_ln)
+            residual_before_ln=settings.adapter_residual_before_ln,
+            scale=settings.adapter_scale)
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def with_method(settings, given):
+    """The settings with what --adapter_method stands for, and the names now given.
+
+    Args:
+      settings: ModelSettings or a class made of it, checked.
+      given: names of the settings that a person gave, which a method does not change.
+
+    Raises:
+      InputError: the tuning mode that was given has no adapters.
+    """
+    if "adapter_method" not in given:
+        return settings, given
+    if "tuning" in given and not adapter_layers.uses_adapters(settings.tuning):
+        raise InputError(f"--adapter_method={settings.adapter_method}: --tuning={settings.tuning} "
+                         "has no adapters; give one of the two")
+    flags = {name if name in ("tuning", "adapter_fn") else f"adapter_{name}": value
+             for name, value in adapter_layers.METHODS[settings.adapter_method].items()}
+    flags = {name: value for name, value in flags.items() if name not in given}
+    return dataclasses.replace(settings, **flags), frozenset(given) | flags.keys()
 
 
 def adapter_flags(config):
