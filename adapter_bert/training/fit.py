@@ -13,6 +13,7 @@ from adapter_bert.training import checkpoints, history, results, setup
 from adapter_bert.training.estimator import build_estimator
 from adapter_bert.training.hooks import EvaluationHook, Progress
 from adapter_bert.training.model_fn import Schedule
+from adapter_bert.training.preemption import StopHook, handling
 
 
 class Feed(NamedTuple):
@@ -84,17 +85,20 @@ def fit(current, start, feed, step, evaluate):
             note_scores(settings.output_dir, start, evaluate, scores)
         return scores.is_over()
 
-    hooks = [EvaluationHook(every, settings.output_dir, note, progress)] if (
+    stop_hook = StopHook()
+    hooks = [EvaluationHook(every, settings.output_dir, note, progress, stop_hook)] if (
         every and not settings.use_tpu) else []
     estimator = build_estimator(current, start, settings.output_dir, schedule=feed.schedule,
                                 progress=progress, announce=announcer(current, feed.examples))
     try:
         while not note(step) and step < total:
             stop = min(total, step + every - step % every) if every and not hooks else total
-            train_stretch(estimator, settings, feed, step, stop, hooks)
-            results.add_training_time(settings.output_dir, progress)
-            checkpoints.prune(settings.output_dir)
-            step = checkpoints.latest_step(settings.output_dir)[1]
+            with handling(stop_hook.note):
+                train_stretch(estimator, settings, feed, step, stop, [*hooks, stop_hook])
+                results.add_training_time(settings.output_dir, progress)
+                checkpoints.prune(settings.output_dir)
+                step = checkpoints.latest_step(settings.output_dir)[1]
+            stop_hook.end_run(step)
     finally:
         progress.close()
     return scores.added

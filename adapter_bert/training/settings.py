@@ -1,10 +1,10 @@
 """What a run is told, each with its default and its flag's help text."""
 import dataclasses
 import math
-import os
 from typing import ClassVar
 
 import adapter_layers
+from adapter_bert import paths
 from adapter_bert.errors import InputError
 from adapter_bert.fields import KERNELS, PRECISIONS, setting
 
@@ -235,17 +235,26 @@ def check_value(name, value):
 
 def check_path(name, value):
     """InputError where TensorFlow could not use a path."""
-    if "://" in value:
-        raise InputError(f"--{name}={value}: only local paths are read and written yet")
+    if paths.is_remote(value):
+        check_remote(name, value)
     if value.startswith("~"):
         raise InputError(f"--{name}={value}: the shell left the ~ as it is; write $HOME")
     if not value.isprintable() or "\ufffd" in value.encode("utf-8", "replace").decode():
         raise InputError(f"--{name}={value!r}: name a path of printable UTF-8 characters")
     if name in ("output_dir", "bert_dir", "init_checkpoint") and set("*?[\\") & set(
-            os.path.abspath(value)):
+            paths.absolute(value)):
         raise InputError(f"--{name}={value}: TensorFlow reads * ? [ \\ in paths of checkpoints as "
-                         f"patterns, and the whole path is {os.path.abspath(value)}; name a folder "
+                         f"patterns, and the whole path is {paths.absolute(value)}; name a folder "
                          "without them")
+
+
+def check_remote(name, value):
+    """InputError where a path of another file system is not one that can be used."""
+    if not paths.is_known(value):
+        raise InputError(f"--{name}={value}: TensorFlow knows no such file system here; name a "
+                         "path of this machine, or gs://BUCKET/PATH")
+    if name in ("pack", "init_pack"):
+        raise InputError(f"--{name}={value}: packs are read from this machine; copy it here first")
 
 
 def adapter_config(settings):
