@@ -85,6 +85,11 @@ class TrainingSettings:
     pack_license: str = setting("", "License of the pack, as SPDX writes it.")
     pack_description: str = setting("", "A sentence on the pack for those who look for one.")
 
+    log_steps: int = setting(
+        100, "Steps between two lines of OUTPUT_DIR/metrics.jsonl; 0: none.")
+    profile_steps: str | None = setting(
+        None, "FIRST,LAST: write a TensorFlow profile of these training steps for TensorBoard.")
+
     @property
     def evaluates_in_training(self):
         """Whether dev scores are wanted while the training goes on."""
@@ -158,9 +163,9 @@ LEAST = {
                      "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores",
                      "doc_stride", "n_best_size", "max_answer_length",
                      "max_predictions_per_seq", "num_train_steps", "max_eval_steps"), 1),
-    **dict.fromkeys(("seed", "eval_steps", "early_stopping_patience", "max_train_examples",
-                     "train_batch_tokens", "learning_rate", "warmup_proportion",
-                     "num_warmup_steps", "max_query_length"), 0)}
+    **dict.fromkeys(("seed", "eval_steps", "log_steps", "early_stopping_patience",
+                     "max_train_examples", "train_batch_tokens", "learning_rate",
+                     "warmup_proportion", "num_warmup_steps", "max_query_length"), 0)}
 
 MOST = {"seed": 2**31 - 1, "adapter_size": 2**16}
 ABOVE, BELOW = {"num_train_epochs": 0}, {"warmup_proportion": 1}
@@ -187,8 +192,19 @@ def check(settings):
     if 0 < settings.train_batch_tokens < settings.max_seq_length:
         raise InputError(f"--train_batch_tokens={settings.train_batch_tokens}: must hold an "
                          f"example of --max_seq_length={settings.max_seq_length}")
+    profile_span(settings.profile_steps)
     check_pack(settings)
     check_tpu(settings)
+
+
+def profile_span(text):
+    """(first, last) of --profile_steps; None where it is not given; InputError if it is no span."""
+    if text is None:
+        return None
+    first, _, last = text.partition(",")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise InputError(f"--profile_steps={text}: give the first and the last step, as in 20,30")
+    return int(first), int(last)
 
 
 def check_pack(settings):
@@ -215,6 +231,9 @@ def check_tpu(settings):
     if settings.use_tpu and settings.train_batch_tokens:
         raise InputError("--train_batch_tokens: a TPU wants batches of one shape; "
                          "give --train_batch_size")
+    if settings.use_tpu and settings.profile_steps:
+        raise InputError("--profile_steps: a TPU is profiled from TensorBoard, see docs/tpu.md; "
+                         "leave it out")
 
 
 def check_value(name, value):
