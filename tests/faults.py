@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import sys
 import time
 
@@ -27,8 +28,9 @@ def server():
     return context
 
 
-def command(flags, log, years=0):
+def command(flags, log, ready, years):
     """What a command does with its flags; what it says goes to a file, its clock may be wrong."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)   # a shell's background ignores it
     real = time.time
     time.time = lambda: real() + years * 3e7
     with open(log, "w", encoding="utf-8") as file:
@@ -36,13 +38,16 @@ def command(flags, log, years=0):
             os.dup2(file.fileno(), stream)
     run_command.speak_plainly()
     with preemption.handling(preemption.stop_at_once):
+        ready.set()
         exit_on_input_error(lambda: go(**flags))()
 
 
 def start(context, flags, log, years=0):
-    """The process of a command at work."""
-    process = context.Process(target=command, args=(flags, log, years))
+    """The process of a command at work, which hears signals already."""
+    ready = context.Event()
+    process = context.Process(target=command, args=(flags, log, ready, years))
     process.start()
+    ready.wait()
     return process
 
 
@@ -70,7 +75,7 @@ def await_file(process, folder, part):
 
 def mix_times(folder, source):
     """Gives the files of a folder other times of change, up to years away."""
-    for name in os.listdir(folder):
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
         os.utime(os.path.join(folder, name), (0, source.randrange(2**32)))
 
 
@@ -80,27 +85,21 @@ def end_at_random(context, flags, log, signals, seconds, seed=0):
     A run that came to its end before is started anew, in an empty folder.
 
     Returns:
-      [(signal, exit code, what it said last, whether it was writing a checkpoint)].
+      [(exit code, what it said last, whether it was writing a checkpoint)].
     """
     source, ends, out = random.Random(seed), [], flags["output_dir"]
-    pending = iter(signals)
-    number = next(pending, None)
     for attempt in itertools.count():
-        if number is None:
+        if len(ends) == len(signals):
             return ends
         process = start(context, flags, log, source.uniform(-20, 20))
-        if attempt % 2 and await_file(process, out, "_temp"):
-            pass
-        else:
-            process.join(source.uniform(0, seconds))
+        process.join(source.uniform(0, seconds))
+        if attempt % 2:
+            await_file(process, out, "_temp")
         if not process.is_alive():
             shutil.rmtree(out)
             continue
-        os.kill(process.pid, number)
+        os.kill(process.pid, signals[len(ends)])
         process.join()
         left = os.listdir(out) if os.path.isdir(out) else []
-        ends.append((number, process.exitcode, said(log),
-                     any("_temp" in name for name in left)))
+        ends.append((process.exitcode, said(log), any("_temp" in name for name in left)))
         mix_times(out, source)
-        number = next(pending, None)
-    return ends
