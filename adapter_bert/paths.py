@@ -14,12 +14,12 @@ import tempfile
 
 def is_remote(path):
     """Whether a path names its file system, as gs://bucket/folder does."""
-    return "://" in path
+    return "://" in os.fspath(path)
 
 
 def is_known(path):
     """Whether TensorFlow here has the file system of a path."""
-    scheme = path.partition("://")[0]
+    scheme = os.fspath(path).partition("://")[0]
     return not is_remote(path) or scheme in _tensorflow().io.gfile.get_registered_schemes()
 
 

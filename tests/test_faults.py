@@ -41,7 +41,7 @@ def fixture_alone(tmp_path_factory, tiny_dir):
              "task_name": "SST-2", "output_dir": str(folder / "out")}
     context, began = faults.server(), time.monotonic()
     code, last = faults.finished(context, flags, folder / "log")
-    assert (code, last.split(":")[0]) == (0, "pack")
+    assert code == 0, last
     return Alone(context, flags, time.monotonic() - began)
 
 
@@ -82,7 +82,7 @@ def test_a_process_that_is_killed_takes_its_copies_with_it(tmp_path):
     """Else they would hold the lock that they share with it."""
     script = ("import os, time\nfrom adapter_bert import files, processes\n"
               f"with files.locked({str(tmp_path)!r}):\n"
-              "    processes.map_forked(lambda part: (print(os.getpid(), flush=True), "
+              "    processes.map_forked(lambda part: (os.write(1, b'%d\\n' % os.getpid()), "
               "time.sleep(600)), range(2))")
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as one:
         pids = {int(one.stdout.readline()) for _ in range(2)}
