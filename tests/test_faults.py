@@ -1,6 +1,7 @@
 """What a run survives: signals at any moment, broken files, a full disk, a clock that jumps."""
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -60,7 +61,7 @@ def test_a_run_ended_at_random_moments_ends_as_one_left_alone(alone, tmp_path, s
     record_property("ended while a checkpoint was written", sum(end[2] for end in ends))
     assert faults.finished(alone.context, flags, log)[0] == 0
     assert same(values(f"{tmp_path}/out/{faults.LAST}"), alone.weights)
-    assert not same(values(f"{tmp_path}/out/model.ckpt-58"), alone.weights)
+    assert not same(values(f"{alone.flags['output_dir']}/model.ckpt-58"), alone.weights)
     assert not [name for name in os.listdir(tmp_path / "out") if "temp" in name or name[0] == "."]
 
 
@@ -118,22 +119,25 @@ def test_a_record_file_deleted_midway(alone, tmp_path, monkeypatch):
     flags = {**alone.flags, "output_dir": str(tmp_path / "out")}
     message = r"train\.tf_record.*was it removed while the run was at work"
     with monkeypatch.context() as patch, pytest.raises(InputError, match=message) as error:
-        patch.setattr(fit, "note_scores",
-                      lambda *_: os.remove(f"{tmp_path}/out/train.tf_record"))
+        patch.setattr(fit, "note_scores", lambda folder, *_: pathlib.Path(
+            folder, "train.tf_record").unlink(missing_ok=True))
         go(**flags, eval_steps=6)
     assert "\n" not in str(error.value)
     go(**flags)
     assert same(values(f"{tmp_path}/out/{faults.LAST}"), alone.weights)
 
 
-# A tmpfs of our own: too small, then read-only, then with room.
+# A disk of our own: something else fills it while the run is at work; then it is read-only; then
+# there is room again.
 DISK = """
-mkdir out && mount -t tmpfs -o size=100k tmpfs out
+mkdir out && mount -t tmpfs -o size=20m tmpfs out
+(while [ ! -e out/model.ckpt-4.index ]; do sleep 0.05; done
+ cat /dev/zero > out/other) 2> /dev/null &
 {command} 2> full; echo $? >> full
 ls out > left
 mount -o remount,ro out
 {command} 2> read_only; echo $? >> read_only
-mount -o remount,rw,size=20m out
+mount -o remount,rw out && rm out/other
 {command} 2> room; echo $? >> room
 cp -r out kept
 """
