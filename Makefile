@@ -7,7 +7,7 @@ DOMAINS := movie_reviews amazon_reviews tweets editorials
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
-.PHONY: demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test check quality quality-peer meta-quality \
+.PHONY: demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-gpu check quality quality-peer meta-quality \
   bench bench-drop bench-packs bench-serving bench-pretraining bench-meta interop profile acceptance clean
 
 $(VENV)/pyvenv.cfg:
@@ -97,6 +97,14 @@ $(DOMAINS:%=demo-pack-%): demo-pack-%: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not long" -n auto --dist worksteal
+
+# What a run survives: kills at random moments, full disks, broken files; the long tests too, minutes.
+test-faults: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m faults -n auto --dist worksteal
+
+# What needs a GPU, where TensorFlow sees one; says so where it sees none.
+test-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m gpu -rs
 
 # Style, types, the direction of imports, and the tests that need no whole run.
 check: $(VENV)/.installed-dev

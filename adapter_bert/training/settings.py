@@ -1,10 +1,10 @@
 """What a run is told, each with its default and its flag's help text."""
 import dataclasses
 import math
-import os
 from typing import ClassVar
 
 import adapter_layers
+from adapter_bert import paths
 from adapter_bert.errors import InputError
 from adapter_bert.fields import KERNELS, PRECISIONS, setting
 
@@ -97,6 +97,11 @@ class TrainingSettings(ModelSettings):
     pack_license: str = setting("", "License of the pack, as SPDX writes it.")
     pack_description: str = setting("", "A sentence on the pack for those who look for one.")
 
+    log_steps: int = setting(
+        100, "Steps between two lines of OUTPUT_DIR/metrics.jsonl; 0: none.")
+    profile_steps: str | None = setting(
+        None, "FIRST,LAST: write a TensorFlow profile of these training steps for TensorBoard.")
+
     @property
     def evaluates_in_training(self):
         """Whether dev scores are wanted while the training goes on."""
@@ -170,9 +175,9 @@ LEAST = {
                      "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores",
                      "doc_stride", "n_best_size", "max_answer_length",
                      "max_predictions_per_seq", "num_train_steps", "max_eval_steps"), 1),
-    **dict.fromkeys(("seed", "eval_steps", "early_stopping_patience", "max_train_examples",
-                     "train_batch_tokens", "learning_rate", "warmup_proportion",
-                     "num_warmup_steps", "max_query_length"), 0)}
+    **dict.fromkeys(("seed", "eval_steps", "log_steps", "early_stopping_patience",
+                     "max_train_examples", "train_batch_tokens", "learning_rate",
+                     "warmup_proportion", "num_warmup_steps", "max_query_length"), 0)}
 
 MOST = {"seed": 2**31 - 1, "adapter_size": 2**16}
 ABOVE, BELOW = {"num_train_epochs": 0}, {"warmup_proportion": 1}
@@ -199,8 +204,19 @@ def check(settings):
     if 0 < settings.train_batch_tokens < settings.max_seq_length:
         raise InputError(f"--train_batch_tokens={settings.train_batch_tokens}: must hold an "
                          f"example of --max_seq_length={settings.max_seq_length}")
+    profile_span(settings.profile_steps)
     check_pack(settings)
     check_tpu(settings)
+
+
+def profile_span(text):
+    """(first, last) of --profile_steps; None where it is not given; InputError if it is no span."""
+    if text is None:
+        return None
+    first, _, last = text.partition(",")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise InputError(f"--profile_steps={text}: give the first and the last step, as in 20,30")
+    return int(first), int(last)
 
 
 def check_pack(settings):
@@ -227,6 +243,9 @@ def check_tpu(settings):
     if settings.use_tpu and settings.train_batch_tokens:
         raise InputError("--train_batch_tokens: a TPU wants batches of one shape; "
                          "give --train_batch_size")
+    if settings.use_tpu and settings.profile_steps:
+        raise InputError("--profile_steps: a TPU is profiled from TensorBoard, see docs/tpu.md; "
+                         "leave it out")
 
 
 def check_value(name, value):
@@ -247,17 +266,26 @@ def check_value(name, value):
 
 def check_path(name, value):
     """InputError where TensorFlow could not use a path."""
-    if "://" in value:
-        raise InputError(f"--{name}={value}: only local paths are read and written yet")
+    if paths.is_remote(value):
+        check_remote(name, value)
     if value.startswith("~"):
         raise InputError(f"--{name}={value}: the shell left the ~ as it is; write $HOME")
     if not value.isprintable() or "\ufffd" in value.encode("utf-8", "replace").decode():
         raise InputError(f"--{name}={value!r}: name a path of printable UTF-8 characters")
     if name in ("output_dir", "bert_dir", "init_checkpoint") and set("*?[\\") & set(
-            os.path.abspath(value)):
+            paths.absolute(value)):
         raise InputError(f"--{name}={value}: TensorFlow reads * ? [ \\ in paths of checkpoints as "
-                         f"patterns, and the whole path is {os.path.abspath(value)}; name a folder "
+                         f"patterns, and the whole path is {paths.absolute(value)}; name a folder "
                          "without them")
+
+
+def check_remote(name, value):
+    """InputError where a path of another file system is not one that can be used."""
+    if not paths.is_known(value):
+        raise InputError(f"--{name}={value}: TensorFlow knows no such file system here; name a "
+                         "path of this machine, or gs://BUCKET/PATH")
+    if name in ("pack", "init_pack"):
+        raise InputError(f"--{name}={value}: packs are read from this machine; copy it here first")
 
 
 def adapter_config(settings):

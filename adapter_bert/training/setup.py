@@ -8,7 +8,7 @@ from absl import logging
 import adapter_layers
 import modeling
 import tokenization
-from adapter_bert import base, engine, files, heads, tasks
+from adapter_bert import base, engine, files, heads, paths, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.network import Model, read_config
 from adapter_bert.packs import store
@@ -191,7 +191,7 @@ def with_recorded(settings, given, task, recorded):
             for name, value in differing.items()))
     for name in BASE_FILES[:2]:
         path = recorded["base"].get(name, "")
-        if name not in given and not settings.bert_dir and not os.path.exists(path):
+        if name not in given and not settings.bert_dir and not paths.exists(path):
             raise InputError(f"the base of this run was at {path} and is there no more; "
                              "name its folder with --bert_dir")
     if recorded["flags"]["task_name"] != task.name:
@@ -257,7 +257,8 @@ def open_tokenizer(settings, bert_config):
     try:
         tokenization.validate_case_matches_checkpoint(
             settings.do_lower_case, settings.init_checkpoint)
-        tokenizer = tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
+        with paths.here(settings.vocab_file) as vocab_file:
+            tokenizer = tokenization.FullTokenizer(vocab_file, settings.do_lower_case)
     except ValueError as error:
         raise InputError(str(error)) from error
     if len(tokenizer.vocab) != bert_config.vocab_size:
@@ -304,8 +305,8 @@ def identity(run, train_data, start):
 
 def record_of_base(settings, bert_config, start):
     """What a run records of its base, as JSON values: where it lies and what it is."""
-    paths = {name: os.path.abspath(getattr(settings, name)) for name in BASE_FILES[:2]}
-    return {**paths, "init_checkpoint": start.base and os.path.abspath(start.base),
+    named = {name: paths.absolute(getattr(settings, name)) for name in BASE_FILES[:2]}
+    return {**named, "init_checkpoint": start.base and paths.absolute(start.base),
             "name": start.base and base.name_of(start.base), "fingerprint": start.fingerprint,
             **files_of_base(settings, bert_config)}
 
