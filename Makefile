@@ -55,7 +55,8 @@ pretrain-demo: $(VENV)/.installed-dev
 	$(PRETRAIN) --output_dir=$(WORK)/domain_before
 	$(PRETRAIN) --output_dir=$(WORK)/domain --do_train
 	@loss() { sed -n 's/^masked_lm_loss = //p' $(WORK)/$$1/eval_results.txt; } && \
-	  echo "masked_lm_loss on held-out text: $$(loss domain_before) before, $$(loss domain) after"
+	  echo "masked_lm_loss on held-out text: $$(loss domain_before) before, $$(loss domain) after" && \
+	  awk "BEGIN { exit !($$(loss domain) < $$(loss domain_before)) }"
 
 # Adapters learn on two domains, and a third chooses, how to learn a new one from a few examples: tweets, from nothing, 8 and 16 of them.
 META_DATA = --data=$(WORK)/dataset.json --test_domains=tweets --validation_domains=editorials --max_seq_length=64

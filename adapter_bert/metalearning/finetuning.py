@@ -49,16 +49,21 @@ def run(settings, given):
 
 def read_domains(settings):
     """The Dataset and the Split of the settings, which tasks of their size can be drawn from."""
+    dataset, split = read_split(settings)
+    most, num_query = (max(settings.shots_list), settings.num_query) if settings.shots else (0, 1)
+    domains.check(dataset, split.test, most, num_query)
+    return dataset, split
+
+
+def read_split(settings):
+    """The Dataset and the Split of --data and of the lists of domains; says what was left out."""
     dataset = domains.read_dataset(settings.data)
     if removed := domains.removed_line(dataset):
         logging.info(removed)
     if settings.num_labels not in (None, len(dataset.labels)):
         raise InputError(f"--num_labels={settings.num_labels}: {settings.data} has "
                          f"{len(dataset.labels)} labels; leave the flag out")
-    split = domains.split(dataset, settings.validation_domains, settings.test_domains)
-    most, num_query = (max(settings.shots_list), settings.num_query) if settings.shots else (0, 1)
-    domains.check(dataset, split.test, most, num_query)
-    return dataset, split
+    return dataset, domains.split(dataset, settings.validation_domains, settings.test_domains)
 
 
 def training_domains(settings, given, split, seed):

@@ -12,7 +12,7 @@ from adapter_bert import files
 from adapter_bert.errors import InputError
 from adapter_bert.metalearning import domains, finetuning, outer, plots, record
 from adapter_bert.metalearning.adaptation import Steps, query_accuracies
-from adapter_bert.metalearning.learner import Inner
+from adapter_bert.metalearning.learner import Inner, Learner
 from adapter_bert.metalearning.meta_settings import check, with_defaults
 from adapter_bert.metalearning.start import Opened, open_start
 from adapter_bert.metalearning.statistics import mean_and_interval
@@ -35,7 +35,7 @@ class Work(NamedTuple):
     opened: Opened
     split: domains.Split
     rows: dict
-    learner: object
+    learner: Learner
 
     @property
     def settings(self):
@@ -86,13 +86,7 @@ def log_file(output_dir):
 
 def read_domains(settings):
     """The Dataset and the Split of the settings, which tasks of their size can be drawn from."""
-    dataset = domains.read_dataset(settings.data)
-    if removed := domains.removed_line(dataset):
-        logging.info(removed)
-    if settings.num_labels not in (None, len(dataset.labels)):
-        raise InputError(f"--num_labels={settings.num_labels}: {settings.data} has "
-                         f"{len(dataset.labels)} labels; leave the flag out")
-    split = domains.split(dataset, settings.validation_domains, settings.test_domains)
+    dataset, split = finetuning.read_split(settings)
     split = split._replace(train=domains.choose(
         split.train, settings.num_domain, np.random.default_rng([settings.seed, ORDER])))
     domains.check(dataset, split.train + split.validation, settings.num_support,
@@ -127,8 +121,7 @@ def train(work):
     adam = outer.Adam(settings.outer_update_lr, values or work.learner.values, slots, step)
     history = read_history(settings.output_dir, step)
     total = settings.epochs * an_epoch
-    logging.info("going on from step %d of %d" if step else "%d steps", *([step] * bool(step)),
-                 total)
+    logging.info(f"going on from step {step} of {total}" if step else f"{total} outer steps")
     while True:
         if step and step % an_epoch == 0 and "accuracies" not in history[-1]:
             end_epoch(work, adam.values, history)
@@ -224,12 +217,9 @@ def finish(work, history):
     """Marks the best checkpoint and leaves its pack and the learning curve; returns its prefix."""
     settings = work.settings
     ends = [row for row in history if "accuracies" in row]
-    best = max(ends, key=lambda row: (np.mean(row["accuracies"]) if row["accuracies"] else 0,
-                                      0 if row["accuracies"] else row["step"]))
-    scores = {}
-    if best["accuracies"]:
-        estimate = mean_and_interval(best["accuracies"])
-        scores = {"validation_accuracy": estimate.mean}
+    best = best_of(ends)
+    scores = {"validation_accuracy": float(np.mean(best["accuracies"]))} if best[
+        "accuracies"] else {}
     prefix = record.prefix_of(settings, best["epoch"], best["step"])
     files.write_json(os.path.join(settings.output_dir, BEST), {
         "checkpoint": os.path.relpath(prefix, settings.output_dir), **scores})
@@ -240,3 +230,10 @@ def finish(work, history):
     record.write_pack(work.opened, prefix, work.split.train, scores)
     logging.info("best checkpoint: %s", prefix)
     return prefix
+
+
+def best_of(ends):
+    """The last entry of the best epoch, the first of equals; of the last where none was asked."""
+    if not ends[-1]["accuracies"]:
+        return ends[-1]
+    return max(ends, key=lambda row: np.mean(row["accuracies"]))
