@@ -65,7 +65,8 @@ FEW_SHOTS = $(BIN)/python run_finetuning.py $(META_DATA) --shots=0,8,16 --num_te
 demo-meta: $(VENV)/.installed
 	$(BIN)/python demo/prepare.py --tables
 	$(BIN)/python -m adapter_bert dataset $(WORK)/domains $(WORK)/dataset.json --text_column=sentence --label_column=label
-	$(BIN)/python run_meta_training.py $(META_DATA) --num_support=32 --inner_update_step=5 --outer_update_lr=3e-3 \
+	$(BIN)/python run_meta_training.py $(META_DATA) --epochs=2 --num_support=32 --inner_update_step=5 \
+	  --outer_update_lr=3e-3 --num_test_task=10 \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" --output_dir=$(WORK)/meta
 	$(FEW_SHOTS) --output_dir=$(WORK)/few_plain
 	$(FEW_SHOTS) --output_dir=$(WORK)/few_meta --pack=$(WORK)/meta/pack
