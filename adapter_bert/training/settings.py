@@ -1,10 +1,10 @@
 """What a run is told, each with its default and its flag's help text."""
 import dataclasses
 import math
-import os
 from typing import ClassVar
 
 import adapter_layers
+from adapter_bert import paths
 from adapter_bert.errors import InputError
 from adapter_bert.fields import KERNELS, PRECISIONS, setting
 
@@ -13,39 +13,17 @@ CHOICES = {"adapter_method": tuple(adapter_layers.METHODS), "precision": PRECISI
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingSettings:
-    """What every training run is told; the first part are BERT's flags, with its defaults.
-
-    A command's own class adds what its task needs, and names in REQUIRED what must be given. What
-    the names of its scores begin with is SCORES.
-    """
-
-    REQUIRED: ClassVar[tuple[str, ...]] = ("output_dir",)
-    SCORES: ClassVar[str] = "eval_"
+class ModelSettings:
+    """What names a base and says which model is made of it."""
 
     bert_config_file: str | None = setting(None, "bert_config.json of the base.")
     vocab_file: str | None = setting(None, "vocab.txt of the base.")
-    output_dir: str | None = setting(None, "Folder for checkpoints and results.")
     init_checkpoint: str | None = setting(
         None, "Checkpoint to start from: a BERT, a model with adapters, or model.ckpt-N of a run.")
-    do_lower_case: bool = setting(True, "Lower-case the text; false for cased bases.")
-    max_seq_length: int = setting(128, "The most word pieces of an example; the rest is cut.")
-    do_train: bool = setting(False, "Train.")
-    do_eval: bool = setting(False, "Evaluate on the dev set.")
-    train_batch_size: int = setting(32, "Examples a training step.")
-    eval_batch_size: int = setting(8, "Examples a batch of evaluation.")
-    learning_rate: float = setting(5e-5, "Peak learning rate; adapters want 1e-4 to 3e-3.")
-    save_checkpoints_steps: int = setting(1000, "Steps between checkpoints.")
-    iterations_per_loop: int = setting(1000, "Steps between two looks of the host (TPU).")
-    use_tpu: bool = setting(False, "Run on a TPU.")
-    tpu_name: str | None = setting(None, "Name or grpc:// address of the Cloud TPU.")
-    tpu_zone: str | None = setting(None, "Zone of the Cloud TPU.")
-    gcp_project: str | None = setting(None, "Project of the Cloud TPU.")
-    master: str | None = setting(None, "TensorFlow master address.")
-    num_tpu_cores: int = setting(8, "TPU cores.")
-
     bert_dir: str | None = setting(
         None, "Folder of the base; fills vocab_file, bert_config_file and init_checkpoint.")
+    do_lower_case: bool = setting(True, "Lower-case the text; false for cased bases.")
+    max_seq_length: int = setting(128, "The most word pieces of an example; the rest is cut.")
     tuning: str = setting(
         "adapters", "What trains: adapters, adapters_drop, adapters_only, adapters_pooler, full, "
                     "top_layers=K, layer_norm, bias or head.")
@@ -65,6 +43,38 @@ class TrainingSettings:
         True, "With the former: the residual of an adapter is what LayerNorm was given.")
     adapter_scale: float = setting(
         1.0, "Factor of what a parallel adapter (its s) or a LoRA (alpha / r) adds.")
+    precision: str = setting(
+        "auto", "Type of the products: float32, bfloat16, or auto for what this CPU is faster in.")
+    kernels: str = setting(
+        "auto", "Between the products: plain formulas, fused kernels compiled here, or auto.")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings(ModelSettings):
+    """What every training run is told; the first parts are BERT's flags, with its defaults.
+
+    A command's own class adds what its task needs, and names in REQUIRED what must be given. What
+    the names of its scores begin with is SCORES.
+    """
+
+    REQUIRED: ClassVar[tuple[str, ...]] = ("output_dir",)
+    SCORES: ClassVar[str] = "eval_"
+
+    output_dir: str | None = setting(None, "Folder for checkpoints and results.")
+    do_train: bool = setting(False, "Train.")
+    do_eval: bool = setting(False, "Evaluate on the dev set.")
+    train_batch_size: int = setting(32, "Examples a training step.")
+    eval_batch_size: int = setting(8, "Examples a batch of evaluation.")
+    learning_rate: float = setting(5e-5, "Peak learning rate; adapters want 1e-4 to 3e-3.")
+    save_checkpoints_steps: int = setting(1000, "Steps between checkpoints.")
+    iterations_per_loop: int = setting(1000, "Steps between two looks of the host (TPU).")
+    use_tpu: bool = setting(False, "Run on a TPU.")
+    tpu_name: str | None = setting(None, "Name or grpc:// address of the Cloud TPU.")
+    tpu_zone: str | None = setting(None, "Zone of the Cloud TPU.")
+    gcp_project: str | None = setting(None, "Project of the Cloud TPU.")
+    master: str | None = setting(None, "TensorFlow master address.")
+    num_tpu_cores: int = setting(8, "TPU cores.")
+
     bias_correction: bool = setting(
         False, "Adam's bias correction, which BERT leaves out; small tasks want it near 1e-3.")
     seed: int = setting(0, "Fixes first weights, dropout and the order of the data.")
@@ -75,10 +85,6 @@ class TrainingSettings:
         False, "Keep the checkpoint that is best on dev by the task's first metric, and use it.")
     early_stopping_patience: int = setting(
         0, "Stop after so many evaluations without a better score; 0: never.")
-    precision: str = setting(
-        "auto", "Type of the products: float32, bfloat16, or auto for what this CPU is faster in.")
-    kernels: str = setting(
-        "auto", "Between the products: plain formulas, fused kernels compiled here, or auto.")
     pack: str | None = setting(
         None, "A pack to start from, a folder or .zip, with the base that --bert_dir names.")
     init_pack: str | None = setting(
@@ -90,6 +96,11 @@ class TrainingSettings:
     pack_precision: str = setting("float32", "Type of the pack's weights: float32 or bfloat16.")
     pack_license: str = setting("", "License of the pack, as SPDX writes it.")
     pack_description: str = setting("", "A sentence on the pack for those who look for one.")
+
+    log_steps: int = setting(
+        100, "Steps between two lines of OUTPUT_DIR/metrics.jsonl; 0: none.")
+    profile_steps: str | None = setting(
+        None, "FIRST,LAST: write a TensorFlow profile of these training steps for TensorBoard.")
 
     @property
     def evaluates_in_training(self):
@@ -164,9 +175,9 @@ LEAST = {
                      "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores",
                      "doc_stride", "n_best_size", "max_answer_length",
                      "max_predictions_per_seq", "num_train_steps", "max_eval_steps"), 1),
-    **dict.fromkeys(("seed", "eval_steps", "early_stopping_patience", "max_train_examples",
-                     "train_batch_tokens", "learning_rate", "warmup_proportion",
-                     "num_warmup_steps", "max_query_length"), 0)}
+    **dict.fromkeys(("seed", "eval_steps", "log_steps", "early_stopping_patience",
+                     "max_train_examples", "train_batch_tokens", "learning_rate",
+                     "warmup_proportion", "num_warmup_steps", "max_query_length"), 0)}
 
 MOST = {"seed": 2**31 - 1, "adapter_size": 2**16}
 ABOVE, BELOW = {"num_train_epochs": 0}, {"warmup_proportion": 1}
@@ -193,8 +204,19 @@ def check(settings):
     if 0 < settings.train_batch_tokens < settings.max_seq_length:
         raise InputError(f"--train_batch_tokens={settings.train_batch_tokens}: must hold an "
                          f"example of --max_seq_length={settings.max_seq_length}")
+    profile_span(settings.profile_steps)
     check_pack(settings)
     check_tpu(settings)
+
+
+def profile_span(text):
+    """(first, last) of --profile_steps; None where it is not given; InputError if it is no span."""
+    if text is None:
+        return None
+    first, _, last = text.partition(",")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise InputError(f"--profile_steps={text}: give the first and the last step, as in 20,30")
+    return int(first), int(last)
 
 
 def check_pack(settings):
@@ -221,6 +243,9 @@ def check_tpu(settings):
     if settings.use_tpu and settings.train_batch_tokens:
         raise InputError("--train_batch_tokens: a TPU wants batches of one shape; "
                          "give --train_batch_size")
+    if settings.use_tpu and settings.profile_steps:
+        raise InputError("--profile_steps: a TPU is profiled from TensorBoard, see docs/tpu.md; "
+                         "leave it out")
 
 
 def check_value(name, value):
@@ -241,17 +266,26 @@ def check_value(name, value):
 
 def check_path(name, value):
     """InputError where TensorFlow could not use a path."""
-    if "://" in value:
-        raise InputError(f"--{name}={value}: only local paths are read and written yet")
+    if paths.is_remote(value):
+        check_remote(name, value)
     if value.startswith("~"):
         raise InputError(f"--{name}={value}: the shell left the ~ as it is; write $HOME")
     if not value.isprintable() or "\ufffd" in value.encode("utf-8", "replace").decode():
         raise InputError(f"--{name}={value!r}: name a path of printable UTF-8 characters")
     if name in ("output_dir", "bert_dir", "init_checkpoint") and set("*?[\\") & set(
-            os.path.abspath(value)):
+            paths.absolute(value)):
         raise InputError(f"--{name}={value}: TensorFlow reads * ? [ \\ in paths of checkpoints as "
-                         f"patterns, and the whole path is {os.path.abspath(value)}; name a folder "
+                         f"patterns, and the whole path is {paths.absolute(value)}; name a folder "
                          "without them")
+
+
+def check_remote(name, value):
+    """InputError where a path of another file system is not one that can be used."""
+    if not paths.is_known(value):
+        raise InputError(f"--{name}={value}: TensorFlow knows no such file system here; name a "
+                         "path of this machine, or gs://BUCKET/PATH")
+    if name in ("pack", "init_pack"):
+        raise InputError(f"--{name}={value}: packs are read from this machine; copy it here first")
 
 
 def adapter_config(settings):
@@ -278,7 +312,7 @@ def with_method(settings, given):
     """The settings with what --adapter_method stands for, and the names now given.
 
     Args:
-      settings: TrainingSettings, checked.
+      settings: ModelSettings or a class made of it, checked.
       given: names of the settings that a person gave, which a method does not change.
 
     Raises:

@@ -8,7 +8,7 @@ from absl import logging
 import adapter_layers
 import modeling
 import tokenization
-from adapter_bert import base, engine, files, heads, tasks
+from adapter_bert import base, engine, files, heads, paths, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.network import Model, read_config
 from adapter_bert.packs import store
@@ -30,7 +30,7 @@ RUN_FLAGS = (*MODEL_FLAGS, "max_seq_length", "max_predictions_per_seq", "train_b
 # What runs of before did not record, and did.
 NEW_FLAGS = {"adapter_scale": 1.0}
 # Of these, what may be raised to go on with a run.
-LENGTHS = ("num_train_epochs", "num_train_steps")
+LENGTHS = ("num_train_epochs", "num_train_steps", "epochs")
 # What evaluation and prediction take over from a run or a pack, unless it is given.
 KEPT_FLAGS = ("max_seq_length", "max_predictions_per_seq", "adapter_init_stddev", "doc_stride",
               "max_query_length", "version_2_with_negative", "n_best_size", "max_answer_length",
@@ -191,7 +191,7 @@ def with_recorded(settings, given, task, recorded):
             for name, value in differing.items()))
     for name in BASE_FILES[:2]:
         path = recorded["base"].get(name, "")
-        if name not in given and not settings.bert_dir and not os.path.exists(path):
+        if name not in given and not settings.bert_dir and not paths.exists(path):
             raise InputError(f"the base of this run was at {path} and is there no more; "
                              "name its folder with --bert_dir")
     if recorded["flags"]["task_name"] != task.name:
@@ -257,7 +257,8 @@ def open_tokenizer(settings, bert_config):
     try:
         tokenization.validate_case_matches_checkpoint(
             settings.do_lower_case, settings.init_checkpoint)
-        tokenizer = tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
+        with paths.here(settings.vocab_file) as vocab_file:
+            tokenizer = tokenization.FullTokenizer(vocab_file, settings.do_lower_case)
     except ValueError as error:
         raise InputError(str(error)) from error
     if len(tokenizer.vocab) != bert_config.vocab_size:
@@ -290,7 +291,6 @@ def identity(run, train_data, start):
       train_data: fingerprint of the training split.
       start: checkpoints.Start of the first step.
     """
-    paths = {name: os.path.abspath(getattr(run.settings, name)) for name in BASE_FILES[:2]}
     pack = base.recorded_run(start.task).get("weights") if run.settings.init_pack else None
     return {
         "flags": run_flags(run.settings, run.task),
@@ -299,10 +299,16 @@ def identity(run, train_data, start):
         "train_data": train_data,
         "start": files.sha256(f"{start.task}.index") if start.task and not pack else None,
         "init_pack": pack,
-        "base": {**paths, "init_checkpoint": start.base and os.path.abspath(start.base),
-                 "name": start.base and base.name_of(start.base), "fingerprint": start.fingerprint,
-                 **files_of_base(run.settings, run.bert_config)},
+        "base": record_of_base(run.settings, run.bert_config, start),
     }
+
+
+def record_of_base(settings, bert_config, start):
+    """What a run records of its base, as JSON values: where it lies and what it is."""
+    named = {name: paths.absolute(getattr(settings, name)) for name in BASE_FILES[:2]}
+    return {**named, "init_checkpoint": start.base and paths.absolute(start.base),
+            "name": start.base and base.name_of(start.base), "fingerprint": start.fingerprint,
+            **files_of_base(settings, bert_config)}
 
 
 def files_of_base(settings, bert_config):
