@@ -207,14 +207,14 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """The value in a JSON file.
+    """The value in a JSON file, with or without a byte order mark.
 
     Raises:
       InputError: the file is missing or is not JSON.
     """
     try:
         with paths.open_file(path) as file:
-            return json.loads(file.read().decode("utf-8"))
+            return json.loads(file.read().decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (OSError, ValueError, RecursionError) as error:

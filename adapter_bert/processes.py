@@ -3,7 +3,6 @@ import contextlib
 import ctypes
 import gc
 import multiprocessing
-import os
 import signal
 import traceback
 
@@ -52,7 +51,6 @@ def _call(function, argument, sender):
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)   # it ends with its parent
     for number in (signal.SIGINT, signal.SIGTERM):   # which tells the person of a signal
         signal.signal(number, signal.SIG_DFL)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # that library's threads are not in the copy
     try:
         with without_collections():
             sender.send(function(argument))
