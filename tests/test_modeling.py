@@ -240,7 +240,7 @@ def test_rows_with_their_own_weights_equal_single_runs(record_property):
         assert np.abs(together[index - 1] - alone[0]).max() > 1e-3
 
 
-@pytest.mark.parametrize("site", modeling.SITES)
+@pytest.mark.parametrize("site", [site for site in modeling.SITES if site != "prefix"])
 def test_a_method_attaches_at_each_site(site):
     ids, seen = random_ids(np.random.default_rng(0), 2, 5), []
 
