@@ -138,6 +138,11 @@ def metrics_of(task):
     return tuple(dict.fromkeys(task.metrics + always))
 
 
+def metric_of(experiment, run):
+    """The metric that tables have of a Planned run's task."""
+    return run.task.metric or settings_of(experiment, run, "run")[2].metrics[0]
+
+
 def data_files(experiment, run):
     """{split: path} of what a run learns from and is scored on.
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from adapter_bert.errors import InputError
 from adapter_bert.paper import claims, estimate, grid, results
+from adapter_bert.training.hooks import duration
 
 # What a worker ends with that only wants to be started anew.
 RECYCLE = 75
@@ -149,4 +150,4 @@ def left(experiment, planned, folder, workers):
                  and not results.is_failed(folder, run.name)]
     seconds = estimate.seconds_left(experiment, open_runs, estimate.measured(folder, planned),
                                     workers.count)
-    return f", about {seconds / 60:.0f} min left" if seconds else ""
+    return f", about {duration(seconds)} left" if seconds else ""
