@@ -39,31 +39,31 @@ class Cell(NamedTuple):
 
     best: the Scoreds of the setting that is best on the whole dev set, a seed each.
     chosen: those chosen on the first half and on the second, with the same seeds.
-    count: n.
+    size: n.
     """
 
     best: list[Scored]
     chosen: tuple[list[Scored], list[Scored]]
-    count: int
+    size: int
 
     def on_all(self):
         """Points of the best setting on the dev set that chose it, float [S]."""
-        whole = np.ones([1, self.count])
+        whole = np.ones([1, self.size])
         return np.array([scored.points(whole)[0] for scored in self.best])
 
     def sample(self):
         """The comparison.Sample: what one half chose, scored on the other."""
-        first, second = comparison.halves(self.count)
+        first, second = comparison.halves(self.size)
         by_first, by_second = self.chosen
 
         def points(weights):
             return np.array([(one.points(weights * second) + other.points(weights * first)) / 2
                              for one, other in zip(by_first, by_second, strict=True)])
-        return comparison.Sample(points, self.count)
+        return comparison.Sample(points, self.size)
 
     def held_out(self):
         """Points of each seed on the halves that did not choose, float [S]."""
-        return self.sample().points(np.ones([1, self.count]))[:, 0]
+        return self.sample().points(np.ones([1, self.size]))[:, 0]
 
 
 def rows(experiment):

@@ -31,11 +31,11 @@ class Sample(NamedTuple):
     """A mode's chosen runs on a task.
 
     points: function of weights float [B, n] -> float [S, B], each seed's score of two halves.
-    count: n.
+    size: n.
     """
 
     points: object
-    count: int
+    size: int
 
 
 class Difference(NamedTuple):
@@ -70,15 +70,15 @@ def halves(count):
 
 def difference(reference, mode, resamplings=RESAMPLINGS):
     """The Difference of two Samples on the same examples."""
-    ones = np.ones([1, reference.count])
+    ones = np.ones([1, reference.size])
     of_seeds = [sample.points(ones)[:, 0] for sample in (reference, mode)]     # [S] each
     value = float(of_seeds[0].mean() - of_seeds[1].mean())
     if min(map(len, of_seeds)) < 2:
         return Difference(value, None)
-    weights = resampled(reference.count, resamplings)
+    weights = resampled(reference.size, resamplings)
     drawn = reference.points(weights).mean(axis=0) - mode.points(weights).mean(axis=0)   # [B]
     return Difference(value, [
-        (float(drawn.var(ddof=1)), reference.count - 1),
+        (float(drawn.var(ddof=1)), reference.size - 1),
         *((float(points.var(ddof=1)) / len(points), len(points) - 1) for points in of_seeds)])
 
 

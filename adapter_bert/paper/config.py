@@ -20,6 +20,7 @@ class TaskRow:
       data_dir: folder of its files; of questions with train.json and dev.json.
       task: a name that run_classifier.py knows, custom, or SQuAD; `name` unless given.
       metric: the score in tables; the task's first unless given.
+      epochs: list of numbers in the place of those of the modes.
       seeds: of each setting; those of the experiment unless given.
       settings: {flag: value} of the task's command.
     """
@@ -28,6 +29,7 @@ class TaskRow:
     data_dir: str
     task: str | None = None
     metric: str | None = None
+    epochs: list | None = None
     seeds: int | None = None
     settings: dict = dataclasses.field(default_factory=dict)
 
@@ -99,6 +101,8 @@ def read(path):
 
 def _task(values, where):
     row = _made(TaskRow, values, where)
+    if row.epochs is not None:
+        _check_list(row.epochs, "epochs", (int, float), where)
     return dataclasses.replace(row, data_dir=_expanded(row.data_dir, where))
 
 
@@ -106,13 +110,18 @@ def _mode(values, where):
     mode = _made(Mode, values, where)
     for name, kinds in (("learning_rates", (int, float)), ("epochs", (int, float)),
                         ("sizes", (int,)), ("init_stddevs", (int, float)), ("tasks", (str,))):
-        found = getattr(mode, name) or []
-        if any(type(value) not in kinds for value in found) or len(set(found)) < len(found):
-            raise InputError(f"{where}, {name}: {found}; give a list of different "
-                             f"{'names' if kinds == (str,) else 'numbers'}")
-    if not (mode.learning_rates and mode.epochs):
-        raise InputError(f"{where}: learning_rates and epochs need one number each at least")
+        values = getattr(mode, name)
+        if values or name in ("learning_rates", "epochs"):
+            _check_list(values, name, kinds, where)
     return mode
+
+
+def _check_list(values, name, kinds, where):
+    """InputError for a list that is empty, or of something else, or has a value twice."""
+    if not values or any(type(value) not in kinds for value in values) or (
+            len(set(values)) < len(values)):
+        raise InputError(f"{where}, {name}: {values}; give a list of different "
+                         f"{'names' if kinds == (str,) else 'numbers'}")
 
 
 def _made(kind, values, where):

@@ -44,7 +44,7 @@ def plan(experiment):
     found = [planned(experiment, task, mode, point, seed)
              for task, mode in itertools.product(experiment.tasks, experiment.modes)
              if mode.tasks is None or task.name in mode.tasks
-             for point in points(mode)
+             for point in points(task, mode)
              for seed in range(seeds_of(experiment, task, mode))]
     for run in found:
         check(experiment, run)
@@ -57,11 +57,12 @@ def seeds_of(experiment, task, mode):
     return seeds if mode.seeds is None else min(seeds, mode.seeds)
 
 
-def points(mode):
-    """The settings of a mode's sweep, as dicts; a size or init_stddev of None is not said."""
+def points(task, mode):
+    """The settings of a mode's sweep on a task, as dicts; a size or init_stddev of None is not said."""
     names = ("size", "learning_rate", "epochs", "init_stddev")
     return [dict(zip(names, values, strict=True)) for values in itertools.product(
-        mode.sizes or [None], mode.learning_rates, mode.epochs, mode.init_stddevs or [None])]
+        mode.sizes or [None], mode.learning_rates, task.epochs or mode.epochs,
+        mode.init_stddevs or [None])]
 
 
 def planned(experiment, task, mode, point, seed):

@@ -39,7 +39,7 @@ def main(config_path, folder, until):
 
 
 def _end_with_parent():
-    sys.stdin.read()
+    os.read(0, 1)   # sys.stdin has a lock, which copies of this process would wait for
     os._exit(1)
 
 
