@@ -52,7 +52,7 @@ def test_names_depend_on_what_makes_a_run(tmp_path, tiny_dir):
     ({"modes": [adapters(sizes=[0])]}, "adapter size 0"),
     ({"tasks": [{"name": "films", "task": "SST-2", "data_dir": "d", "metric": "f1"}]},
      "metric 'f1'; known: accuracy"),
-    ({"tasks": [{"name": "no task", "data_dir": "d"}]}, "names of tasks"),
+    ({"tasks": [{"name": "no/task", "data_dir": "d"}]}, "names of tasks"),
 ])
 def test_a_wrong_config_is_one_line(tmp_path, tiny_dir, changes, message):
     path = write_config(tmp_path, tiny_dir, **{"modes": [full()], **changes})

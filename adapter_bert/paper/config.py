@@ -8,7 +8,7 @@ import typing
 from adapter_bert import files
 from adapter_bert.errors import InputError
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9]+(?:[ ._-][A-Za-z0-9]+)*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _check(found, path):
         odd = [name for name in names if not _NAME.fullmatch(name)]
         if odd or not names or len(set(names)) < len(names):
             raise InputError(f"{path}: names of {kind}s {names}; give each one of its own of "
-                             "letters, digits, . _ -")
+                             "letters and digits, parted by . _ - or a space")
     known = {row.name for row in found.tasks}
     for mode in found.modes:
         unknown = sorted(set(mode.tasks or ()) - known)

@@ -16,10 +16,11 @@ from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKS = "osD^vPX"
+MOST_TICKS = 6
 PERCENTILES = (20, 50, 80)   # as in the paper's figure 3
 STYLE = {"font.size": 15, "axes.spines.top": False, "axes.spines.right": False,
          "lines.linewidth": 2.5, "lines.markersize": 9, "legend.frameon": False,
-         "svg.hashsalt": "adapter-bert", "axes.grid": True, "grid.alpha": 0.3}
+         "svg.hashsalt": "adapter-bert", "svg.fonttype": "none", "axes.grid": True, "grid.alpha": 0.3}
 
 
 def draw(experiment, all_scored, output):
@@ -106,7 +107,7 @@ def by_parameters(experiment, all_scored):
     axes.axhline(0, color="#000000", linestyle="--", linewidth=1.5, label=reference.label)
     axes.set(xscale="log", xlabel="trained parameters of a task",
              ylabel=f"score above {reference.label} (points)")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     return figure
 
 
@@ -122,13 +123,22 @@ def by_size(experiment, all_scored):
              if sum(bool(cells.cell(all_scored, task, row)) for row in rows) > 1]
     if not names:
         return None
-    figure, panels = pyplot.subplots(1, len(names), figsize=(1 + 4.5 * len(names), 4.5),
-                                     squeeze=False)
-    for axes, task in zip(panels[0], names, strict=True):
+    figure, panels = panels_of(len(names))
+    for axes, task in zip(panels, names, strict=True):
         size_panel(axes, experiment, all_scored, task, rows)
-    panels[0, 0].legend(loc="lower right")
-    figure.tight_layout()
+    panels[0].legend(loc="best")
     return figure
+
+
+def panels_of(count):
+    """A figure and `count` axes, two in a row, so that text stays large beside them."""
+    columns = min(2, count)
+    lines = -(-count // columns)
+    figure, panels = pyplot.subplots(lines, columns, figsize=(5.5 * columns + 1, 5 * lines),
+                                     squeeze=False, layout="constrained")
+    for axes in panels.flat[count:]:
+        axes.remove()
+    return figure, list(panels.flat[:count])
 
 
 def size_panel(axes, experiment, all_scored, task, rows):
@@ -147,6 +157,7 @@ def size_panel(axes, experiment, all_scored, task, rows):
         axes.axhline(whole.held_out().mean(), color="#000000", linestyle="--", linewidth=1.5,
                      label=reference.label)
     sizes = sorted({row.size for row in rows})
+    sizes = sizes[::-(-len(sizes) // MOST_TICKS)]
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, sizes)
     axes.set(xlabel="adapter size", title=task,
@@ -192,14 +203,13 @@ def by_removed_layers(experiment, all_scored):
             found.setdefault(task, max(ablated, key=whole_score))
     if not found:
         return None
-    figure, panels = pyplot.subplots(1, len(found), figsize=(6.2 * len(found), 5.4),
-                                     squeeze=False)
+    figure, panels = panels_of(len(found))
     losses = {task: lost(scored) for task, scored in found.items()}
     least = min(np.nanmin(values) for values in losses.values())
-    for axes, (task, values) in zip(panels[0], losses.items(), strict=True):
+    for axes, (task, values) in zip(panels, losses.items(), strict=True):
         image = heat_map(axes, values, least)
         axes.set_title(f"{task}, {found[task].run.mode.name}: {whole_score(found[task]):.1f}")
-    figure.colorbar(image, ax=list(panels[0]), label="change of the score (points)", shrink=0.85)
+    figure.colorbar(image, ax=panels, label="change of the score (points)", shrink=0.8)
     return figure
 
 
@@ -216,10 +226,11 @@ def lost(scored):
 def heat_map(axes, values, least):
     """Draws a heat map from `least` to 0 or above, with its numbers; returns the image."""
     image = axes.imshow(values, cmap="cividis", vmin=least, vmax=max(0.0, np.nanmax(values)))
-    small = 15 if len(values) <= 6 else 8
+    size = 15 if len(values) <= 6 else 8
     for (first, last), value in np.ndenumerate(values):
         if not np.isnan(value):
-            axes.text(last, first, f"{value:.1f}", ha="center", va="center", fontsize=small,
+            text = f"{value:.1f}" if abs(value) < 9.95 else f"{value:.0f}"
+            axes.text(last, first, text, ha="center", va="center", fontsize=size,
                       color="white" if image.norm(value) < 0.5 else "black")
     axes.set(xlabel="last layer without adapters", ylabel="first layer without adapters")
     axes.grid(False)

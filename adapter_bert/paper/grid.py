@@ -58,7 +58,7 @@ def seeds_of(experiment, task, mode):
 
 
 def points(task, mode):
-    """The settings of a mode's sweep on a task, as dicts; a size or init_stddev of None is not said."""
+    """The settings of a mode's sweep on a task; a size or init_stddev of None is not said."""
     names = ("size", "learning_rate", "epochs", "init_stddev")
     return [dict(zip(names, values, strict=True)) for values in itertools.product(
         mode.sizes or [None], mode.learning_rates, task.epochs or mode.epochs,
@@ -76,8 +76,8 @@ def planned(experiment, task, mode, point, seed):
     key = json.dumps([task_name, flags, mode.spans and not seed], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     size = "" if point["size"] is None else f"-{point['size']}"
-    return Planned(f"{task.name}-{mode.name}{size}-seed{seed}-{digest}", task, mode, point, seed,
-                   flags)
+    name = f"{task.name}-{mode.name}{size}-seed{seed}-{digest}".replace(" ", "_")
+    return Planned(name, task, mode, point, seed, flags)
 
 
 def settings_of(experiment, run, output_dir):

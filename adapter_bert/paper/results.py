@@ -18,7 +18,7 @@ KEYS = ("task", "flags", "point", "seed", "metrics", "predictions", "trained_par
 
 def path_of(folder, kind, name):
     """Path of a file of a results folder."""
-    return os.path.join(folder, kind, f"{name}.json")
+    return os.path.join(folder, kind, f"{name.replace(' ', '_')}.json")
 
 
 def is_done(folder, name):

@@ -103,7 +103,8 @@ def do(experiment, run, work_dir):
         seen[split.name] = current, keeping.kept(current, split, predicted)
 
     try:
-        metrics = runs.run(settings, given, task, keep)
+        with tf.Graph().as_default():
+            metrics = runs.run(settings, given, task, keep)
         left = files.read_object(os.path.join(output_dir, "results.json"))
         current, (targets, _) = seen["dev"]
         extra = {"spans": spans.removed_spans(
@@ -111,7 +112,6 @@ def do(experiment, run, work_dir):
             or task.metrics[0])} if run.mode.spans and not run.seed else {}
     finally:
         shutil.rmtree(output_dir, ignore_errors=True)
-        tf.reset_default_graph()
         gc.collect()
     return ({"task": run.task.name, "mode": run.mode.name, "point": run.point, "seed": run.seed,
              "flags": {**run.flags, "precision": current.settings.precision},

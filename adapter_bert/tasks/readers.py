@@ -203,7 +203,7 @@ def _rows(path):
     Blank lines at the end are no rows; one between rows is a row of one empty cell.
     """
     blank = []
-    if os.path.isdir(path):
+    if os.path.basename(path) == os.curdir:
         yield from folders.rows(path)
         return
     for line, cells in _csv_rows(path) if path.endswith(".csv") else _tsv_rows(path):
