@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from experiments import adapters, full, write_config
+from sweeps import adapters, full, write_config
 
 from adapter_bert import files
 from adapter_bert.errors import InputError

@@ -1,6 +1,6 @@
 """What an experiment's file may say, which runs it makes, and whose a results folder is."""
 import pytest
-from experiments import SMALL, adapters, full, write_config
+from sweeps import SMALL, adapters, full, write_config
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
@@ -77,8 +77,9 @@ def test_a_folder_belongs_to_a_base_and_data(tmp_path):
     more = {**facts, "data": {"CoLA": {"dev": "3"}}}
     results.bind(folder, more)
     results.bind(folder, facts)
-    for changed, words in (({**facts, "base": {"fingerprint": "0"}}, "the base differed"),
-                           ({**facts, "data": {"CoLA": {"dev": "4"}}}, "the data of CoLA differed")):
+    for changed, words in (
+            ({**facts, "base": {"fingerprint": "0"}}, "the base differed"),
+            ({**facts, "data": {"CoLA": {"dev": "4"}}}, "the data of CoLA differed")):
         with pytest.raises(InputError, match=f"made by an experiment in which {words}"):
             results.bind(folder, changed)
 

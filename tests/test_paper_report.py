@@ -1,17 +1,18 @@
 """Tables and figures of made results: numbers by hand, every cell of files that are there."""
 import csv
 import os
+import pathlib
 import shutil
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from experiments import adapters, full, made_results, write_config
+from packs import tiny_pack
+from sweeps import adapters, full, made_results, write_config
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
 from adapter_bert.paper import cells, comparison, grid, report, results, spans, tables
-from packs import tiny_pack
 
 RATES = {"full": 0.85, "adapters": 0.8, "head": 0.6, "stddevs": 0.7}
 
@@ -81,7 +82,7 @@ def test_a_setting_is_chosen_without_the_half_it_is_reported_on(made, tmp_path):
 
 def test_the_tables(made):
     _, _, output = made
-    text = open(os.path.join(output, "README.md"), encoding="utf-8").read()
+    text = pathlib.Path(output, "README.md").read_text(encoding="utf-8")
     found = {(one["row"], one["task"]): one
              for one in files.read_json(os.path.join(output, "cells.json"))}
     for row, share in (("full", "2.00x | 100%"), ("adapters 4", "1.01x | 0.40%")):
@@ -93,7 +94,7 @@ def test_the_tables(made):
             assert f"| {row} | {share} | {scores} | {mean:.1f} |\n" in text
     less = found["full", "films"]["held_out"] - found["head", "films"]["held_out"]
     assert f"| head | {less:+.1f} (" in text
-    assert f"| head | 1.00x" not in text   # it lacks a task
+    assert "| head | 1.00x" not in text   # it lacks a task
     assert "**adapters, best size**: +" in text and "**adapters 4**" not in text
     with open(os.path.join(output, "table.csv"), encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -143,7 +144,7 @@ def test_half_a_sweep_has_a_report(made, tmp_path):
             os.remove(results.path_of(folder, results.RUNS, run.name))
     written = report.write(experiment, folder, str(tmp_path / "half"))
     assert (written.done, written.planned) == (2 + 2 + 1 + 2, 2 * (6 + 6 + 2) + 3)
-    assert tables.NOTHING in open(written.path, encoding="utf-8").read()
+    assert tables.NOTHING in pathlib.Path(written.path).read_text(encoding="utf-8")
     for run in grid.plan(experiment):
         if results.is_done(folder, run.name):
             os.remove(results.path_of(folder, results.RUNS, run.name))

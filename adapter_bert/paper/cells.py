@@ -15,11 +15,21 @@ from adapter_bert.paper.config import Mode
 
 
 class Row(NamedTuple):
-    """A line of a table: a mode, with one size or, where `size` is None, all it has."""
+    """A line of a table: a mode, with one size or, where `size` is None, all it has or none."""
 
     label: str
     mode: Mode
     size: int | None
+
+    @property
+    def is_whole_mode(self):
+        """Whether it is not one of several sizes of its mode."""
+        return self.size is None or len(self.mode.sizes) == 1
+
+    @property
+    def is_choice(self):
+        """Whether it is the best of several sizes."""
+        return self.size is None and bool(self.mode.sizes)
 
 
 class Scored(NamedTuple):
@@ -76,7 +86,7 @@ def rows(experiment):
             found += [Row(f"{mode.name} {size}", mode, size) for size in mode.sizes]
             found.append(Row(f"{mode.name}, best size", mode, None))
         else:
-            found.append(Row(mode.name, mode, None))
+            found.append(Row(mode.name, mode, *(mode.sizes or [None])))
     return found
 
 

@@ -20,7 +20,8 @@ MOST_TICKS = 6
 PERCENTILES = (20, 50, 80)   # as in the paper's figure 3
 STYLE = {"font.size": 15, "axes.spines.top": False, "axes.spines.right": False,
          "lines.linewidth": 2.5, "lines.markersize": 9, "legend.frameon": False,
-         "svg.hashsalt": "adapter-bert", "svg.fonttype": "none", "axes.grid": True, "grid.alpha": 0.3}
+         "axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "adapter-bert",
+         "svg.fonttype": "none"}
 
 
 def draw(experiment, all_scored, output):
@@ -57,11 +58,17 @@ def families(experiment):
     """
     found = {}
     for row in cells.rows(experiment):
-        if row.mode.tuning == "full" or (row.size is None and len(row.mode.sizes) > 1):
-            continue
-        kind = row.mode.tuning.split("=")[0]
-        found.setdefault("top layers" if kind == "top_layers" else row.mode.name, []).append(row)
+        if row.mode.tuning != "full" and not row.is_choice:
+            found.setdefault(family_of(row.mode), []).append(row)
     return found
+
+
+def family_of(mode):
+    """The name of the line that a mode is on; one with settings of its own is a method of its own.
+    """
+    if mode.tuning.startswith("top_layers"):
+        return "top layers"
+    return "adapters" if mode.tuning == "adapters" and not mode.settings else mode.name
 
 
 def curve(experiment, all_scored, rows, reference):
@@ -143,14 +150,15 @@ def panels_of(count):
 
 def size_panel(axes, experiment, all_scored, task, rows):
     """A task's score by size, with the standard error over seeds, and that of full tuning."""
-    modes = dict.fromkeys(row.mode.name for row in rows)
-    for number, mode in enumerate(modes):
-        found = [(row.size, cells.cell(all_scored, task, row).held_out()) for row in rows
-                 if row.mode.name == mode and cells.cell(all_scored, task, row)]
+    names = dict.fromkeys(family_of(row.mode) for row in rows)
+    for number, name in enumerate(names):
+        some = {row.size: cells.cell(all_scored, task, row) for row in rows
+                if family_of(row.mode) == name}
+        found = [(size, some[size].held_out()) for size in sorted(some) if some[size]]
         axes.errorbar([size for size, _ in found], [points.mean() for _, points in found],
                       [tables.error_of(points) or 0 for _, points in found], capsize=4,
                       fmt=MARKS[number % len(MARKS)] + "-", color=COLOURS[number % len(COLOURS)],
-                      label=mode)
+                      label=name)
     reference = tables.reference_row(cells.rows(experiment))
     whole = reference and cells.cell(all_scored, task, reference)
     if whole:

@@ -121,7 +121,7 @@ def difference_table(experiment, all_scored, rows, reference):
         found = differences(experiment, all_scored, row, reference)
         mean = comparison.mean_difference(found) if all(found) else None
         yield line([row.label, *map(in_words, [*found, mean])])
-        if mean and mean.bound is not None and row.size is None:
+        if mean and mean.bound is not None and row.is_whole_mode:
             verdicts.append(verdict(row, reference, mean, len(found)))
     yield from verdicts
 
