@@ -85,7 +85,7 @@ def test_the_tables(made):
     text = pathlib.Path(output, "README.md").read_text(encoding="utf-8")
     found = {(one["row"], one["task"]): one
              for one in files.read_json(os.path.join(output, "cells.json"))}
-    for row, share in (("full", "2.00x | 100%"), ("adapters 4", "1.01x | 0.40%")):
+    for row, share in (("full", "2.00x | 100%"), ("adapters 4", "1.01x | 0.4%")):
         both = [found[row, task] for task in ("films", "plots")]
         for key in ("held_out", "best"):
             scores = " | ".join(f"{one[key]:.1f} ± {one[key + '_standard_error']:.1f}"
@@ -118,7 +118,7 @@ def test_parameters_of_all_tasks(made):
 def test_the_figures_and_what_their_axes_say(made):
     _, _, output = made
     for name, labels in (
-            ("parameters", ("trained parameters of a task", "score above full (points)")),
+            ("parameters", ("trained parameters of a task", "score − full (points)")),
             ("sizes", ("adapter size", "accuracy (points)", "films", "plots")),
             ("spans", ("first layer without adapters", "change of the score (points)")),
             ("init_stddev", ("standard deviation of the first weights", "dev score (points)"))):

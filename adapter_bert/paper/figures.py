@@ -113,7 +113,7 @@ def by_parameters(experiment, all_scored):
             axes.vlines(parameters[order], low, high, alpha=0.5, linewidth=4, **style)
     axes.axhline(0, color="#000000", linestyle="--", linewidth=1.5, label=reference.label)
     axes.set(xscale="log", xlabel="trained parameters of a task",
-             ylabel=f"score above {reference.label} (points)")
+             ylabel=f"score − {reference.label} (points)")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     return figure
 

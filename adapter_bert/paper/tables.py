@@ -70,8 +70,10 @@ def score_table(experiment, all_scored, rows, points):
 
 
 def percent(share):
-    """A share as a text, with digits where it is small."""
-    return f"{share:.0%}" if share > 0.995 else f"{share:.2%}"
+    """A share as a text, two digits where it is small."""
+    if share > 0.995:
+        return f"{share:.0%}"
+    return f"{share:.1%}" if share > 0.01 else f"{100 * share:.2g}%"
 
 
 def metrics(experiment):
@@ -138,8 +140,8 @@ def verdict(row, reference, mean, count):
     """What the mean over tasks says of the paper's claim for a row."""
     holds = mean.bound < MARGIN
     return (f"**{row.label}**: {mean.value:+.2f} points behind {reference.label} in the mean of "
-            f"{count} tasks, at most {mean.bound:+.2f}: that it loses less than {MARGIN:g} point "
-            f"{'is shown' if holds else 'is not shown'}.")
+            f"{count} tasks, at most {mean.bound:+.2f} with {comparison.CONFIDENCE:.0%} confidence: that it "
+            f"loses less than {MARGIN:g} point is {'' if holds else 'not '}shown.")
 
 
 def records(experiment, all_scored):
