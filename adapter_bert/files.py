@@ -158,13 +158,13 @@ def one_line_a_key(value):
 
 
 def read_json(path):
-    """The value in a JSON file.
+    """The value in a JSON file, with or without a byte order mark.
 
     Raises:
       InputError: the file is missing or is not JSON.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             return json.load(file)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error

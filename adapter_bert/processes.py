@@ -2,7 +2,6 @@
 import contextlib
 import gc
 import multiprocessing
-import os
 import traceback
 
 
@@ -43,7 +42,6 @@ def without_collections():
 
 
 def _call(function, argument, sender):
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # that library's threads are not in the copy
     try:
         with without_collections():
             sender.send(function(argument))

@@ -112,6 +112,10 @@ ROWS = (
         "the same bytes on any workers; whole files or none",
         "pytest tests/test_create_pretraining_data.py tests/test_pretraining_instances.py "
         "tests/test_pretraining_corpus.py"),
+    Row("pretraining-speed", "a million sentences, 8 times as fast as one process with the "
+        "pure-Python tokenizer", "make --no-print-directory bench-pretraining"),
+    Row("pretraining-demo", "make pretrain-demo: held-out masked words are guessed better after it",
+        "make --no-print-directory pretrain-demo"),
     Row("demo", "make demo: 83 % on held-out reviews, in 6 minutes from a filled pip cache",
         f"{sys.executable} benchmarks/demo_time.py"),
 )

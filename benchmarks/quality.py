@@ -52,8 +52,8 @@ ROWS = (
     Row("CoLA", "full", 5e-5, 3, 1),
     Row("SST-2", "adapters", 1e-3, 1, 1),
     Row("SST-2", "full", 5e-5, 1, 1),
-    Row("SQuAD", "adapters", 3e-3, 6, 1),
-    Row("SQuAD", "full", 2e-4, 6, 1),
+    Row("SQuAD", "adapters", 3e-3, 6, 3),
+    Row("SQuAD", "full", 2e-4, 6, 3),
 )
 
 

@@ -88,7 +88,7 @@ def find(flag, patterns):
     """The paths that patterns stand for, sorted; what describes a file of theirs is left out.
 
     Raises:
-      InputError: a pattern that stands for no file.
+      InputError: no pattern, or one that stands for no file.
     """
     found = set()
     for pattern in filter(None, map(str.strip, patterns.split(","))):
@@ -100,6 +100,9 @@ def find(flag, patterns):
             raise InputError(f"--{flag}={pattern}: no file is there; name TFRecord files that "
                              "create_pretraining_data.py wrote")
         found.update(matching)
+    if not found:
+        raise InputError(f"--{flag}={patterns}: names no file; name TFRecord files that "
+                         "create_pretraining_data.py wrote")
     return sorted(path for path in found
                   if not (path.endswith(".json") and path.removesuffix(".json") in found))
 

@@ -61,6 +61,11 @@ class Task:
         """Whether an example is a pair of texts."""
         return self.columns.text_b is not None
 
+    @property
+    def label_index(self):
+        """{label: id}; {} where there are none."""
+        return {label: index for index, label in enumerate(self.labels)}
+
 
 _SPLITS = ("train", "dev", "test")
 _NO_YES = ("0", "1")
