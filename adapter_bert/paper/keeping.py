@@ -1,6 +1,6 @@
 """What a result keeps of a run's predictions: enough to score any part of the dev set later."""
 from adapter_bert.training import spans, tagging
-from adapter_bert.training.kinds import decisions
+from adapter_bert.training.labelling import decisions
 
 
 def kept(run, split, predicted):

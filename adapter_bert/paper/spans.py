@@ -13,7 +13,7 @@ import numpy as np
 from adapter_bert.packs import store
 from adapter_bert.packs.predictor import Predictor
 from adapter_bert.paper import scores
-from adapter_bert.training.kinds import label_index, read_examples
+from adapter_bert.training import labelling
 
 _LAST_WEIGHTS = re.compile(r"/layer_(\d+)/.*/adapters/(?:weights2|biases2)$")
 
@@ -31,8 +31,8 @@ def removed_spans(run, pack_path, targets, metric):
       List of [first layer, last layer, points], L (L + 1) / 2 of them, both layers included.
     """
     texts = [one.text_a if one.text_b is None else (one.text_a, one.text_b)
-             for one in read_examples(run, "dev")]
-    pack, index, found = store.read(pack_path), label_index(run.task), []
+             for one in labelling.read(run, "dev")]
+    pack, index, found = store.read(pack_path), run.task.label_index, []
     with Predictor(run.settings.bert_dir, pack, run.settings.precision,
                    run.settings.kernels) as predictor:
         for first, last in spans_of(run.bert_config.num_hidden_layers):

@@ -140,8 +140,9 @@ def verdict(row, reference, mean, count):
     """What the mean over tasks says of the paper's claim for a row."""
     holds = mean.bound < MARGIN
     return (f"**{row.label}**: {mean.value:+.2f} points behind {reference.label} in the mean of "
-            f"{count} tasks, at most {mean.bound:+.2f} with {comparison.CONFIDENCE:.0%} confidence: that it "
-            f"loses less than {MARGIN:g} point is {'' if holds else 'not '}shown.")
+            f"{count} tasks, at most {mean.bound:+.2f} with {comparison.CONFIDENCE:.0%} "
+            f"confidence: that it loses less than {MARGIN:g} point is {'' if holds else 'not '}"
+            "shown.")
 
 
 def records(experiment, all_scored):

@@ -31,6 +31,7 @@ def main(config_path, folder, until):
     """Works until every run is done or failed, or `until`, seconds since the epoch, is past."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(message)s"))
     tf.logging.set_verbosity(tf.logging.FATAL)
