@@ -1,5 +1,6 @@
 """A sweep of whole runs: each once, failures recorded, and a killed one ends as one left alone."""
 import os
+import pathlib
 import random
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from adapter_bert.paper.sweep import sweep
 pytestmark = pytest.mark.slow
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # What depends on when a run was done, not on what it is.
-TIMES = ("seconds", "train_seconds")
+TIMES = ("seconds", "train_seconds", "commit")
 
 
 def outcomes(folder, experiment):
@@ -83,10 +84,10 @@ def test_a_folder_of_other_data_is_refused(tmp_path, tiny_dir):
         sweep(experiment, path, folder)
 
 
-def wait_for_a_run(process, folder):
-    work = os.path.join(folder, "work")
-    while process.poll() is None and not (os.path.isdir(work) and os.listdir(work)):
-        time.sleep(0.02)
+def begun(folder):
+    """How often a run was begun, as the workers' logs say."""
+    return sum(line.startswith("***** films-") for log in pathlib.Path(folder).glob("logs/*.log")
+               for line in log.read_text().split("\n"))
 
 
 def compare_with_killed(tmp_path, tiny_dir, modes, kills, **changes):
@@ -95,8 +96,9 @@ def compare_with_killed(tmp_path, tiny_dir, modes, kills, **changes):
     experiment, killed = config.read(path), str(tmp_path / "killed")
     source = random.Random(0)
     for _ in range(kills):
-        process = start(path, killed)
-        wait_for_a_run(process, killed)
+        before, process = begun(killed), start(path, killed)
+        while process.poll() is None and begun(killed) == before:
+            time.sleep(0.02)
         time.sleep(source.uniform(0, 6))
         kill(process)
     last = start(path, killed)
