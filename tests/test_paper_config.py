@@ -3,6 +3,7 @@ import pytest
 from sweeps import SMALL, adapters, full, write_config
 
 from adapter_bert import files
+from adapter_bert.__main__ import main
 from adapter_bert.errors import InputError
 from adapter_bert.paper import config, estimate, grid, results
 
@@ -52,6 +53,9 @@ def test_names_depend_on_what_makes_a_run(tmp_path, tiny_dir):
     ({"modes": [adapters(sizes=[0])]}, "adapter size 0"),
     ({"tasks": [{"name": "films", "task": "SST-2", "data_dir": "d", "metric": "f1"}]},
      "metric 'f1'; known: accuracy"),
+    ({"modes": [full(spans=True)]}, "spans of layers are removed from adapters"),
+    ({"budget_minutes": 0}, "budget_minutes 0; give more than 0"),
+    ({"epoch_seconds": {"films": 3}}, "epoch_seconds: give {task: {mode: seconds}}"),
     ({"tasks": [{"name": "no/task", "data_dir": "d"}]}, "names of tasks"),
 ])
 def test_a_wrong_config_is_one_line(tmp_path, tiny_dir, changes, message):
@@ -59,6 +63,18 @@ def test_a_wrong_config_is_one_line(tmp_path, tiny_dir, changes, message):
     with pytest.raises(InputError, match=message) as caught:
         planned(path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_command_says_it_in_one_line(tmp_path, tiny_dir, capsys):
+    path = write_config(tmp_path, tiny_dir, [full()], sizes=[1])
+    for arguments, message in (
+            ([path], "unknown key sizes"), ([path, "--workers=0"], "--workers=0"),
+            ([str(tmp_path / "none.json")], "no such file")):
+        with pytest.raises(SystemExit) as ended:
+            main(["experiment", *arguments, f"--results={tmp_path / 'results'}"])
+        said = capsys.readouterr().err
+        assert ended.value.code == 1 and message in said and said.count("\n") == 1
+    assert not (tmp_path / "results").exists()
 
 
 def test_data_that_is_not_there(tmp_path, tiny_dir):

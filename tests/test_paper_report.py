@@ -94,6 +94,9 @@ def test_the_tables(made):
             assert f"| {row} | {share} | {scores} | {mean:.1f} |\n" in text
     less = found["full", "films"]["held_out"] - found["head", "films"]["held_out"]
     assert f"| head | {less:+.1f} (" in text
+    compared = files.read_json(os.path.join(output, "differences.json"))
+    assert compared["head"]["films"]["difference"] == pytest.approx(less)
+    assert compared["head"]["films"]["bound"] > less and compared["head"]["mean"] is None
     assert "| head | 1.00x" not in text   # it lacks a task
     assert "**adapters, best size**: +" in text and "**adapters 4**" not in text
     with open(os.path.join(output, "table.csv"), encoding="utf-8") as file:

@@ -181,6 +181,13 @@ def _check(found, path):
         if odd or not names or len(set(names)) < len(names):
             raise InputError(f"{path}: names of {kind}s {names}; give each one of its own of "
                              "letters and digits, parted by . _ - or a space")
+    if found.budget_minutes is not None and found.budget_minutes <= 0:
+        raise InputError(f"{path}: budget_minutes {found.budget_minutes}; give more than 0, or "
+                         "leave it out")
+    if not all(isinstance(modes, dict) and all(type(value) in (int, float)
+                                               for value in modes.values())
+               for modes in found.epoch_seconds.values()):
+        raise InputError(f"{path}, epoch_seconds: give {{task: {{mode: seconds}}}}")
     known = {row.name for row in found.tasks}
     for mode in found.modes:
         unknown = sorted(set(mode.tasks or ()) - known)

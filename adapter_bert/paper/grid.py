@@ -12,6 +12,7 @@ from adapter_bert.training import settings as run_settings
 from adapter_bert.training.named_task import squad_task, text_task
 
 QUESTIONS = "SQuAD"
+WITH_SPANS = ("classification", "regression")
 # What a sweep says itself, or what would make its scores another thing.
 RESERVED = ("output_dir", "bert_dir", "init_checkpoint", "vocab_file", "bert_config_file", "pack",
             "pack_dir", "init_pack", "do_train", "do_eval", "do_predict", "seed", "data_dir",
@@ -122,6 +123,10 @@ def check(experiment, run):
         run_settings.adapter_config(settings)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
+    has_layers = settings.tuning.startswith("adapters") and task.kind in WITH_SPANS
+    if run.mode.spans and not has_layers:
+        raise InputError(f"{where}: spans of layers are removed from adapters of tasks of "
+                         f"{' and '.join(WITH_SPANS)} only; leave spans out")
     if run.task.metric not in (None, *metrics_of(task)):
         raise InputError(f"{where}: metric {run.task.metric!r}; known: "
                          f"{', '.join(metrics_of(task))}")

@@ -1,5 +1,4 @@
 """Tables and figures of a results folder, as files."""
-import json
 import os
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ class Report(NamedTuple):
 
 
 def write(experiment, folder, output):
-    """Writes README.md, table.csv, cells.json and the figures that the results are enough for.
+    """Writes README.md, table.csv, cells.json, differences.json, and each figure that has results.
 
     Args:
       experiment: config.Experiment.
@@ -35,12 +34,15 @@ def write(experiment, folder, output):
         raise InputError(f"{folder}: no result of this experiment is there yet")
     found = tables.records(experiment, all_scored)
     drawn = figures.draw(experiment, all_scored, output)
+    compared = tables.comparisons(experiment, all_scored)
     path = os.path.join(output, "README.md")
+    files.write_json(os.path.join(output, "differences.json"),
+                     tables.difference_records(experiment, compared))
     files.write_text(os.path.join(output, "table.csv"), tables.as_csv(found))
-    files.write_text(os.path.join(output, "cells.json"), json.dumps(found, indent=1) + "\n")
+    files.write_json(os.path.join(output, "cells.json"), found)
     files.write_text(path, "\n".join([
         *introduction(folder, output, planned, all_scored),
-        tables.markdown(experiment, all_scored),
+        tables.markdown(experiment, all_scored, compared),
         *(f"![{caption}]({name}.png)\n\n{caption} ([SVG]({name}.svg))\n"
           for name, caption in drawn.items())]))
     return Report(sum(map(len, all_scored.values())), len(planned), path)

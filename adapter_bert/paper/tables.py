@@ -11,12 +11,13 @@ NOTHING = "–"
 MARGIN = 1.0   # points that the mean over tasks may lose, by the upper bound
 
 
-def markdown(experiment, all_scored):
+def markdown(experiment, all_scored, compared):
     """The text of the tables.
 
     Args:
       experiment: config.Experiment.
       all_scored: what cells.read_all returns.
+      compared: what `comparisons` returns.
     """
     rows = cells.rows(experiment)
     parts = [
@@ -32,7 +33,7 @@ def markdown(experiment, all_scored):
                   f"Points that {reference.label} is better by, and in brackets the one-sided "
                   f"{comparison.CONFIDENCE:.0%} upper bound (how: the top of "
                   "`adapter_bert/paper/comparison.py`).",
-                  *difference_table(experiment, all_scored, rows, reference)]
+                  *difference_table(experiment, rows, reference, compared)]
     return joined(parts)
 
 
@@ -103,29 +104,45 @@ def reference_row(rows):
     return next((row for row in rows if row.mode.tuning == "full"), None)
 
 
-def differences(experiment, all_scored, row, reference):
-    """[comparison.Difference of each task to the reference]; None where one is missing."""
-    found = []
-    for task in experiment.tasks:
-        pair = [cells.cell(all_scored, task.name, one) for one in (reference, row)]
-        found.append(comparison.difference(*(cell.sample() for cell in pair))
-                     if all(pair) else None)
+def comparisons(experiment, all_scored):
+    """{row's label: comparison.Difference of each task to full tuning, and of their mean}.
+
+    None stands where one is missing; {} without a row of full tuning.
+    """
+    rows = cells.rows(experiment)
+    reference, found = reference_row(rows), {}
+    for row in rows if reference else ():
+        if row is not reference:
+            some = [difference(all_scored, task.name, row, reference)
+                    for task in experiment.tasks]
+            mean = comparison.mean_difference(some) if all(some) else None
+            found[row.label] = [*some, mean]
     return found
 
 
-def difference_table(experiment, all_scored, rows, reference):
-    """Lines of the table of differences, and a sentence on the claim for rows of all tasks."""
-    verdicts = []
+def difference(all_scored, task, row, reference):
+    """The comparison.Difference of two rows on a task; None where one has no runs."""
+    pair = [cells.cell(all_scored, task, one) for one in (reference, row)]
+    return comparison.difference(*(cell.sample() for cell in pair)) if all(pair) else None
+
+
+def difference_table(experiment, rows, reference, compared):
+    """Lines of the table of differences, and a sentence on the claim for whole modes."""
     yield header(["", *(task.name for task in experiment.tasks), "mean"])
+    for label, found in compared.items():
+        yield line([label, *map(in_words, found)])
     for row in rows:
-        if row is reference:
-            continue
-        found = differences(experiment, all_scored, row, reference)
-        mean = comparison.mean_difference(found) if all(found) else None
-        yield line([row.label, *map(in_words, [*found, mean])])
+        mean = compared.get(row.label, [None])[-1]
         if mean and mean.bound is not None and row.is_whole_mode:
-            verdicts.append(verdict(row, reference, mean, len(found)))
-    yield from verdicts
+            yield verdict(row, reference, mean, len(experiment.tasks))
+
+
+def difference_records(experiment, compared):
+    """`comparisons` as JSON values, of each row and task and of the mean."""
+    names = [*(task.name for task in experiment.tasks), "mean"]
+    return {label: {name: one and {"difference": one.value, "bound": one.bound}
+                    for name, one in zip(names, found, strict=True)}
+            for label, found in compared.items()}
 
 
 def in_words(difference):
