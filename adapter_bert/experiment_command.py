@@ -1,7 +1,7 @@
 """adapter-bert experiment: what it takes. Imports no TensorFlow before it runs."""
 import logging
 
-from adapter_bert.errors import InputError, require
+from adapter_bert.errors import InputError
 
 
 def add(commands):
@@ -27,7 +27,6 @@ def add(commands):
 def _experiment(config, folder, report, workers, retry_failed, report_only):
     if workers < 1:
         raise InputError(f"--workers={workers}: give 1 or more")
-    require("paper", matplotlib="matplotlib")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from adapter_bert.paper import config as configs
     from adapter_bert.paper import report as reports

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from typing import NamedTuple
 
+import meta_report
 from sides import commit
 
 from adapter_bert import files
@@ -116,7 +117,7 @@ def report():
     lines += [f"- `{json.loads(path.read_text())['command']}` ({path.name}, commit "
               f"{json.loads(path.read_text())['commit']})"
               for row in ROWS for path in sorted(RESULTS.glob(f"{row.name}-seed*.json"))]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + meta_report.lines()) + "\n"
 
 
 def table_line(row, found):

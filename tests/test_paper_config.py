@@ -53,7 +53,7 @@ def test_names_depend_on_what_makes_a_run(tmp_path, tiny_dir):
     ({"modes": [adapters(sizes=[0])]}, "adapter size 0"),
     ({"tasks": [{"name": "films", "task": "SST-2", "data_dir": "d", "metric": "f1"}]},
      "metric 'f1'; known: accuracy"),
-    ({"modes": [full(spans=True)]}, "spans of layers are removed from adapters"),
+    ({"modes": [full(spans=True)]}, "spans of layers are removed from bottlenecks"),
     ({"budget_minutes": 0}, "budget_minutes 0; give more than 0"),
     ({"epoch_seconds": {"films": 3}}, "epoch_seconds: give {task: {mode: seconds}}"),
     ({"tasks": [{"name": "no/task", "data_dir": "d"}]}, "names of tasks"),

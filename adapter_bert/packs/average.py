@@ -38,7 +38,7 @@ def average(packs, shares=None, head_from=None):
                for name in first.weights}
     manifests = [pack.manifest for pack in packs.values()]
     manifest = dataclasses.replace(
-        first.manifest, metrics={}, data={}, weights=None,
+        first.manifest, metrics={}, data={}, meta=None, weights=None,
         max_seq_length=max(manifest.max_seq_length for manifest in manifests),
         pair=_common([manifest.pair for manifest in manifests], None),
         license=_common([manifest.license for manifest in manifests], ""),

@@ -123,10 +123,11 @@ def check(experiment, run):
         run_settings.adapter_config(settings)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
-    has_layers = settings.tuning.startswith("adapters") and task.kind in WITH_SPANS
+    has_layers = settings.tuning.startswith("adapters") and task.kind in WITH_SPANS and not (
+        {"adapter_method", "adapter_fn"} & set(run.flags))
     if run.mode.spans and not has_layers:
-        raise InputError(f"{where}: spans of layers are removed from adapters of tasks of "
-                         f"{' and '.join(WITH_SPANS)} only; leave spans out")
+        raise InputError(f"{where}: spans of layers are removed from bottlenecks, in tasks of "
+                         f"{' and '.join(WITH_SPANS)}; leave spans out")
     if run.task.metric not in (None, *metrics_of(task)):
         raise InputError(f"{where}: metric {run.task.metric!r}; known: "
                          f"{', '.join(metrics_of(task))}")

@@ -84,7 +84,7 @@ class Workers:
             if not code:
                 continue
             if code != RECYCLE and not self._note_broken(process.pid, code):
-                raise InputError(f"a worker ended with {code} before it began a run; see "
+                raise InputError(f"a worker ended with {code}, outside of a run; see "
                                  f"{self._logs}")
             self._processes[number] = self._start(number)
         return any(process.poll() is None for process in self._processes)
