@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
 .PHONY: demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-gpu check quality quality-peer meta-quality \
-  bench bench-drop bench-packs bench-serving bench-pretraining bench-meta interop profile acceptance clean
+  bench bench-drop bench-packs bench-serving bench-pretraining bench-meta interop profile acceptance paper-small clean
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else \
@@ -183,6 +183,12 @@ bench-meta: $(VENV)/.installed
 profile: $(VENV)/.installed
 	$(BIN)/python benchmarks/step_profile.py --name=profile-minilm --least_share=0.45 \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
+
+# The paper's claim on the demo's base: a sweep of about 80 minutes on 2 cores, its tables and figures into docs/paper.
+paper-small: $(VENV)/.installed
+	BERT_DIR="$$($(BIN)/python demo/prepare.py --bert_dir_only)" GLUE_DIR=$(GLUE) \
+	  $(BIN)/python -m adapter_bert experiment experiments/paper_small.json --workers=2 \
+	  --results=docs/paper/results --report=docs/paper
 
 # Every claim with its command; `make acceptance ROWS=parity,xla` runs some.
 acceptance: $(VENV)/.installed-dev
