@@ -2,6 +2,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -36,11 +37,14 @@ def run(count, batch_size):
                          "processes that share a batch")
     addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
     workers = [start(number, addresses, gpus) for number in range(count)]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         wait(workers)
     finally:
         for worker in workers:
             worker.terminate()
+        for worker in workers:
+            worker.wait()
 
 
 def free_ports(count):

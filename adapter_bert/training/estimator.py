@@ -58,7 +58,7 @@ def run_config(run, link=None):
             save_checkpoints_steps=settings.save_checkpoints_steps if saves else None,
             save_checkpoints_secs=None, save_summary_steps=100 if saves else None,
             session_config=link.session_config(session_config) if link else session_config,
-            checkpoint_save_graph_def=False,   # the graph as text takes seconds, and nothing reads it
+            checkpoint_save_graph_def=False,   # as text it takes seconds, and nothing reads it
             tpu_config=tf.estimator.tpu.TPUConfig(
                 iterations_per_loop=settings.iterations_per_loop,
                 num_shards=settings.num_tpu_cores,

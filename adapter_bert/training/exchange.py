@@ -22,6 +22,7 @@ from adapter_bert.training.clusters import Cluster
 CHIEF = "/job:worker/task:0"
 ANY_STEP = 2**62   # accumulators refuse what is older than their own step
 SECONDS_BETWEEN_TRIES = 0.5
+SECONDS_FOR_A_MEETING = 600   # workers start, and read their data, at different times
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +153,7 @@ def meet(link, step, stop, identity):
         return None, step, stop
     workers = len(link.cluster.workers)
     rows = np.zeros([workers, 5])
-    rows[link.cluster.number] = 1, step, stop, time.time_ns() // 1000 % 2**50, int(identity[:12], 16)
+    rows[link.cluster.number] = 1, step, stop, time.time_ns() % 2**50, int(identity[:12], 16)
     rows = told(link, rows.reshape(-1)).reshape(workers, 5)
     refuse_others(rows)
     step, stop, stretch = map(int, rows[0, 1:4])
@@ -176,18 +177,21 @@ def told(link, vector):
         mine = tf.placeholder(tf.float64, vector.shape)
         total = total_on(CHIEF, link.cluster, mine, "meeting")
         seen = farewell(link.cluster)
-        until = time.monotonic() + link.cluster.timeout
+        patience = max(link.cluster.timeout, SECONDS_FOR_A_MEETING)
+        config = link.session_config(hubs=[CHIEF])
+        config.operation_timeout_in_ms = patience * 1000 * link.cluster.is_chief   # it may evaluate
+        until = time.monotonic() + patience
         while True:
             try:
-                with tf.Session(link.target, config=link.session_config(hubs=[CHIEF])) as session:
+                with tf.Session(link.target, config=config) as session:
                     answer = session.run(total, {mine: vector})
                     with contextlib.suppress(tf.errors.UnavailableError):   # the chief may be done
                         session.run(seen)
                     return answer
             except tf.errors.UnavailableError as error:
                 if time.monotonic() > until:
-                    raise InputError(f"the chief at {link.cluster.workers[0]} is not to be reached "
-                                     "for " f"{link.cluster.timeout} s; start it") from error
+                    raise InputError(f"the chief at {link.cluster.workers[0]} was not to be "
+                                     f"reached for {patience} s; start it") from error
                 time.sleep(SECONDS_BETWEEN_TRIES)
 
 

@@ -161,8 +161,9 @@ def train_stretch(estimator, current, feed, step, stop, hooks):
     try:
         estimator.train(read, hooks, max_steps=stop)
     except tf.train.NanLossDuringTrainingError as error:
-        raise InputError(f"the loss is not a number any more; --learning_rate="
-                         f"{current.settings.learning_rate} is too high for this task, lower it") from error
+        rate = current.settings.learning_rate
+        raise InputError(f"the loss is not a number any more; --learning_rate={rate} is too high "
+                         "for this task, lower it") from error
 
 
 def note_scores(output_dir, start, evaluate, scores):

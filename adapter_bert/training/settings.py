@@ -92,7 +92,7 @@ class TrainingSettings:
     num_replicas: int = setting(
         0, "Processes of --distribution=mirrored; 0: one a GPU.")
     distribution_timeout: int = setting(
-        300, "Seconds after which a worker that waits for the others gives up.")
+        300, "Seconds after which a worker that waits for the others in a step gives up.")
 
     @property
     def evaluates_in_training(self):
