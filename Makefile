@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
 .PHONY: demo demo-serve pretrain-demo $(DOMAINS:%=demo-pack-%) test check quality quality-peer bench bench-packs bench-serving \
-  bench-pretraining interop profile acceptance clean
+  bench-pretraining bench-scaling interop profile acceptance clean
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else \
@@ -135,6 +135,11 @@ bench-serving: $(VENV)/.installed $(VENV)-bench/.installed
 REVIEWS ?= ../shared/data/reviews/dataset.json
 bench-pretraining: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/pretraining_data_speed.py --reviews=$(REVIEWS) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
+
+# Training in one process and in two, bytes a step, and a model of both.
+bench-scaling: $(VENV)/.installed
+	$(BIN)/python benchmarks/scaling.py --glue_dir=$(GLUE) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # Where a training step's time goes.

@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 import sides
 
 from adapter_bert import files
