@@ -28,11 +28,11 @@ def connected():
     """Bytes that this process has sent and received over the TCP connections that it has now."""
     total = 0
     for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError, struct.error):
-            copy = os.dup(int(name))
-            with socket.socket(fileno=copy) as opened:
-                info = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
-                total += sum(struct.unpack_from("=QQ", info, BYTES_SENT_AND_RECEIVED))
+        with contextlib.suppress(OSError):   # those of another kind, and those closed meanwhile
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(name))) as opened:
+                    info = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+                    total += sum(struct.unpack_from("=QQ", info, BYTES_SENT_AND_RECEIVED))
     return total
 
 

@@ -268,7 +268,7 @@ def test_mirrored_trains_what_one_process_trains(tmp_path, alone, flags):
 def end_after_deaths(alone, flags, out, deaths, seed):
     """Trains with two workers, of which one is killed at a random step so many times."""
     source = random.Random(seed)
-    cluster = running.Cluster(2, output_dir=out, save_checkpoints_steps=3, distribution_timeout=5,
+    cluster = running.Cluster(2, output_dir=out, save_checkpoints_steps=3, distribution_timeout=300,
                               plan=[("worker", source.randrange(2)) for _ in range(deaths)],
                               steps=source.choices(range(1, 5), k=deaths), **flags)
     try:

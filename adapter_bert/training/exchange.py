@@ -1,7 +1,9 @@
 """What the workers of a cluster tell each other: sums, through accumulators on one of them or more.
 
 A hub is a task on which an accumulator waits for the vector of every worker; the chief then takes
-their sum and leaves it there in a queue for each of the others. Of several hubs each sums a part.
+their sum and puts it into a queue for each of the others. Of several hubs each sums a part. The
+queues lie on the workers: so a call from the chief to each of them is open while the chief waits,
+and breaks as soon as one dies.
 
 Letters: W workers, P numbers that are summed.
 """
@@ -41,12 +43,17 @@ class Link:
     @property
     def device(self):
         """The name of this worker's task."""
-        return f"/job:worker/task:{self.cluster.number}"
+        return self.workers[self.cluster.number]
 
     @property
     def hubs(self):
         """The names of the tasks that sum: the parameter servers, or the chief."""
         return [f"/job:ps/task:{i}" for i in range(len(self.cluster.servers))] or [CHIEF]
+
+    @property
+    def workers(self):
+        """The names of all workers' tasks."""
+        return [f"/job:worker/task:{i}" for i in range(len(self.cluster.workers))]
 
     def place(self, op):
         """The device of an operation, on this worker unless it says otherwise; a device_fn."""
@@ -63,7 +70,8 @@ class Link:
         made = tf.ConfigProto(allow_soft_placement=True)
         made.MergeFrom(config or tf.ConfigProto())
         made.operation_timeout_in_ms = self.cluster.timeout * 1000
-        made.device_filters.extend(sorted({self.device, *(hubs or self.hubs)}))
+        others = self.workers if self.cluster.is_chief and not hubs else []
+        made.device_filters.extend(sorted({self.device, *(hubs or self.hubs), *others}))
         return made
 
     def summed(self, tensors, name):
@@ -80,18 +88,20 @@ class Link:
         flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)     # [P]
         shares = [len(part) for part in np.array_split(np.arange(sum(sizes)), len(self.hubs))]
         total = tf.concat([
-            total_on(hub, self.cluster, part, f"{name}_{self.stretch}") for hub, part in zip(
-                self.hubs, tf.split(flat, shares), strict=True)], axis=0)              # [P]
+            total_on(hub, self.workers, self.cluster.number, part, f"{name}_{i}_{self.stretch}")
+            for i, (hub, part) in enumerate(zip(
+                self.hubs, tf.split(flat, shares), strict=True))], axis=0)             # [P]
         return [tf.reshape(part, tensor.shape) for part, tensor in zip(
             tf.split(total, sizes), tensors, strict=True)]
 
 
-def total_on(hub, cluster, vector, name):
+def total_on(hub, places, number, vector, name):
     """The sum of the workers' vectors, once the last of them has given its own.
 
     Args:
       hub: name of the task on which they are summed.
-      cluster: Cluster.
+      places: names of the tasks on which each worker finds the sum.
+      number: of this worker; 0 for the chief.
       vector: float [P], P static.
       name: str, the same in every worker and another one for each sum.
 
@@ -101,14 +111,20 @@ def total_on(hub, cluster, vector, name):
     with tf.device(hub):
         accumulator = tf.ConditionalAccumulator(
             vector.dtype, vector.shape, shared_name=name, reduction_type="SUM")
-        answers = [tf.FIFOQueue(1, [vector.dtype], [vector.shape], shared_name=f"{name}_for_{w}")
-                   for w in range(1, len(cluster.workers))]
-        with tf.control_dependencies([accumulator.apply_grad(vector, ANY_STEP)]):
-            if cluster.number:
-                return answers[cluster.number - 1].dequeue()
-            total = accumulator.take_grad(len(cluster.workers))
-        with tf.control_dependencies([answer.enqueue(total) for answer in answers]):
-            return tf.identity(total)
+        given = accumulator.apply_grad(vector, ANY_STEP)
+        if not number:
+            with tf.control_dependencies([given]):
+                total = accumulator.take_grad(len(places))
+
+    def with_answer(worker, do):
+        with tf.device(places[worker]), tf.control_dependencies([given]):
+            return do(tf.FIFOQueue(1, [vector.dtype], [vector.shape],
+                                   shared_name=f"{name}_for_{worker}"))
+    if number:
+        return with_answer(number, lambda queue: queue.dequeue())
+    with tf.control_dependencies([with_answer(worker, lambda queue: queue.enqueue(total))
+                                  for worker in range(1, len(places))]):
+        return tf.identity(total)
 
 
 def open_link(cluster):
@@ -175,7 +191,8 @@ def told(link, vector):
     """The sum of all workers' vectors, each waiting until it is there: float64 [P]."""
     with tf.Graph().as_default(), tf.device(link.device):
         mine = tf.placeholder(tf.float64, vector.shape)
-        total = total_on(CHIEF, link.cluster, mine, "meeting")
+        places = [CHIEF] * len(link.cluster.workers)
+        total = total_on(CHIEF, places, link.cluster.number, mine, "meeting")
         seen = farewell(link.cluster)
         patience = max(link.cluster.timeout, SECONDS_FOR_A_MEETING)
         config = link.session_config(hubs=[CHIEF])
