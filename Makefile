@@ -7,8 +7,8 @@ DOMAINS := movie_reviews amazon_reviews tweets editorials
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
-.PHONY: demo demo-serve pretrain-demo $(DOMAINS:%=demo-pack-%) test check quality quality-peer bench bench-packs bench-serving \
-  bench-pretraining bench-scaling interop profile acceptance clean
+.PHONY: demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-gpu check quality quality-peer meta-quality \
+  bench bench-drop bench-packs bench-serving bench-pretraining bench-meta bench-scaling interop profile acceptance clean
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else \
@@ -55,7 +55,25 @@ pretrain-demo: $(VENV)/.installed-dev
 	$(PRETRAIN) --output_dir=$(WORK)/domain_before
 	$(PRETRAIN) --output_dir=$(WORK)/domain --do_train
 	@loss() { sed -n 's/^masked_lm_loss = //p' $(WORK)/$$1/eval_results.txt; } && \
-	  echo "masked_lm_loss on held-out text: $$(loss domain_before) before, $$(loss domain) after"
+	  echo "masked_lm_loss on held-out text: $$(loss domain_before) before, $$(loss domain) after" && \
+	  awk "BEGIN { exit !($$(loss domain) < $$(loss domain_before)) }"
+
+# Adapters learn on two domains, and a third chooses, how to learn a new one from a few examples: tweets, from nothing, 8 and 16 of them.
+META_DATA = --data=$(WORK)/dataset.json --test_domains=tweets --validation_domains=editorials --max_seq_length=64
+FEW_SHOTS = $(BIN)/python run_finetuning.py $(META_DATA) --shots=0,8,16 --num_test_task=20 --num_query=100 \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
+demo-meta: $(VENV)/.installed
+	$(BIN)/python demo/prepare.py --tables
+	$(BIN)/python -m adapter_bert dataset $(WORK)/domains $(WORK)/dataset.json --text_column=sentence --label_column=label
+	$(BIN)/python run_meta_training.py $(META_DATA) --num_support=32 --inner_update_step=5 --outer_update_lr=3e-3 \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" --output_dir=$(WORK)/meta
+	$(FEW_SHOTS) --output_dir=$(WORK)/few_plain
+	$(FEW_SHOTS) --output_dir=$(WORK)/few_meta --pack=$(WORK)/meta/pack
+	@printf '%s\n' "" "Tweets, which neither has seen, right answers of 100 after so many labelled examples:" ""
+	@$(BIN)/python -m adapter_bert compare $(WORK)/few_meta/results.json $(WORK)/few_plain/results.json \
+	  --names="meta-trained,plain base"
+	@printf '%s\n' "" "The pack that any new task can start from: $(WORK)/meta/pack; how it was learned:" \
+	  "$(WORK)/meta/learning_curve.png; every draw: $(WORK)/few_meta/results.json"
 
 # It learns the same of each domain, a pack each; one server answers for all until Ctrl-C (PORT=8502: elsewhere).
 PORT ?= 8501
@@ -80,6 +98,14 @@ $(DOMAINS:%=demo-pack-%): demo-pack-%: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not long" -n auto --dist worksteal
 
+# What a run survives: kills at random moments, full disks, broken files; the long tests too, minutes.
+test-faults: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m faults -n auto --dist worksteal
+
+# What needs a GPU, where TensorFlow sees one; says so where it sees none.
+test-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m gpu -rs
+
 # Style, types, the direction of imports, and the tests that need no whole run.
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -93,6 +119,12 @@ GLUE ?= ../shared/data/glue
 SQUAD ?= ../shared/data/squad
 quality: $(VENV)/.installed
 	$(BIN)/python benchmarks/quality.py --glue_dir=$(GLUE) --squad_dir=$(SQUAD) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
+
+# Plain against meta-trained starts on new domains, into docs/results; hours. REVIEWS is Meta-BERT's dataset.json.
+REVIEWS ?= ../shared/data/reviews/dataset.json
+meta-quality: $(VENV)/.installed
+	$(BIN)/python benchmarks/meta_quality.py --data=$(REVIEWS) $(if $(ROWS),--only=$(ROWS)) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 $(VENV)-bench/.installed: requirements-bench.txt
@@ -119,6 +151,11 @@ interop: $(VENV)/.installed $(VENV)-bench/.installed
 	$(BIN)/python benchmarks/interop.py --glue_dir=$(GLUE) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(if $(RUN),--run=$(RUN))
 
+# AdapterDrop: training without the adapters of the lower half of the layers.
+bench-drop: $(VENV)/.installed
+	$(BIN)/python benchmarks/adapter_drop.py --glue_dir=$(GLUE) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
+
 # A hub of 500 packs, listed and searched; a pack put into a built graph.
 bench-packs: $(VENV)/.installed
 	$(BIN)/python benchmarks/packs_speed.py \
@@ -131,8 +168,7 @@ bench-serving: $(VENV)/.installed $(VENV)-bench/.installed
 	  $(BIN)/python benchmarks/$$one --bert_dir="$$bert_dir" || missed=1; \
 	done && exit $$missed
 
-# Data for pre-training of a million sentences; REVIEWS is Meta-BERT's dataset.json.
-REVIEWS ?= ../shared/data/reviews/dataset.json
+# Data for pre-training of a million sentences, those of REVIEWS.
 bench-pretraining: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/pretraining_data_speed.py --reviews=$(REVIEWS) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
@@ -140,6 +176,11 @@ bench-pretraining: $(VENV)/.installed-dev
 # Training in one process and in two, bytes a step, and a model of both.
 bench-scaling: $(VENV)/.installed
 	$(BIN)/python benchmarks/scaling.py --glue_dir=$(GLUE) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
+
+# An outer step of meta-training: tasks side by side, and one after the other.
+bench-meta: $(VENV)/.installed
+	$(BIN)/python benchmarks/meta_speed.py --reviews=$(REVIEWS) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # Where a training step's time goes.

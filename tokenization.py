@@ -1,22 +1,18 @@
 """Text to WordPiece ids, as Google BERT's tokenization.py gives them, and the same ids in bulk.
 
 `FullTokenizer.tokenize` is the definition, in Python; `FullTokenizer.encode_batch` gives the ids of
-many texts through the `tokenizers` library, `FullTokenizer.encode_with_offsets` also the place in
-its text that each piece stands for.
+many texts and cuts words with the `tokenizers` library, `FullTokenizer.encode_with_offsets` gives
+also the place in its text that each piece stands for.
 """
 import itertools
 import re
 import unicodedata
 
 import numpy as np
-import tokenizers
-from tokenizers import models, normalizers, pre_tokenizers
+from tokenizers import models
 
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 MAX_WORD_CHARACTERS = 200
-# The library's result for a text is some hundred times the size of its ids.
-_TEXTS_AT_ONCE = 1024
-_WORDS_AT_ONCE = 256
 _CHARACTERS_KEPT = 16_000_000
 # What becomes of a character: that many characters of words, or one of these.
 _WHITE_SPACE, _CONTROL, _MARK = 0, 254, 255
@@ -56,9 +52,10 @@ class FullTokenizer:
         self.inv_vocab = {index: token for token, index in self.vocab.items()}
         self.basic_tokenizer = BasicTokenizer(do_lower_case=do_lower_case)
         self.wordpiece_tokenizer = WordpieceTokenizer(vocab=self.vocab)
-        self._library = _LibraryTokenizer(self.vocab, self.basic_tokenizer)
-        self._words = {token: index for token, index in self.vocab.items() if token.isascii()
-                       and token.isalnum() and len(token) <= MAX_WORD_CHARACTERS}
+        self._library = models.WordPiece(self.vocab, unk_token="[UNK]",
+                                         max_input_chars_per_word=MAX_WORD_CHARACTERS)
+        self._whole = {token: index for token, index in self.vocab.items()
+                       if len(token) <= MAX_WORD_CHARACTERS}
         self._memory = _Memory()
         self._becomes = _CharacterTable(self._become)
         self.continues = np.array([token.startswith("##") for token in self.vocab])
@@ -171,23 +168,24 @@ class FullTokenizer:
         return characters
 
     def _encode(self, texts):
-        """Lists of ids of texts without a space, by the fastest way that gives those of `tokenize`.
-
-        A whole word of the vocabulary is looked up; other words of ASCII letters and digits, and
-        other texts, go through the `tokenizers` library, but for a text with a character that the
-        library reads otherwise than `tokenize`.
-        """
-        lower = self.basic_tokenizer.do_lower_case
-        whole = {text: self._words.get(text.lower() if lower else text) for text in texts}
-        ids = {text: [index] for text, index in whole.items() if index is not None}
-        rest = [text for text, index in whole.items() if index is None]
-        words = [text for text in rest if text.isascii() and text.isalnum()]
-        ids |= zip(words, self._library.encode_words(words), strict=True)
-        rest = [text for text in rest if text not in ids]
-        alike = list(filter(self._library.reads_alike, rest))
-        ids |= zip(alike, self._library.encode_batch(alike), strict=True)
-        return [ids[text] if text in ids else self.convert_tokens_to_ids(self.tokenize(text))
+        """Lists of ids of texts without a space."""
+        return [[index for word in self._words_of(text) for index in self._cut(word)]
                 for text in texts]
+
+    def _words_of(self, text):
+        """The words of a text; one of ASCII letters and digits alone is one."""
+        word = text.lower() if self.basic_tokenizer.do_lower_case else text
+        is_word = word.isascii() and word.isalnum()
+        return [word] if is_word else self.basic_tokenizer.tokenize(text)
+
+    def _cut(self, word):
+        """The ids of a word's pieces."""
+        if word in self._whole:
+            return [self._whole[word]]
+        try:
+            return [token.id for token in self._library.tokenize(word)]
+        except UnicodeEncodeError:   # a lone surrogate, which no vocabulary has
+            return [self.vocab["[UNK]"]]
 
 
 class _Memory:
@@ -508,63 +506,3 @@ def _decoded(line, path, number):
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}, line {number}: is not UTF-8 ({error.reason} at byte "
                          f"{error.start + 1}); save the file as UTF-8") from error
-
-
-class _LibraryTokenizer:
-    """The `tokenizers` library set up as BERT, and which texts it reads as `BasicTokenizer` does.
-
-    The two differ on 765 assigned characters (628 of them assigned on Python 3.10), and on private
-    use. The library's categories are those of Unicode 8, so that it keeps newer marks and joins
-    newer punctuation to words; it drops private use as control characters; it takes
-    U+2B820..U+2B91F for no Chinese; and `str.lower` alone ends a word with a final sigma. There is
-    no list of these here: each character is measured when first met, which holds for other
-    versions of Python and of the library too.
-    """
-
-    def __init__(self, vocab, basic_tokenizer):
-        self._basic_tokenizer = basic_tokenizer
-        self._alike = set()
-        self._continuing = {index for token, index in vocab.items() if token.startswith("##")}
-        self._tokenizer = tokenizers.Tokenizer(models.WordPiece(
-            vocab, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_CHARACTERS))
-        self._tokenizer.normalizer = normalizers.BertNormalizer(
-            clean_text=True, handle_chinese_chars=True,
-            strip_accents=basic_tokenizer.do_lower_case, lowercase=basic_tokenizer.do_lower_case)
-        self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-
-    def encode_batch(self, texts):
-        """Lists of int ids of str texts."""
-        slices = (texts[start:start + _TEXTS_AT_ONCE]
-                  for start in range(0, len(texts), _TEXTS_AT_ONCE))
-        return [encoding.ids for some in slices
-                for encoding in self._tokenizer.encode_batch_fast(some, add_special_tokens=False)]
-
-    def encode_words(self, words):
-        """Lists of int ids of words of ASCII letters and digits, many words to a call."""
-        together = [" ".join(words[start:start + _WORDS_AT_ONCE])
-                    for start in range(0, len(words), _WORDS_AT_ONCE)]
-        ids = list(itertools.chain.from_iterable(self.encode_batch(together)))
-        starts = [place for place, index in enumerate(ids) if index not in self._continuing]
-        return [ids[start:end] for start, end in itertools.pairwise([*starts, len(ids)])]
-
-    def reads_alike(self, text):
-        """Whether every character of `text` means the same to the library and to us.
-
-        Single characters decide, since neither side looks at neighbours but for two things, and
-        the probe has both: our lower case of a capital sigma, which depends on the end of the
-        word, and the order of marks, where U+1D16D and U+1D165 change places across a mark alone.
-        """
-        unseen = () if text.isascii() else set(text) - self._alike
-        for character in unseen:
-            if not self._reads_character_alike(character):
-                return False
-            self._alike.add(character)
-        return True
-
-    def _reads_character_alike(self, character):
-        if unicodedata.category(character) in ("Cn", "Co", "Cs"):
-            return False  # not in our tables, or different, or not a string that the library takes
-        probe = f"a{character}b Ab{character} {character}b \U0001d16d{character}\U0001d165"
-        normalized = self._tokenizer.normalizer.normalize_str(probe)
-        words = self._tokenizer.pre_tokenizer.pre_tokenize_str(normalized)
-        return [word for word, _ in words] == self._basic_tokenizer.tokenize(probe)

@@ -26,6 +26,8 @@ def main(arguments=None):
     _add_export(commands)
     predict_command.add(commands)
     serve_command.add(commands)
+    _add_dataset(commands)
+    _add_compare(commands)
     for name, quiet in (("TF_CPP_MIN_LOG_LEVEL", "3"), ("HF_HUB_VERBOSITY", "error")):
         os.environ.setdefault(name, quiet)   # greetings and notes; errors still raise
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -74,6 +76,50 @@ def _export(**options):
     path = export(**options)
     print(f"{path}: a SavedModel; serve its parent folder under the name "
           f"{os.path.basename(os.path.dirname(os.path.abspath(path)))}")
+
+
+def _add_dataset(commands):
+    parser = commands.add_parser(
+        "dataset", help="a folder of TSV files, one a domain, as one file for meta-learning",
+        description="Writes the examples of all .tsv and .csv files of a folder as one JSON file "
+                    "for run_meta_training.py and run_finetuning.py. A file is a domain.")
+    parser.add_argument("folder", metavar="DIR", help="folder of the files")
+    parser.add_argument("output", metavar="OUT.json", help="file to write")
+    for name in ("text_column", "label_column"):
+        parser.add_argument(f"--{name}", required=True, metavar="NAME",
+                            help="column of each file; with --noheader a number from 0")
+    parser.add_argument("--noheader", dest="header", action="store_false",
+                        help="the files do not begin with the names of their columns")
+    parser.set_defaults(run=_dataset)
+
+
+def _dataset(output, **options):
+    from adapter_bert.metalearning import domains, tables
+    dataset = tables.convert(output=output, **options)
+    if removed := domains.removed_line(dataset):
+        print(removed)
+    sizes = ", ".join(f"{name} {len(examples):,}" for name, examples in dataset.domains.items())
+    print(f"{output}: labels {', '.join(dataset.labels)}; examples: {sizes}")
+
+
+def _add_compare(commands):
+    parser = commands.add_parser(
+        "compare", help="two results of run_finetuning.py on the same draws",
+        description="Prints what the first is better by, with its 95 %% interval, as a Markdown "
+                    "table.")
+    for name in ("path", "other_path"):
+        parser.add_argument(name, metavar="results.json", help="of run_finetuning.py")
+    parser.add_argument("--names", default="first,second", metavar="A,B",
+                        help="what the two are called in the table")
+    parser.set_defaults(run=_compare)
+
+
+def _compare(path, other_path, names):
+    from adapter_bert.metalearning import comparison
+    called = names.split(",")
+    if len(called) != 2:
+        raise InputError(f"--names={names}: give two names as in meta,plain")
+    print("\n".join(comparison.difference_table(called, comparison.compare(path, other_path))))
 
 
 if __name__ == "__main__":

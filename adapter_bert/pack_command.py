@@ -67,9 +67,17 @@ def lines(pack):
                   + rounded if manifest.metrics else "not measured",
         "data": ", ".join(f"{row['examples']:,} {name}" for name, row in manifest.data.items())
                 or "not recorded",
+        **({"meta": learned(manifest.meta)} if manifest.meta else {}),
         "made with": ", ".join(map(" ".join, manifest.versions.items())) or "not recorded",
         "license": manifest.license or "not stated",
         "description": manifest.description or "none"}.items()]
+
+
+def learned(meta):
+    """How a pack was meta-trained, in words."""
+    return (f"{meta.algorithm} on {', '.join(meta.domains)}; a task takes "
+            f"{meta.inner_update_step} passes by {meta.inner_optimizer} at "
+            f"{meta.inner_update_lr:g}")
 
 
 def windows(spans):

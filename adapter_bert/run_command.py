@@ -10,7 +10,7 @@ from absl import app, logging  # noqa: E402
 
 from adapter_bert import flags, local_workers  # noqa: E402
 from adapter_bert.errors import InputError, exit_on_input_error  # noqa: E402
-from adapter_bert.training import clusters, exchange, settings  # noqa: E402
+from adapter_bert.training import clusters, exchange, preemption, settings  # noqa: E402
 from adapter_bert.training.run import plain_errors, run  # noqa: E402
 
 
@@ -31,7 +31,8 @@ def main(settings_class, go, arguments):
     speak_plainly()
     if arguments[1:]:
         raise InputError(f"{arguments[1]!r} belongs to no flag; write --flag=value")
-    take_part(*flags.read(settings_class), go)
+    with preemption.handling(preemption.stop_at_once):
+        take_part(*flags.read(settings_class), go)
 
 
 def take_part(told, given, go):
@@ -42,6 +43,9 @@ def take_part(told, given, go):
       given: names of the settings that a person gave.
       go: function (settings, given).
     """
+    if not isinstance(told, settings.TrainingSettings):
+        go(told, given)
+        return
     if told.distribution == "mirrored":
         settings.check(told)
         local_workers.run(told.num_replicas, told.train_batch_size)

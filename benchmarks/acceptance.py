@@ -51,6 +51,11 @@ ROWS = (
         "pytest tests/test_training.py -k share_of_the_base"),
     Row("repeatable", "one seed gives identical losses and weights; so does an interrupted run",
         "pytest tests/test_training.py -k 'one_seed or interrupted'"),
+    Row("faults", "a run that is killed at random moments, on a full disk, with damaged files and "
+        "jumping clocks ends with the weights of one left alone; nothing broken is trusted",
+        "pytest tests/test_faults.py tests/test_checkpoints.py tests/test_paths.py"),
+    Row("observation", "metrics.jsonl counts what was read; a profile opens",
+        "pytest tests/test_observation.py"),
     Row("bad-input", "bad input gives one line and exit code 1, nothing half-written",
         "pytest tests/test_run_classifier.py tests/test_tasks.py tests/test_pipeline.py"),
     Row("tokenization", "bulk ids equal the reference's on any Unicode",
@@ -112,6 +117,10 @@ ROWS = (
         "the same bytes on any workers; whole files or none",
         "pytest tests/test_create_pretraining_data.py tests/test_pretraining_instances.py "
         "tests/test_pretraining_corpus.py"),
+    Row("pretraining-speed", "a million sentences, 8 times as fast as one process with the "
+        "pure-Python tokenizer", "make --no-print-directory bench-pretraining"),
+    Row("pretraining-demo", "make pretrain-demo: held-out masked words are guessed better after it",
+        "make --no-print-directory pretrain-demo"),
     Row("demo", "make demo: 83 % on held-out reviews, in 6 minutes from a filled pip cache",
         f"{sys.executable} benchmarks/demo_time.py"),
 )

@@ -237,19 +237,19 @@ def main():
     ratios = [ours / theirs for ours, theirs in zip(rates["command"], rates["plain"], strict=True)]
     peak = statistics.median(one["peak_bytes"] for one in found["command"])
     claims = [("sentences a second", statistics.median(rates["command"]), None),
-              ("times as fast as the plain way, one process", statistics.median(ratios), FLOOR),
               ("times as fast as ours with the plain tokenizer, one process", statistics.median(
                   ours / theirs for ours, theirs in zip(
                       rates["command"], rates["between"], strict=True)), None),
               ("bytes in memory, all processes", peak, None),
               ("bytes in memory, times those for a quarter of the corpus",
-               peak / found["quarter_peak_bytes"], None)]
+               peak / found["quarter_peak_bytes"], None),
+              ("times as fast as the plain way, one process", statistics.median(ratios), FLOOR)]
     for what, number, floor in claims:
         print(f"{what:<62} {number:>14,.1f}{f', floor {floor:.0f}' if floor else ''}")
     if not options.smoke:
         sides.write("pretraining-data", {"sentences": sizes[0], **found}, [
             (f"pre-training data: {what}", number, floor) for what, number, floor in claims])
-    sys.exit(not options.smoke and claims[1][1] < FLOOR)
+    sys.exit(not options.smoke and statistics.median(ratios) < FLOOR)
 
 
 if __name__ == "__main__":

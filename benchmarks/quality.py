@@ -17,6 +17,7 @@ import sys
 import tempfile
 from typing import NamedTuple
 
+import meta_report
 from sides import commit
 
 from adapter_bert import files
@@ -52,8 +53,8 @@ ROWS = (
     Row("CoLA", "full", 5e-5, 3, 1),
     Row("SST-2", "adapters", 1e-3, 1, 1),
     Row("SST-2", "full", 5e-5, 1, 1),
-    Row("SQuAD", "adapters", 3e-3, 6, 1),
-    Row("SQuAD", "full", 2e-4, 6, 1),
+    Row("SQuAD", "adapters", 3e-3, 6, 3),
+    Row("SQuAD", "full", 2e-4, 6, 3),
 )
 
 
@@ -116,7 +117,7 @@ def report():
     lines += [f"- `{json.loads(path.read_text())['command']}` ({path.name}, commit "
               f"{json.loads(path.read_text())['commit']})"
               for row in ROWS for path in sorted(RESULTS.glob(f"{row.name}-seed*.json"))]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + meta_report.lines()) + "\n"
 
 
 def table_line(row, found):

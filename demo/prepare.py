@@ -3,6 +3,7 @@
     python demo/prepare.py                        the base, and the movie reviews in demo/work
     python demo/prepare.py --domains tweets       another domain
     python demo/prepare.py --corpus               plain texts of all domains, for pre-training
+    python demo/prepare.py --tables               a file of each domain, for meta-learning
     python demo/prepare.py --bert_dir_only        the base alone; prints its folder
 
 What is fetched and the converted base are kept in ~/.cache/adapter-bert, or where the environment
@@ -81,6 +82,8 @@ def main():
                         default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "work"))
     parser.add_argument("--corpus", action="store_true",
                         help="write the texts of all domains, without labels, to corpus/")
+    parser.add_argument("--tables", action="store_true",
+                        help="write the sentences of each domain, with labels, to domains/")
     parser.add_argument("--bert_dir_only", action="store_true",
                         help="prepare the base alone and print its folder")
     options = parser.parse_args()
@@ -90,6 +93,9 @@ def main():
     print(f"base: {demo_base(say=print)}")
     if options.corpus:
         write_corpus(os.path.join(options.output_dir, "corpus"))
+        return
+    if options.tables:
+        write_tables(os.path.join(options.output_dir, "domains"))
         return
     for domain in options.domains:
         write_domain(domain, os.path.join(options.output_dir, domain))
@@ -174,18 +180,34 @@ def write_domain(domain, folder, say=print):
       say: called with a line of text for each step and each file.
     """
     for name, rows in _parts(domain, say).items():
-        path = os.path.join(folder, f"{name}.tsv")
-        files.write_text(path, "sentence\tlabel\n" + "".join(
-            f"{row.text}\t{row.label}\n" for row in rows))
-        positive = sum(row.label == "positive" for row in rows)
-        say(f"{domain}: {path}, {len(rows):,} sentences, {positive / len(rows):.1%} positive")
+        _write_table(domain, os.path.join(folder, f"{name}.tsv"), rows, say)
+
+
+def write_tables(folder, say=print):
+    """Writes a file of each domain, in the form of `write_domain`, with all its sentences.
+
+    Args:
+      folder: where the files go; made where it is missing.
+      say: called with a line of text for each step and each file.
+    """
+    for domain in DOMAINS:
+        _write_table(domain, os.path.join(folder, f"{domain}.tsv"), _sentences(domain, say), say)
+
+
+def _write_table(domain, path, rows, say):
+    files.write_text(path, "sentence\tlabel\n" + "".join(
+        f"{row.text}\t{row.label}\n" for row in rows))
+    positive = sum(row.label == "positive" for row in rows)
+    say(f"{domain}: {path}, {len(rows):,} sentences, {positive / len(rows):.1%} positive")
 
 
 def _parts(domain, say):
     """{"train", "dev", "test": list of Sentence} of a key of DOMAINS."""
-    archive = fetch(SENTENCES, say)
-    sentences = read_sentences(_rated_lines(archive, DOMAINS[domain].file))
-    return split(sentences, DOMAINS[domain].held_out)
+    return split(_sentences(domain, say), DOMAINS[domain].held_out)
+
+
+def _sentences(domain, say):
+    return read_sentences(_rated_lines(fetch(SENTENCES, say), DOMAINS[domain].file))
 
 
 def write_corpus(folder, say=print):

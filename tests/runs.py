@@ -30,6 +30,16 @@ def write_sst2(folder, train=96, dev=21, seed=0):
     return str(folder)
 
 
+def write_domains(path, names=("books", "music", "toys", "games"), count=60, seed=0):
+    """A data set of made sentences in so many domains."""
+    source = random.Random(seed)
+    files.write_json(str(path), [
+        {"text": f"{sentence(source, n % 2)} word{place} word{n % 10} word{n // 10}",
+         "label": ("negative", "positive")[n % 2], "domain": name}
+        for place, name in enumerate(names) for n in range(count)])
+    return str(path)
+
+
 def write(path, lines):
     with open(path, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")

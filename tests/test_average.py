@@ -1,4 +1,6 @@
 """Averages of packs, and packs of checkpoints."""
+import dataclasses
+
 import numpy as np
 import pytest
 from packs import tiny_pack
@@ -54,6 +56,19 @@ def test_head_of_the_named_pack():
     assert all(np.array_equal(found.weights[name], packs["b"].weights[name]) for name in HEAD)
     mean = (packs["a"].weights[ADAPTER] + packs["b"].weights[ADAPTER]) / 2
     assert np.allclose(found.weights[ADAPTER], mean, atol=1e-6)
+
+
+def test_heads_of_answers_that_are_found_in_other_ways():
+    made = manifest.Spans(4, 6, 20, 30, None)
+    packs = {name: tiny_pack(seed, head="spans", labels=(), pair=True, spans=spans)
+             for seed, (name, spans) in enumerate({
+                 "a": made, "same": made, "other": dataclasses.replace(
+                     made, doc_stride=5, null_threshold=0.5)}.items())}
+    assert average({name: packs[name] for name in ("a", "same")}).manifest.spans == made
+    with pytest.raises(InputError, match="^a and other: answers found with another doc_stride and "
+                                         "null_threshold; .*--head_from$"):
+        average(packs)
+    assert average(packs, head_from="other").manifest.spans == packs["other"].manifest.spans
 
 
 @pytest.mark.parametrize("other,shares,message", [

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from runs import write_sst2
+from runs import write_domains, write_sst2
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -45,12 +45,28 @@ def test_pretraining_data(tiny_dir, tmp_path):
     assert "times as fast as the plain way" in table and "bytes in memory" in table
 
 
+def test_an_outer_step_of_meta_training(tiny_dir, tmp_path):
+    reviews = [{"text": f"The film was word{place} {number}.", "domain": f"d{number % 2}",
+                "label": ("negative", "positive")[place % 2]}
+               for number in range(2) for place in range(8)]
+    (tmp_path / "reviews.json").write_text(json.dumps(reviews))
+    table = output_of("meta_speed.py", f"--bert_dir={tiny_dir}", "--smoke",
+                      f"--reviews={tmp_path / 'reviews.json'}")
+    assert table.count("times as fast as") == 2
+
+
 def test_training_and_prediction(tiny_dir, glue_dir, tmp_path):
     names = ("train-MRPC-minilm-full", "predict-MRPC-minilm")
     table = output_of("speed.py", f"--bert_dir={tiny_dir}", f"--glue_dir={glue_dir}", "--smoke",
                       "--alone", f"--only={','.join(names)}", f"--work_dir={tmp_path}")
     assert all(f"{name:<24} ours" in table for name in names)
     assert "times as fast as that" in table
+
+
+def test_adapter_drop(tiny_dir, glue_dir, tmp_path):
+    line = output_of("adapter_drop.py", f"--bert_dir={tiny_dir}", f"--glue_dir={glue_dir}",
+                     "--smoke", f"--work_dir={tmp_path}")
+    assert "times as fast" in line
 
 
 def test_many_tasks_on_one_base(tiny_dir):
@@ -65,3 +81,25 @@ def test_the_server_under_load(tiny_dir):
 def test_the_profile_of_a_step(tiny_dir):
     table = output_of("step_profile.py", f"--bert_dir={tiny_dir}", "--tokens=12")
     assert "GFLOP/s of products" in table and "TensorFlow's product alone" in table
+
+
+@pytest.mark.long
+def test_meta_learned_starts_against_plain_ones(tiny_dir, tmp_path):
+    few = {"inner_batch_size": 4, "num_query": 4, "num_test_task": 2}
+    config = {"validation_domains": ["music"], "test_domains": ["toys"],
+              "common": {"max_seq_length": 20, "precision": "float32"},
+              "meta_training": {**few, "epochs": 2, "num_train_task": 2, "outer_batch_size": 2,
+                                "num_support": 4, "inner_update_step": 1},
+              "few_shot": {**few, "shots": "0,4"}, "few_shot_choice": {**few, "shots": "4"},
+              "fine_tuning": {"seeds": "0,1"}, "fine_tuning_choice": {"num_domain": 1},
+              "num_domains": [1], "tunings": {"bias": {
+                  "meta_rates": [[1e-3, 1e-2]], "rates": [1e-2], "fine_tuning_rates": [1e-3]}}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    flags = [f"--bert_dir={tiny_dir}", f"--data={write_domains(tmp_path / 'data.json')}",
+             f"--config={tmp_path / 'config.json'}", f"--work_dir={tmp_path / 'work'}",
+             f"--results={tmp_path / 'results'}"]
+    tables = output_of("meta_quality.py", *flags)
+    assert "| 4 | " in tables and "| 1, low-resource | " in tables
+    names = {path.name for path in (tmp_path / "results").iterdir()}
+    assert {"few-shot.png", "few-shot-bias.png", "meta-bias-0.001-0.01.png"} <= names
+    assert output_of("meta_quality.py", *flags).endswith(tables[tables.index("\n## "):])

@@ -138,6 +138,10 @@ def fixture_cut_small(monkeypatch):
     monkeypatch.setattr(corpus, "CHUNK_BYTES", 2000)
 
 
+def test_a_file_that_is_named_twice_is_read_once(go):
+    assert go(input_file="in/a.txt, in/*.txt,")["documents"] == 80
+
+
 def test_workers_do_not_matter(go, vocab, cut_small):
     """Two processes write the bytes that one does, in the chunks of one file or of several."""
     go("--direct_num_workers=1", output_file="one")
@@ -286,6 +290,8 @@ def test_one_at_a_time(go):
     ({"output_file": ""}, "--output_file is missing"),
     ({"vocab_file": None}, "--vocab_file is missing"),
     ({"input_file": "in/*.txt,no*"}, "--input_file=no*: no such file"),
+    ({"input_file": "in"}, "--input_file=in: no such file; of a folder name the files"),
+    ({"input_file": ","}, "--input_file=,: names no file"),
     ({"input_file": "in/*.txt,empty"}, "empty: no text in it"),
     ({"input_file": "one"}, "one: one document only"),
     ({"input_file": "marks"}, "marks, from byte 0: 0 documents with words"),

@@ -143,6 +143,14 @@ def test_four_folders_are_written_from_the_package_in_the_cache(
     assert capsys.readouterr().out.count("2 sentences, ") == 2 * 2 * len(domains)
 
 
+def test_a_file_of_each_domain_for_meta_learning(tmp_path, rated):
+    prepare.write_tables(str(tmp_path))
+    for name in prepare.DOMAINS:
+        lines = (tmp_path / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
+        assert lines == ["sentence\tlabel", *(
+            f"{name}{n} alone\t{'positive' if n > 4 else 'negative'}" for n in range(10))]
+
+
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 def test_make_trains_and_pushes_each_domain_before_it_serves():
     said = subprocess.run(["make", "--dry-run", "-o", ".venv/.installed", "demo-serve"], text=True,
@@ -156,6 +164,19 @@ def test_make_trains_and_pushes_each_domain_before_it_serves():
     outputs = re.findall(r"--output_dir=(\S+)", said)
     assert len(set(outputs)) == len(prepare.DOMAINS) and not set(outputs) & {
         f"demo/work/{name}" for name in prepare.DOMAINS}
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_compares_a_meta_trained_start_with_a_plain_one():
+    said = subprocess.run(["make", "--dry-run", "-o", ".venv/.installed", "demo-meta"], text=True,
+                          cwd=ROOT, check=True, capture_output=True).stdout.replace("\\\n", "")
+    steps = re.findall(
+        r"prepare\.py --tables|adapter_bert dataset|run_\w+\.py|adapter_bert compare", said)
+    assert steps == ["prepare.py --tables", "adapter_bert dataset", "run_meta_training.py",
+                     "run_finetuning.py", "run_finetuning.py", "adapter_bert compare"]
+    runs = [line for line in said.splitlines() if "run_" in line]
+    assert all("--test_domains=tweets" in run for run in runs)
+    assert "--output_dir=demo/work/meta" in runs[0] and "--pack=demo/work/meta/pack" in runs[2]
 
 
 def test_what_cannot_be_fetched_is_named_with_a_way_out(cache):

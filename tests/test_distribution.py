@@ -281,6 +281,7 @@ def end_after_deaths(alone, flags, out, deaths, seed):
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("deaths", [1, pytest.param(10, marks=pytest.mark.long)])
 def test_a_job_whose_workers_die_ends_with_the_same_weights(tmp_path, alone, flags, deaths):
     lines = end_after_deaths(alone, flags, str(tmp_path), deaths, seed=deaths)

@@ -208,3 +208,5 @@ def test_patterns(tmp_path):
         masked_files.find("input_file", str(tmp_path))
     with pytest.raises(InputError, match="only local paths"):
         masked_files.find("input_file", "gs://bucket/x*")
+    with pytest.raises(InputError, match="--input_file= ,: names no file"):
+        masked_files.find("input_file", " ,")

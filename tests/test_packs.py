@@ -28,12 +28,15 @@ SPANS = {"head": "spans", "labels": (), "pair": True,
          "spans": manifest.Spans(64, 128, 20, 30, 0.0)}
 
 
+META = {"meta": manifest.Meta("fomaml", "adam", 1e-3, 10, ("books", "music"))}
+
+
 @pytest.mark.parametrize("form", ["pack", "pack.zip"])
 @pytest.mark.parametrize("changes", [
     {}, {"head": "regression", "labels": (), "pair": None}, {"labels": ("neutral", "no", "oui é")},
     {"tuning": "adapters_only"}, {"tuning": "adapters_pooler"}, {"tuning": "bias", "adapter": None},
     {"tuning": "top_layers=1", "adapter": None}, {"metrics": {}, "description": '"\\\n\u2028'},
-    SPANS])
+    SPANS, META])
 def test_round_trip(tmp_path, form, changes):
     pack, path = tiny_pack(**changes), str(tmp_path / form)
     written, found = store.write(path, pack), store.read(path)
@@ -191,6 +194,23 @@ def test_spans_belong_to_their_head(tmp_path):
     with pytest.raises(InputError, match="unknown: spans"):
         store.read(str(tmp_path / "p.zip"))
     assert b"spans" not in tiny_pack().manifest.to_bytes()
+
+
+@pytest.mark.parametrize("changes,message", [
+    ({"meta": None}, "meta is None"), ({"meta": {"algorithm": "fomaml"}}, "meta has the keys"),
+    ({"meta.more": 1}, "meta has the keys"), ({"meta.algorithm": 1}, "meta.algorithm is 1"),
+    ({"meta.inner_update_lr": 1}, "inner_update_lr is 1, not a number with a point"),
+    ({"meta.inner_update_step": 0}, "inner_update_step is 0"),
+    ({"meta.domains": "books"}, "meta.domains is 'books'")])
+def test_what_meta_training_cannot_be_is_refused(tmp_path, changes, message):
+    (tmp_path / "p.zip").write_bytes(forged(changes, **META))
+    with pytest.raises(InputError, match=message):
+        store.read(str(tmp_path / "p.zip"))
+
+
+def test_meta_is_of_meta_trained_packs_alone():
+    assert b'"meta"' in tiny_pack(**META).manifest.to_bytes()
+    assert b'"meta"' not in tiny_pack().manifest.to_bytes()
 
 
 JSON = strategies.recursive(

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 from packs import tiny_pack
-from runs import go_squad, go_squad_with, write, write_squad
+from runs import go_squad, go_squad_with, same, values, write, write_squad
 
 import adapter_bert
-from adapter_bert import base, tasks
+from adapter_bert import tasks
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json, write_json
 from adapter_bert.pack_command import lines
@@ -157,34 +157,35 @@ def test_every_question_answered(learned, data, tiny_dir, tmp_path):
     assert {f"eval_{name}": value for name, value in scores.items()}.items() <= metrics.items()
 
 
-def values(prefix):
-    checkpoint = base.Checkpoint(prefix)
-    return {name: checkpoint[name] for name in checkpoint}
-
-
 def test_an_interrupted_run_ends_as_if_it_was_not(data, tiny_dir, tmp_path):
-    flags = {**data, "bert_dir": tiny_dir, "do_train": True, "save_checkpoints_steps": 2,
-             "max_train_examples": 24, "output_dir": str(tmp_path / "out")}
-    go_squad(**flags)
-    last = checkpoints.latest(flags["output_dir"])
+    """With the pooler, which answers do not read, in its pack."""
+    out = str(tmp_path / "out")
+    flags = {**data, "train_file": write_squad(tmp_path / "train.json", 24), "bert_dir": tiny_dir,
+             "do_train": True, "save_checkpoints_steps": 2, "output_dir": out,
+             "tuning": "adapters_pooler"}
+    metrics = go_squad(**flags, do_eval=True)
+    last = checkpoints.latest(out)
+    assert metrics["global_step"] == checkpoints.global_step(last) > 4
+    assert not os.path.exists(f"{out}/predictions.json")   # which --do_predict writes
+    assert "bert/pooler/dense/kernel" in store.read(f"{out}/pack").weights
     wanted = values(last)
     os.remove(f"{last}.index")
     for name in ("doc_stride", "max_query_length"):
         with pytest.raises(InputError, match=f"--{name}: . then, 3 now"):
             go_squad(**{**flags, name: 3})
     go_squad(**flags)
-    found = values(last)
-    assert found.keys() == wanted.keys()
-    assert all(np.array_equal(found[name], value) for name, value in wanted.items())
+    assert same(values(last), wanted)
+    write_squad(flags["train_file"], 25)
+    with pytest.raises(InputError, match="other training data"):
+        go_squad(**flags)
 
 
-@pytest.mark.parametrize("tuning", ["full", "adapters_pooler"])
-def test_every_way_of_tuning(data, tiny_dir, tmp_path, tuning):
+def test_everything_may_be_tuned(data, tiny_dir, tmp_path):
     metrics = go_squad(**data, bert_dir=tiny_dir, output_dir=str(tmp_path), do_train=True,
-                       do_eval=True, tuning=tuning, max_train_examples=20, num_train_epochs=0.5)
-    assert metrics["global_step"] >= 1
-    assert (tmp_path / "pack").exists() == (tuning != "full")
-    assert not (tmp_path / "predictions.json").exists()
+                       do_eval=True, tuning="full", max_train_examples=20, num_train_epochs=0.5)
+    assert metrics["global_step"] >= 1 and not (tmp_path / "pack").exists()
+    counts = read_json(str(tmp_path / "results.json"))["counts"]["variables"]
+    assert counts["head"]["trained"] and "frozen" not in counts
 
 
 # Bad input.
@@ -228,7 +229,8 @@ def fixture_flags(tmp_path, tiny_dir):
     (spoiled(lambda a: question_of(a).update(answers=[], is_impossible=True)), {},
      r"train.json: 1 of 8 questions are marked is_impossible; give --version_2_with_negative"),
     (spoiled(lambda a: question_of(a).update(question="film " * 30)), {"max_query_length": 17},
-     r"question 'q0': its 17 word pieces leave no room for the context in --max_seq_length=20"),
+     r"train.json, question 'q0': its 17 word pieces leave no room for the context in "
+     r"--max_seq_length=20"),
     (spoiled(lambda a: question_of(a).pop("answers")), {}, r"question 'q0': lacks answers"),
     (None, {"train_file": None}, r"--train_file is missing"),
     (None, {"predict_file": None}, r"--predict_file is missing"),
@@ -249,16 +251,16 @@ def test_bad_input_is_one_line(flags, spoil, changes, message):
     assert not glob.glob(f"{flags['output_dir']}/predictions.json")
 
 
-def test_bad_answers_are_skipped_and_counted(flags, caplog):
+def test_bad_answers_are_skipped_and_counted(learned, flags, data, tiny_dir, tmp_path, caplog):
+    """One of eight questions is left with none."""
     spoiled(move_answers)(flags)
     with caplog.at_level("INFO", logger="absl"):
-        go_squad(**flags, bad_answers="skip")
+        from_pack(learned, tmp_path / "dev", tiny_dir, data, predict_file=flags["train_file"],
+                  bad_answers="skip")
     assert ("2 answers that are not at their offset left out, and 1 of 8 questions with them"
             in caplog.text)
-    assert store.read(f"{flags['output_dir']}/pack").manifest.data["train"]["examples"] < 24
-    with pytest.raises(InputError, match="other training data"):
-        write_squad(flags["train_file"], 9)
-        go_squad(**flags)
+    predictions, = content(tmp_path / "dev", FILES[:1])
+    assert list(predictions) == [f"q{number}" for number in range(8) if number != 1]
 
 
 def test_a_pack_of_another_kind_is_refused(learned, data, tiny_dir, tmp_path):

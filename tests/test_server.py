@@ -793,9 +793,12 @@ def test_a_port_that_is_taken(tiny_dir, folder):
 
 def test_a_hub_without_a_pack_for_the_base(tiny_dir, on, tmp_path, caplog):
     push(str(tmp_path), "far", tiny_pack(0, Base("other", "3" * 64, on.vocab, on.config)))
+    push(str(tmp_path), "torn", tiny_pack(0, on))
+    (tmp_path / "torn.zip").write_bytes(b"PK")
     with pytest.raises(InputError, match="holds no pack for uncased_L-2"):
         server.serve(Settings(bert_dir=tiny_dir, hub=str(tmp_path), port=0), FakeBank(tiny_dir))
     assert "far is for another base, other" in caplog.text
+    assert "not loaded: torn, " in caplog.text
 
 
 @pytest.mark.parametrize("text,words", [

@@ -1,4 +1,5 @@
 """SQuAD's files and scores: every bad input against its message, scores by hand."""
+import codecs
 import json
 import os
 
@@ -51,6 +52,14 @@ def test_reads_both_versions(tmp_path):
 def test_a_file_to_predict_needs_no_answers(tmp_path):
     path = write(tmp_path, paragraph({"id": "q1", "question": "?"}, question("q2", [(7, "no")])))
     assert [example[3:] for example in read_squad(path, labelled=False)] == 2 * [((), False)]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
+    path = write(tmp_path, paragraph(question()))
+    with open(path, "rb") as file:
+        content = file.read()
+    (tmp_path / "marked.json").write_bytes(codecs.BOM_UTF8 + content)
+    assert read_squad(str(tmp_path / "marked.json")) == read_squad(path)
 
 
 @pytest.mark.skipif(not os.path.isdir(SQUAD), reason="no ../shared/data/squad beside the project")

@@ -18,13 +18,13 @@ CATEGORIES = {chr(code): unicodedata.category(chr(code)) for code in range(0x110
 ASSIGNED = [character for character, category in CATEGORIES.items()
             if category not in ("Cn", "Co", "Cs")]
 UNASSIGNED = [character for character, category in CATEGORIES.items() if category in ("Cn", "Co")]
-# Every code point alone, inside a word and at its ends. Unassigned and private ones all take the
-# same way through the bulk path, so that a text may hold many of them.
+# Every code point alone, inside a word and at its ends; of the unassigned and private ones, which
+# all are the same to us, many in a text.
 EVERY_CODE_POINT = [f"{c} a{c}b Ab{c} {c}b" for c in ASSIGNED] + [
     "".join(UNASSIGNED[start:start + 100]) for start in range(0, len(UNASSIGNED), 100)]
 
-# One of each kind on which the library and the source differ; the last two with lower case only.
-DIFFERENT = {
+# One of each kind on which tokenizers of another Unicode and the source differ.
+HARD = {
     "private use": "a\ue000b",
     "private use, supplementary": "a\U0010fffdb",
     "Chinese left out of the library's block": "\U0002b820\U0002b91f",
@@ -191,14 +191,17 @@ def test_bulk_ids_of_every_code_point(tokenizers_of_characters, lower):
     assert_same_ids(tokenizers_of_characters[lower], EVERY_CODE_POINT)
 
 
-@pytest.mark.parametrize("kind", DIFFERENT)
-def test_the_library_alone_gives_other_ids(tokenizers_of_characters, monkeypatch, kind):
-    text = DIFFERENT[kind]
+@pytest.mark.parametrize("kind", HARD)
+def test_bulk_ids_of_hard_texts(tokenizers_of_characters, kind):
+    assert_same_ids(tokenizers_of_characters[True], [HARD[kind]])
+
+
+def test_other_bulk_ids_are_noticed(tokenizers_of_characters, monkeypatch):
     tokenizer = tokenizers_of_characters[True]
-    assert_same_ids(tokenizer, [text])
-    monkeypatch.setattr(tokenizer._library, "reads_alike", lambda _: True)
+    monkeypatch.setattr(tokenizer, "_words_of", str.split)
     monkeypatch.setattr(tokenizer, "_memory", tokenization._Memory())
-    assert tokenizer.encode_batch([text]) != ids_one_by_one(tokenizer, [text])
+    with pytest.raises(AssertionError):
+        assert_same_ids(tokenizer, ["A,b"])
 
 
 KINDS = st.one_of(

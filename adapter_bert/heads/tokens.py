@@ -8,7 +8,7 @@ from adapter_bert.heads.output import HEAD_DROPOUT, Loss, Output, of_tokens
 
 
 def token_logits(bert, features, width, dropout):
-    """Only what `tokens` and `spans` have in common, for those who want all of it.
+    """The logits of every token, which `tokens` and `spans` are made of; for serving.
 
     Args:
       bert, features, width, dropout: as of `tokens`.

@@ -1,14 +1,15 @@
 """The average of packs: one pack whose weights are the mean of theirs.
 
 Adapters and LayerNorms are averaged value by value (Chronopoulou et al., 2023, average adapters). A
-head is averaged only where every pack is of one task and its labels; else it comes, as it is, from
-the pack that is named for it, with that pack's task and labels.
+head is averaged only where every pack is of one task and its labels, and finds answers in the same
+way; else it comes, as it is, from the pack that is named for it, with what that pack says of it.
 """
 import dataclasses
 
 import numpy as np
 
 from adapter_bert.errors import InputError
+from adapter_bert.packs.manifest import Spans
 from adapter_bert.packs.store import Pack
 
 
@@ -37,7 +38,7 @@ def average(packs, shares=None, head_from=None):
                for name in first.weights}
     manifests = [pack.manifest for pack in packs.values()]
     manifest = dataclasses.replace(
-        first.manifest, metrics={}, data={}, weights=None,
+        first.manifest, metrics={}, data={}, meta=None, weights=None,
         max_seq_length=max(manifest.max_seq_length for manifest in manifests),
         pair=_common([manifest.pair for manifest in manifests], None),
         license=_common([manifest.license for manifest in manifests], ""),
@@ -75,11 +76,16 @@ def _check_alike(packs):
     """InputError where packs have other bases, tuning modes, adapters or casing."""
     (name, first), *others = packs.items()
     for other, pack in others:
-        differing = [key for key in ("base", "tuning", "adapter", "do_lower_case")
-                     if getattr(pack.manifest, key) != getattr(first.manifest, key)]
+        differing = _differing(first.manifest, pack.manifest,
+                               ("base", "tuning", "adapter", "do_lower_case"))
         if differing:
             raise InputError(f"{name} and {other}: another {' and '.join(differing)}; only packs "
                              "that are alike in these can be averaged")
+
+
+def _differing(first, second, names):
+    """Those of the names of attributes of which the values differ."""
+    return [name for name in names if getattr(first, name) != getattr(second, name)]
 
 
 def _meaning(pack):
@@ -94,3 +100,9 @@ def _check_heads(packs):
             raise InputError(f"{name} and {other}: heads of other tasks or labels "
                              f"({first.manifest.task}, {pack.manifest.task}); name the pack whose "
                              "head is taken with --head_from")
+        if pack.manifest.spans != first.manifest.spans:
+            differing = _differing(first.manifest.spans, pack.manifest.spans,
+                                   [field.name for field in dataclasses.fields(Spans)])
+            raise InputError(f"{name} and {other}: answers found with another "
+                             f"{' and '.join(differing)}; train them with the same, or name the "
+                             "pack whose head is taken with --head_from")

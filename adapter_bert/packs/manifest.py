@@ -61,6 +61,25 @@ class Spans:
 
 
 @dataclasses.dataclass(frozen=True)
+class Meta:
+    """How a pack was meta-trained, so that a few examples teach a new domain.
+
+    Attributes:
+      algorithm: key of metalearning.training.ALGORITHMS.
+      inner_optimizer: key of metalearning.learner.UPDATES.
+      inner_update_lr: its learning rate.
+      inner_update_step: passes over the examples of a task.
+      domains: names of those that it was trained on.
+    """
+
+    algorithm: str
+    inner_optimizer: str
+    inner_update_lr: float
+    inner_update_step: int
+    domains: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """What a pack.json says, checked.
 
@@ -79,6 +98,7 @@ class Manifest:
       versions: {package: version} of what trained it.
       license, description: free text.
       spans: Spans of the head "spans"; None for another.
+      meta: Meta of a pack that was meta-trained; None for another.
       weights: Weights; None until they are written.
     """
 
@@ -97,6 +117,7 @@ class Manifest:
     license: str = ""
     description: str = ""
     spans: Spans | None = None
+    meta: Meta | None = None
     weights: Weights | None = None
 
     def model(self, precision="float32"):
@@ -112,8 +133,9 @@ class Manifest:
         """The one text of a pack.json that says this."""
         values = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **dataclasses.asdict(self),
                   "adapter": self.adapter and self.adapter.to_dict()}
-        if not self.spans:
-            del values["spans"]
+        for name in ("spans", "meta"):
+            if not values[name]:
+                del values[name]
         checksum = hashlib.sha256(_dump(values)).hexdigest()
         return _dump({**values, "checksum": checksum})
 
@@ -148,6 +170,8 @@ def _manifest(values):
     has_spans = values.get("head") == "spans"
     if not has_spans:
         names.remove("spans")
+    if "meta" not in values:
+        names.remove("meta")
     differing = names.symmetric_difference(values.keys() - {"format", "schema_version", "checksum"})
     if differing:
         raise ValueError(f"keys missing or unknown: {', '.join(sorted(differing))}")
@@ -158,6 +182,7 @@ def _manifest(values):
         **fields, "labels": tuple(values["labels"]), "base": _base(values["base"]),
         "weights": _part(Weights, values["weights"], "weights", _WEIGHTS_CHECKS),
         "spans": _part(Spans, values["spans"], "spans", _SPANS_CHECKS) if has_spans else None,
+        "meta": _meta(values["meta"]) if "meta" in values else None,
         "adapter": adapter and adapter_layers.AdapterConfig.from_dict(adapter)})
     check(manifest)
     return manifest
@@ -218,6 +243,11 @@ def _base(values):
     return dataclasses.replace(base, config=modeling.BertConfig.from_dict(base.config))
 
 
+def _meta(values):
+    meta = _part(Meta, values, "meta", _META_CHECKS)
+    return dataclasses.replace(meta, domains=tuple(meta.domains))
+
+
 def _part(kind, values, name, wanted):
     """A dataclass of one object in a pack.json."""
     if values.keys() != wanted.keys():
@@ -251,6 +281,7 @@ _CHECKS = {
     "license": checks.TEXT,
     "description": checks.TEXT,
     "spans": (checks.is_dict, "the keys of the spans"),
+    "meta": (checks.is_dict, "the keys of the meta-training"),
     "weights": (checks.is_dict, "the keys of the weights"),
 }
 _BASE_CHECKS = {"name": checks.TEXT, "fingerprint": checks.HASH, "vocab": checks.HASH,
@@ -264,3 +295,8 @@ _SPANS_CHECKS = {
     "doc_stride": checks.COUNT, "n_best_size": checks.COUNT, "max_answer_length": checks.COUNT,
     "null_threshold": (lambda value: value is None or (
         type(value) is float and checks.is_number(value)), "a number with a point, or null")}
+_META_CHECKS = {
+    "algorithm": checks.TEXT, "inner_optimizer": checks.TEXT,
+    "inner_update_lr": (lambda value: type(value) is float and checks.is_number(value),
+                        "a number with a point"),
+    "inner_update_step": checks.COUNT, "domains": (checks.is_texts, "names")}

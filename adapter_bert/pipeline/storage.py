@@ -19,7 +19,9 @@ def is_remote(path):
 
 def inputs(pattern):
     """The paths of the files that match a glob, or of the one file of that very name, sorted."""
-    return [pattern] if os.path.isfile(pattern) else matches(pattern)
+    if os.path.isfile(pattern):
+        return [pattern]
+    return [path for path in matches(pattern) if not os.path.isdir(path)]
 
 
 def matches(pattern):
@@ -101,7 +103,7 @@ def work_folder(path):
             remove(around)
         return
     with files.locked(around):
-        for left in os.scandir(around):
+        for left in filter(os.DirEntry.is_dir, os.scandir(around)):
             shutil.rmtree(left.path)
         try:
             yield tempfile.mkdtemp(dir=around)

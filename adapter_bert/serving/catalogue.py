@@ -130,7 +130,7 @@ class Catalogue:
         try:
             self.add(entry.name, self._fetched(entry))
         except InputError as error:
-            logging.warning("not loaded: %s", error)
+            logging.warning("not loaded: %s, %s", entry.name, error)
 
     def _fetched(self, entry):
         """The path of a pack of the hub, on this machine."""

@@ -58,6 +58,11 @@ class Task:
         """Whether an example is a pair of texts."""
         return self.columns.text_b is not None
 
+    @property
+    def label_index(self):
+        """{label: id}; {} where there are none."""
+        return {label: index for index, label in enumerate(self.labels)}
+
 
 _NO_YES = ("0", "1")
 _ENTAILED_OR_NOT = ("entailment", "not_entailment")

@@ -14,6 +14,9 @@ from adapter_bert.training import checkpoints, exchange, history, results, setup
 from adapter_bert.training.estimator import build_estimator
 from adapter_bert.training.hooks import EvaluationHook, Progress
 from adapter_bert.training.model_fn import Schedule
+from adapter_bert.training.observation import MetricsHook, ProfileHook
+from adapter_bert.training.preemption import StopHook, handling
+from adapter_bert.training.settings import profile_span
 
 
 class Feed(NamedTuple):
@@ -91,8 +94,10 @@ def fit(current, start, feed, step, evaluate, identity):
             return step
         return min(total, step + every - step % every) if every and not hooks else total
 
-    hooks = [EvaluationHook(every, settings.output_dir, note, progress)] if (
+    stop_hook = StopHook()
+    hooks = [EvaluationHook(every, settings.output_dir, note, progress, stop_hook)] if (
         every and not settings.use_tpu and current.cluster.is_alone) else []
+    others = [stop_hook, *profile_hooks(settings)]
     schedule = dataclasses.replace(feed.schedule, seed=current.cluster.seed(feed.schedule.seed))
     announce, link = announcer(current, feed.examples), exchange.open_link(current.cluster)
     try:
@@ -100,13 +105,16 @@ def fit(current, start, feed, step, evaluate, identity):
             link, step, stop = exchange.meet(link, step, next_stop(step), identity)
             if stop <= step:
                 break
-            estimator = build_estimator(current, start, settings.output_dir, schedule=schedule,
-                                        progress=progress, announce=announce, link=link)
-            train_stretch(estimator, current, feed, step, stop,
-                          hooks + exchange.hooks(link, step))
-            results.add_training_time(settings.output_dir, progress)
-            checkpoints.prune(settings.output_dir)
-            step = checkpoints.latest_step(settings.output_dir)[1]
+            estimator = build_estimator(
+                current, start, settings.output_dir, schedule=schedule, progress=progress,
+                announce=announce, observe=observer(settings), link=link)
+            with handling(stop_hook.note):
+                train_stretch(estimator, current, feed, step, stop,
+                              [*exchange.hooks(link, step), *hooks, *others])
+                results.add_training_time(settings.output_dir, progress)
+                checkpoints.prune(settings.output_dir)
+                step = checkpoints.latest_step(settings.output_dir)[1]
+            stop_hook.end_run(step)
         exchange.dismiss(link)
     finally:
         progress.close()
@@ -145,6 +153,21 @@ def announcer(current, examples):
         results.update_results(current.settings.output_dir, counts={
             "variables": counts, "train_examples": examples})
     return announce
+
+
+def observer(settings):
+    """A function (loss, features of a batch) -> hooks that write metrics.jsonl, if it is wanted."""
+    def observe(loss, features):
+        if not settings.log_steps:
+            return []
+        return [MetricsHook(settings.output_dir, settings.log_steps, loss, features)]
+    return observe
+
+
+def profile_hooks(settings):
+    """The hook of --profile_steps, if it is given."""
+    span = profile_span(settings.profile_steps)
+    return [ProfileHook(settings.output_dir, *span)] if span else []
 
 
 def train_stretch(estimator, current, feed, step, stop, hooks):

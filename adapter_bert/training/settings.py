@@ -1,21 +1,59 @@
 """What a run is told, each with its default and its flag's help text."""
 import dataclasses
 import math
-import os
 from typing import ClassVar
 
 import adapter_layers
+from adapter_bert import paths
 from adapter_bert.errors import InputError
 from adapter_bert.fields import KERNELS, PRECISIONS, setting
 from adapter_bert.training.clusters import DISTRIBUTIONS
 
-CHOICES = {"precision": PRECISIONS, "kernels": KERNELS, "pack_precision": PRECISIONS[1:],
-           "bad_answers": ("refuse", "skip"), "distribution": DISTRIBUTIONS}
+CHOICES = {"adapter_method": tuple(adapter_layers.METHODS), "precision": PRECISIONS,
+           "kernels": KERNELS, "pack_precision": PRECISIONS[1:], "bad_answers": ("refuse", "skip"),
+           "distribution": DISTRIBUTIONS}
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingSettings:
-    """What every training run is told; the first part are BERT's flags, with its defaults.
+class ModelSettings:
+    """What names a base and says which model is made of it."""
+
+    bert_config_file: str | None = setting(None, "bert_config.json of the base.")
+    vocab_file: str | None = setting(None, "vocab.txt of the base.")
+    init_checkpoint: str | None = setting(
+        None, "Checkpoint to start from: a BERT, a model with adapters, or model.ckpt-N of a run.")
+    bert_dir: str | None = setting(
+        None, "Folder of the base; fills vocab_file, bert_config_file and init_checkpoint.")
+    do_lower_case: bool = setting(True, "Lower-case the text; false for cased bases.")
+    max_seq_length: int = setting(128, "The most word pieces of an example; the rest is cut.")
+    tuning: str = setting(
+        "adapters", "What trains: adapters, adapters_drop, adapters_only, adapters_pooler, full, "
+                    "top_layers=K, layer_norm, bias or head.")
+    adapter_method: str = setting(
+        "houlsby", "A published method, which stands for --tuning and adapter flags that are not "
+                   f"given: {', '.join(adapter_layers.METHODS)}.")
+    adapter_fn: str = setting(
+        "feedforward_adapter", f"The kind of adapter: {', '.join(adapter_layers.ADAPTERS)}.")
+    adapter_size: int = setting(64, "Width of the bottleneck, rank of a LoRA, keys of a prefix.")
+    adapter_placement: str = setting("both", "both, attention or feed_forward.")
+    adapter_layers: str = setting("all", "Layers with adapters: all, or numbers as in 0,1,5.")
+    adapter_activation: str = setting("gelu", "Activation in the adapters; gelu is the tanh form.")
+    adapter_init_stddev: float = setting(1e-3, "Standard deviation of the adapters' first weights.")
+    adapter_original_ln_before: bool = setting(
+        False, "Adapters read what their LayerNorm gives (Pfeiffer's place; with feed_forward).")
+    adapter_residual_before_ln: bool = setting(
+        True, "With the former: the residual of an adapter is what LayerNorm was given.")
+    adapter_scale: float = setting(
+        1.0, "Factor of what a parallel adapter (its s) or a LoRA (alpha / r) adds.")
+    precision: str = setting(
+        "auto", "Type of the products: float32, bfloat16, or auto for what this CPU is faster in.")
+    kernels: str = setting(
+        "auto", "Between the products: plain formulas, fused kernels compiled here, or auto.")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings(ModelSettings):
+    """What every training run is told; the first parts are BERT's flags, with its defaults.
 
     A command's own class adds what its task needs, and names in REQUIRED what must be given. What
     the names of its scores begin with is SCORES.
@@ -24,13 +62,7 @@ class TrainingSettings:
     REQUIRED: ClassVar[tuple[str, ...]] = ("output_dir",)
     SCORES: ClassVar[str] = "eval_"
 
-    bert_config_file: str | None = setting(None, "bert_config.json of the base.")
-    vocab_file: str | None = setting(None, "vocab.txt of the base.")
     output_dir: str | None = setting(None, "Folder for checkpoints and results.")
-    init_checkpoint: str | None = setting(
-        None, "Checkpoint to start from: a BERT, a model with adapters, or model.ckpt-N of a run.")
-    do_lower_case: bool = setting(True, "Lower-case the text; false for cased bases.")
-    max_seq_length: int = setting(128, "The most word pieces of an example; the rest is cut.")
     do_train: bool = setting(False, "Train.")
     do_eval: bool = setting(False, "Evaluate on the dev set.")
     train_batch_size: int = setting(32, "Examples a training step.")
@@ -45,21 +77,6 @@ class TrainingSettings:
     master: str | None = setting(None, "TensorFlow master address.")
     num_tpu_cores: int = setting(8, "TPU cores.")
 
-    bert_dir: str | None = setting(
-        None, "Folder of the base; fills vocab_file, bert_config_file and init_checkpoint.")
-    tuning: str = setting(
-        "adapters", "What trains: adapters, adapters_only, adapters_pooler, full, top_layers=K, "
-                    "layer_norm, bias or head.")
-    adapter_fn: str = setting("feedforward_adapter", "The kind of adapter.")
-    adapter_size: int = setting(64, "Width of the adapters' bottleneck.")
-    adapter_placement: str = setting("both", "both, attention or feed_forward.")
-    adapter_layers: str = setting("all", "Layers with adapters: all, or numbers as in 0,1,5.")
-    adapter_activation: str = setting("gelu", "Activation in the adapters; gelu is the tanh form.")
-    adapter_init_stddev: float = setting(1e-3, "Standard deviation of the adapters' first weights.")
-    adapter_original_ln_before: bool = setting(
-        False, "Adapters read what their LayerNorm gives (Pfeiffer's place; with feed_forward).")
-    adapter_residual_before_ln: bool = setting(
-        True, "With the former: the residual of an adapter is what LayerNorm was given.")
     bias_correction: bool = setting(
         False, "Adam's bias correction, which BERT leaves out; small tasks want it near 1e-3.")
     seed: int = setting(0, "Fixes first weights, dropout and the order of the data.")
@@ -70,10 +87,6 @@ class TrainingSettings:
         False, "Keep the checkpoint that is best on dev by the task's first metric, and use it.")
     early_stopping_patience: int = setting(
         0, "Stop after so many evaluations without a better score; 0: never.")
-    precision: str = setting(
-        "auto", "Type of the products: float32, bfloat16, or auto for what this CPU is faster in.")
-    kernels: str = setting(
-        "auto", "Between the products: plain formulas, fused kernels compiled here, or auto.")
     pack: str | None = setting(
         None, "A pack to start from, a folder or .zip, with the base that --bert_dir names.")
     init_pack: str | None = setting(
@@ -86,6 +99,10 @@ class TrainingSettings:
     pack_license: str = setting("", "License of the pack, as SPDX writes it.")
     pack_description: str = setting("", "A sentence on the pack for those who look for one.")
 
+    log_steps: int = setting(
+        100, "Steps between two lines of OUTPUT_DIR/metrics.jsonl; 0: none.")
+    profile_steps: str | None = setting(
+        None, "FIRST,LAST: write a TensorFlow profile of these training steps for TensorBoard.")
     distribution: str = setting(
         "none", "Training in several processes that share each batch: mirrored (of this machine), "
                 "multi_worker or parameter_server (of the cluster in TF_CONFIG).")
@@ -168,9 +185,10 @@ LEAST = {
                      "doc_stride", "n_best_size", "max_answer_length",
                      "max_predictions_per_seq", "num_train_steps", "max_eval_steps",
                      "distribution_timeout"), 1),
-    **dict.fromkeys(("seed", "eval_steps", "early_stopping_patience", "max_train_examples",
-                     "train_batch_tokens", "learning_rate", "warmup_proportion",
-                     "num_warmup_steps", "max_query_length", "num_replicas"), 0)}
+    **dict.fromkeys(("seed", "eval_steps", "log_steps", "early_stopping_patience",
+                     "max_train_examples", "train_batch_tokens", "learning_rate",
+                     "warmup_proportion", "num_warmup_steps", "max_query_length",
+                     "num_replicas"), 0)}
 
 MOST = {"seed": 2**31 - 1, "adapter_size": 2**16}
 ABOVE, BELOW = {"num_train_epochs": 0}, {"warmup_proportion": 1}
@@ -197,9 +215,20 @@ def check(settings):
     if 0 < settings.train_batch_tokens < settings.max_seq_length:
         raise InputError(f"--train_batch_tokens={settings.train_batch_tokens}: must hold an "
                          f"example of --max_seq_length={settings.max_seq_length}")
+    profile_span(settings.profile_steps)
     check_pack(settings)
     check_tpu(settings)
     check_distribution(settings)
+
+
+def profile_span(text):
+    """(first, last) of --profile_steps; None where it is not given; InputError if it is no span."""
+    if text is None:
+        return None
+    first, _, last = text.partition(",")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise InputError(f"--profile_steps={text}: give the first and the last step, as in 20,30")
+    return int(first), int(last)
 
 
 def check_pack(settings):
@@ -226,6 +255,9 @@ def check_tpu(settings):
     if settings.use_tpu and settings.train_batch_tokens:
         raise InputError("--train_batch_tokens: a TPU wants batches of one shape; "
                          "give --train_batch_size")
+    if settings.use_tpu and settings.profile_steps:
+        raise InputError("--profile_steps: a TPU is profiled from TensorBoard, see docs/tpu.md; "
+                         "leave it out")
 
 
 def check_distribution(settings):
@@ -258,17 +290,26 @@ def check_value(name, value):
 
 def check_path(name, value):
     """InputError where TensorFlow could not use a path."""
-    if "://" in value:
-        raise InputError(f"--{name}={value}: only local paths are read and written yet")
+    if paths.is_remote(value):
+        check_remote(name, value)
     if value.startswith("~"):
         raise InputError(f"--{name}={value}: the shell left the ~ as it is; write $HOME")
     if not value.isprintable() or "\ufffd" in value.encode("utf-8", "replace").decode():
         raise InputError(f"--{name}={value!r}: name a path of printable UTF-8 characters")
     if name in ("output_dir", "bert_dir", "init_checkpoint") and set("*?[\\") & set(
-            os.path.abspath(value)):
+            paths.absolute(value)):
         raise InputError(f"--{name}={value}: TensorFlow reads * ? [ \\ in paths of checkpoints as "
-                         f"patterns, and the whole path is {os.path.abspath(value)}; name a folder "
+                         f"patterns, and the whole path is {paths.absolute(value)}; name a folder "
                          "without them")
+
+
+def check_remote(name, value):
+    """InputError where a path of another file system is not one that can be used."""
+    if not paths.is_known(value):
+        raise InputError(f"--{name}={value}: TensorFlow knows no such file system here; name a "
+                         "path of this machine, or gs://BUCKET/PATH")
+    if name in ("pack", "init_pack"):
+        raise InputError(f"--{name}={value}: packs are read from this machine; copy it here first")
 
 
 def adapter_config(settings):
@@ -285,9 +326,31 @@ def adapter_config(settings):
             layers=_layers(settings.adapter_layers), activation=settings.adapter_activation,
             init_stddev=settings.adapter_init_stddev, adapter_fn=settings.adapter_fn,
             original_ln_before=settings.adapter_original_ln_before,
-            residual_before_ln=settings.adapter_residual_before_ln)
+            residual_before_ln=settings.adapter_residual_before_ln,
+            scale=settings.adapter_scale)
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def with_method(settings, given):
+    """The settings with what --adapter_method stands for, and the names now given.
+
+    Args:
+      settings: ModelSettings or a class made of it, checked.
+      given: names of the settings that a person gave, which a method does not change.
+
+    Raises:
+      InputError: the tuning mode that was given has no adapters.
+    """
+    if "adapter_method" not in given:
+        return settings, given
+    if "tuning" in given and not adapter_layers.uses_adapters(settings.tuning):
+        raise InputError(f"--adapter_method={settings.adapter_method}: --tuning={settings.tuning} "
+                         "has no adapters; give one of the two")
+    flags = {name if name in ("tuning", "adapter_fn") else f"adapter_{name}": value
+             for name, value in adapter_layers.METHODS[settings.adapter_method].items()}
+    flags = {name: value for name, value in flags.items() if name not in given}
+    return dataclasses.replace(settings, **flags), frozenset(given) | flags.keys()
 
 
 def adapter_flags(config):

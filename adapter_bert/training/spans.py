@@ -36,9 +36,11 @@ def read(run, split):
 
 
 def featurize(run, examples, split, first):
-    """Rows of the windows over the contexts."""
-    del split
-    return windows.featurize(examples, *_cut(run), tasks.have_answers(examples), first)
+    """Rows of the windows over the contexts; InputError, with the file, where there are none."""
+    try:
+        yield from windows.featurize(examples, *_cut(run), tasks.have_answers(examples), first)
+    except InputError as error:
+        raise InputError(f"{run.task.files[split]}, {error}") from error
 
 
 def _cut(run):

@@ -32,8 +32,8 @@ def read(run, split):
 def featurize(run, sentences, split, first):
     """Rows of sentences; a test split has tags or none."""
     del split
-    index = {label: number for number, label in enumerate(run.task.labels)}
-    return words.featurize(sentences, run.tokenizer, run.settings.max_seq_length, index, first)
+    return words.featurize(sentences, run.tokenizer, run.settings.max_seq_length,
+                           run.task.label_index, first)
 
 
 def targets(run, sentences):

@@ -131,7 +131,7 @@ def read(spans, tokenizer):
     if len(first) < 2:
         raise InputError(f"{spans[0].path}, from byte {spans[0].start:,}: {len(first)} documents "
                          "with words; for half of the instances the next sentence comes from "
-                         "another")
+                         "another, so put words there or leave the file out")
     return Documents(ids, starts, np.append(first, len(document)))
 
 

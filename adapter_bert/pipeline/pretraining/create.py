@@ -129,19 +129,28 @@ def _tokenizer(settings):
 
 
 def _inputs(patterns):
-    """The files of --input_file, pattern by pattern."""
+    """The files of --input_file, pattern by pattern, each once."""
     found = []
-    for pattern in patterns.split(","):
+    for pattern in _named(patterns):
         paths = storage.inputs(pattern)
         if not paths:
-            raise InputError(f"--input_file={pattern}: no such file")
+            raise InputError(f"--input_file={pattern}: no such file; of a folder name the files, "
+                             "as 'texts/*.txt'")
         found += paths
-    return found
+    if not found:
+        raise InputError(f"--input_file={patterns}: names no file; name text files, as "
+                         "'texts/*.txt'")
+    return list(dict.fromkeys(found))
+
+
+def _named(paths):
+    """What is named with commas between."""
+    return list(filter(None, map(str.strip, paths.split(","))))
 
 
 def _outputs(settings, paths):
     """The files of --output_file; what will be written must be other files than what is read."""
-    outputs = settings.output_file.split(",")
+    outputs = [path.strip() for path in settings.output_file.split(",")]
     written = [*outputs, statistics.path(outputs)]
     names = list(map(os.path.realpath, written))
     kept = set(map(os.path.realpath, [*paths, settings.vocab_file]))

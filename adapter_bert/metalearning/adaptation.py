@@ -1,0 +1,84 @@
+"""Learning from a few examples and being asked about others, many tasks side by side.
+
+Letters: C classes, K tasks.
+"""
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from adapter_bert.metalearning.learner import Row
+from adapter_bert.pipeline import arrays
+from adapter_bert.pipeline.features import featurize
+
+
+class Steps(NamedTuple):
+    """How a task learns from its support: so many passes over it in shuffled batches."""
+    passes: int
+    batch_size: int
+
+
+def encode(examples, tokenizer, max_seq_length, labels):
+    """{tasks.Example: Row} of examples, their texts cut to max_seq_length word pieces."""
+    ids = {label: number for number, label in enumerate(labels)}
+    pieces = itertools.chain.from_iterable(map(arrays.rows_of, featurize(
+        [example._replace(label=None) for example in examples], tokenizer, max_seq_length, ids)))
+    return {example: Row(*row, ids[example.label])
+            for example, row in zip(examples, pieces, strict=True)}
+
+
+def shuffled_batches(rows, steps, random):
+    """The batches of a task's inner loop: every row once in each pass, the last batch as it is.
+
+    Args:
+      rows: list of Row.
+      steps: Steps.
+      random: numpy Generator.
+
+    Returns:
+      list of lists of Row.
+    """
+    return [[rows[place] for place in order[first:first + steps.batch_size]]
+            for order in (random.permutation(len(rows)) for _ in range(steps.passes))
+            for first in range(0, len(rows), steps.batch_size)]
+
+
+def side_by_side(tasks, count):
+    """Batches of tasks as Learner.adapt takes them: for each step `count` lists of Row.
+
+    A task that is not there, or has no more batches, has an empty one.
+    """
+    absent = [[]] * (count - len(tasks))
+    return [list(step) for step in itertools.zip_longest(*tasks, *absent, fillvalue=[])]
+
+
+def query_accuracies(learner, count, episodes, steps, seeds):
+    """The share of right answers to each query after learning from its support.
+
+    Args:
+      learner: Learner of `count` tasks.
+      count: K, episodes that run side by side.
+      episodes: list of (support, query), lists of Row; without a support nothing is learned.
+      steps: Steps.
+      seeds: a list of ints for each episode, which fixes the order of its batches.
+
+    Returns:
+      float64 [episodes].
+    """
+    found = []
+    for first in range(0, len(episodes), count):
+        part, own_seeds = episodes[first:first + count], seeds[first:first + count]
+        learner.reset(now=np.random.SeedSequence(own_seeds[0]).generate_state(1)[0] >> 1)
+        learner.adapt(side_by_side([
+            shuffled_batches(support, steps, np.random.default_rng(seed))
+            for (support, _), seed in zip(part, own_seeds, strict=True)], count))
+        queries = [query for _, query in part]
+        asked = learner.predict(queries + [[]] * (count - len(part)))
+        found += [accuracy(query, probabilities)
+                  for query, probabilities in zip(queries, asked, strict=False)]
+    return np.array(found)
+
+
+def accuracy(rows, probabilities):
+    """The share of rows whose label is the most probable; probabilities float32 [rows, C]."""
+    return float(np.mean(probabilities.argmax(axis=1) == [row.label for row in rows]))

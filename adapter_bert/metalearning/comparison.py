@@ -1,0 +1,83 @@
+"""Results of run_finetuning.py, and what one start is better than another by."""
+from adapter_bert import files
+from adapter_bert.errors import InputError
+from adapter_bert.metalearning.statistics import mean_and_interval, paired_difference
+
+KEYS = ("data", "draws_of", "test_domains", "points")
+WHOLE = "all examples of the test domains"
+DRAW = ("seed", "domain", "draw")
+
+
+def point(shots, draws):
+    """The entry of results.json of one number of shots.
+
+    Args:
+      shots: int, or None where whole domains were asked.
+      draws: list of {"seed", "domain", "draw", "accuracy"}.
+    """
+    return {"shots": shots, "accuracy": mean_of(draws).to_dict(), "draws": draws}
+
+
+def mean_of(draws):
+    """The statistics.Estimate of the accuracy of draws."""
+    return mean_and_interval([draw["accuracy"] for draw in draws])
+
+
+def table(points):
+    """The lines of a Markdown table of points."""
+    yield "| shots | accuracy, % (95 % interval) | draws |"
+    yield "|---|---|---|"
+    for one in points:
+        mean = mean_of(one["draws"])
+        yield f"| {_named(one['shots'])} | {mean.percent()} | {mean.size} |"
+
+
+def compare(path, other_path):
+    """What the first of two results is better by, point by point on the same draws.
+
+    Args:
+      path, other_path: of results.json files.
+
+    Returns:
+      list of (shots, Estimate of the first, Estimate of the second, Estimate of the difference).
+
+    Raises:
+      InputError: a file is none, or the two have other draws or no shots in common.
+    """
+    first, second = (files.read_object(name, *KEYS) for name in (path, other_path))
+    for key in KEYS[:3]:
+        if first[key] != second[key]:
+            raise InputError(f"{path} and {other_path}: were measured on other draws, {key} is "
+                             f"{first[key]} and {second[key]}; measure both alike")
+    pairs = [(one, other) for one in first["points"] for other in second["points"]
+             if one["shots"] == other["shots"]]
+    if not pairs:
+        raise InputError(f"{path} and {other_path}: have no number of shots in common")
+    return [_compared(one, other) for one, other in pairs]
+
+
+def _compared(one, other):
+    accuracies = [{tuple(draw[key] for key in DRAW): draw["accuracy"] for draw in part["draws"]}
+                  for part in (one, other)]
+    difference = paired_difference(list(accuracies[0].values()),
+                                   [accuracies[1][draw] for draw in accuracies[0]])
+    return one["shots"], mean_of(one["draws"]), mean_of(other["draws"]), difference
+
+
+def difference_table(names, compared):
+    """The lines of a Markdown table of what `compare` returns; `names` are those of the two."""
+    yield f"| shots | {names[0]}, % | {names[1]}, % | difference, points (95 % interval) | draws |"
+    yield "|---|---|---|---|---|"
+    for shots, first, second, difference in compared:
+        yield (f"| {_named(shots)} | {first.percent()} | {second.percent()} | "
+               f"{difference.percent(signed=True)} | {difference.size} |")
+
+
+def estimates(path):
+    """[(shots, Estimate)] of a results.json, for a line of plots.few_shot_curves."""
+    return [(one["shots"], mean_of(one["draws"]))
+            for one in files.read_object(path, *KEYS)["points"] if one["shots"] is not None]
+
+
+def _named(shots):
+    return WHOLE if shots is None else shots

@@ -1,0 +1,102 @@
+"""Where meta-learning and fine-tuning start: a plain base, or what meta-training left."""
+import dataclasses
+import os
+
+import modeling
+import tokenization
+from adapter_bert import base, engine, heads
+from adapter_bert.errors import InputError
+from adapter_bert.metalearning.domains import Dataset, check_labels
+from adapter_bert.metalearning.learner import Learner
+from adapter_bert.network import Model, read_config
+from adapter_bert.packs import store
+from adapter_bert.tasks import generic_task
+from adapter_bert.training import checkpoints, setup
+from adapter_bert.training.pack import unpack
+from adapter_bert.training.settings import ModelSettings, adapter_config, with_method
+
+ROWS = 32   # of a task in one run of the graph
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A start, checked.
+
+    settings: with what the start fixes filled in.
+    trained: prefix of the checkpoint that was learned before; None for a plain base.
+    """
+
+    settings: ModelSettings
+    bert_config: modeling.BertConfig
+    tokenizer: tokenization.FullTokenizer
+    trained: str | None
+    start: checkpoints.Start
+    engine: engine.Engine
+    dataset: Dataset
+
+    @property
+    def model(self):
+        """The network.Model of the settings and of the data's labels."""
+        width = heads.width("classification", self.dataset.labels)
+        return Model(self.bert_config, "classification", width, self.settings.tuning,
+                     adapter_config(self.settings), self.settings.precision)
+
+    @property
+    def has_head(self):
+        """Whether the start knows the labels; a plain base guesses."""
+        return any(map(checkpoints.has_head, self.start.prefixes))
+
+    def learner(self, inner, tasks, seed):
+        """A Learner of `tasks` tasks from here; the seed fixes the first weights of what is new."""
+        return Learner(self.model, self.start, self.engine, inner, tasks, seed)
+
+
+def open_start(settings, given, dataset):
+    """The Opened of settings and data.
+
+    Args:
+      settings: with the fields of ModelSettings, bert_model, pack and output_dir.
+      given: names of the settings that a person gave.
+      dataset: domains.Dataset.
+
+    Raises:
+      InputError: a flag, file or folder that does not fit; other labels than those of the start.
+    """
+    settings, given = with_method(settings, given)
+    settings = dataclasses.replace(settings, precision=engine.choose_precision(
+        settings.precision, use_tpu=False))
+    if settings.bert_model and os.path.isdir(settings.bert_model):
+        settings = dataclasses.replace(settings, bert_dir=settings.bert_model, bert_model=None)
+    trained = _trained(settings)
+    located = base.locate(settings.bert_dir) if settings.bert_dir else None
+    recorded = base.recorded_run(trained)
+    task = dataclasses.replace(generic_task("text", None, "label"), labels=dataset.labels)
+    if recorded:
+        check_labels(dataset, recorded["labels"] or (), trained)
+        settings, _ = setup.with_recorded(
+            settings, given, dataclasses.replace(task, name=recorded["flags"]["task_name"]),
+            recorded)
+    if located:
+        settings = setup.fill(settings, given, dataclasses.asdict(located))
+    setup.check_base_files(settings, task)
+    config = read_config(settings.bert_config_file)
+    setup.check_model(settings, config)
+    if recorded:
+        setup.refuse_other_base(settings, config, recorded)
+    start = checkpoints.find_start(trained or settings.init_checkpoint, config.to_dict(),
+                                   located and located.init_checkpoint)
+    return Opened(settings, config, setup.open_tokenizer(settings, config), trained, start,
+                  engine.choose_engine(settings.kernels, False, ROWS), dataset)
+
+
+def _trained(settings):
+    """Prefix of the checkpoint that --bert_model or --pack stands for; None for neither."""
+    if settings.pack:
+        pack = store.read(settings.pack)
+        return unpack(pack, os.path.join(settings.output_dir, "from_pack",
+                                         pack.manifest.weights.sha256[:16]))
+    prefix = settings.bert_model and settings.bert_model.removesuffix(".index")
+    if prefix and not os.path.exists(f"{prefix}.index"):
+        raise InputError(f"--bert_model={prefix}: neither the folder of a base nor the prefix of a "
+                         "checkpoint, as OUTPUT_DIR/ckpt/meta.epoch-1.step-10")
+    return prefix

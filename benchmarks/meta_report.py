@@ -1,0 +1,107 @@
+"""Tables and figures of what benchmarks/meta_quality.py measured."""
+import pathlib
+
+from adapter_bert import files
+from adapter_bert.metalearning import comparison, plots
+from adapter_bert.metalearning.statistics import mean_and_interval
+
+RESULTS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "results" / "meta"
+STARTS = ("plain", "meta", "trained")
+NAMED = {"plain": "plain base", "meta": "meta-trained",
+         "trained": "plain base after all training domains"}
+
+
+def lines(results=RESULTS):
+    """The section of docs/results.md, from the result files alone; [] without any."""
+    found = [text for part in (_few_shots, _domains) for tuning in _tunings(results)
+             for text in part(results, tuning)]
+    if not found:
+        return []
+    commands = [f"- `{files.read_json(path)['command']}` ({path.name}, commit "
+                f"{files.read_json(path)['commit']})" for path in sorted(results.glob("*.json"))]
+    return ["", "## New domains from a few examples", "",
+            "Written by `make meta-quality`; `experiments/meta.json` names the domains and what",
+            "was tried. Checkpoints and learning rates are chosen on the validation domains.",
+            "Accuracy in percent with its 95 % interval over draws and seeds, which says nothing",
+            "of other domains or of other meta-trainings.", *found, "",
+            "### Commands of these", "", *commands]
+
+
+def _few_shots(results, tuning):
+    """A table of accuracy by shots for each start, and the gain of meta-training."""
+    paths = _curves_of(results, tuning)
+    curves = {start: dict(comparison.estimates(path)) for start, path in paths.items()}
+    gains = [{row[0]: row[3] for row in comparison.compare(paths["meta"], paths[other])}
+             for other in ("plain", "trained")]
+    domains = ", ".join(files.read_json(paths["meta"])["test_domains"])
+    return ["", f"### Few shots, {tuning}: {domains}", "",
+            f"| shots | {' | '.join(NAMED[start] for start in STARTS)} | meta-trained minus plain "
+            "| minus the third |", "|---|---|---|---|---|---|",
+            *[f"| {shots} | " + " | ".join(curves[start][shots].percent() for start in STARTS)
+              + f" | {gains[0][shots].percent(True)} | {gains[1][shots].percent(True)} |"
+              for shots in curves["plain"]],
+            "", f"![query accuracy against shots](results/meta/{figure(tuning)})"]
+
+
+def _domains(results, tuning):
+    """Meta-BERT's comparison: fine-tuning on some domains, then others are asked."""
+    rows = []
+    for count in _counts(results, tuning):
+        paths = [results / f"domains{count}-{start}-{tuning}.json" for start in ("meta", "plain")]
+        if all(path.exists() for path in paths):
+            (_, meta, plain, gain), = comparison.compare(*paths)
+            named = f"{count}, low-resource" if count == 1 else f"up to {count}"
+            rows.append(f"| {named} | {plain.percent()} | {meta.percent()} | {gain.percent(True)} "
+                        f"| {gain.size} |")
+    if not rows:
+        return []
+    return ["", f"### Fine-tuned on training domains, {tuning}", "",
+            "Each draw is a seed (it draws the training domains and a new head) and a test domain, "
+            "of which all examples are asked.", "",
+            "| training domains | plain base | meta-trained | difference | draws |",
+            "|---|---|---|---|---|", *rows]
+
+
+def _counts(results, tuning):
+    """The counts of training domains that were measured, ascending."""
+    names = [path.name.removeprefix("domains").split("-")[0]
+             for path in results.glob(f"domains*-plain-{tuning}.json")]
+    return sorted(map(int, names))
+
+
+def _tunings(results):
+    """The tuning modes whose few-shot curves are all measured."""
+    names = [path.name.removeprefix("shots-meta-").removesuffix(".json")
+             for path in sorted(results.glob("shots-meta-*.json"))]
+    return [name for name in names
+            if all(path.exists() for path in _curves_of(results, name).values())]
+
+
+def _curves_of(results, tuning):
+    """{start: path of the result of its few-shot curve}."""
+    return {start: results / f"shots-{start}-{tuning}.json" for start in STARTS}
+
+
+def figure(tuning):
+    """Name of the figure of a tuning mode."""
+    return f"few-shot-{tuning}.png"
+
+
+def draw(results=RESULTS):
+    """Draws the figures: accuracy against shots, by tuning and together; each outer loop."""
+    together = {}
+    for tuning in _tunings(results):
+        paths = _curves_of(results, tuning)
+        domains = files.read_json(paths["meta"])["test_domains"]
+        curves = {NAMED[start]: comparison.estimates(path) for start, path in paths.items()}
+        plots.few_shot_curves(str(results / figure(tuning)), curves, domains)
+        together |= {f"{NAMED[start]}, {tuning}": curves[NAMED[start]]
+                     for start in ("plain", "meta")}
+    if together:
+        plots.few_shot_curves(str(results / "few-shot.png"), together, domains)
+    for path in sorted(results.glob("meta-*.json")):
+        history = files.read_json(path)["history"]
+        plots.learning_curve(
+            str(path.with_suffix(".png")), [(row["step"], row["query_loss"]) for row in history],
+            [(row["step"], mean_and_interval(row["accuracies"])) for row in history
+             if row.get("accuracies")])

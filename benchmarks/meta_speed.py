@@ -1,0 +1,123 @@
+"""An outer step of meta-training: tasks side by side, one after the other, and with full tuning.
+
+    python benchmarks/meta_speed.py --bert_dir=DIR --reviews=dataset.json [--smoke]
+
+Five tasks of 80 + 20 reviews, cut at 128 word pieces, in batches of 16. The three ways are the same
+program with the same kernels, measured in turn. A task passes over its examples twice in the place
+of ten times; what a step does else is the smaller part of it even so.
+"""
+import argparse
+import os
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import sides
+import tensorflow.compat.v1 as tf
+
+import adapter_layers
+import tokenization
+from adapter_bert import base, engine, network
+from adapter_bert.metalearning import adaptation, domains, outer
+from adapter_bert.metalearning.learner import Inner, Learner
+from adapter_bert.training.checkpoints import Start
+
+TASKS, SUPPORT, QUERY, BATCH, PASSES, ROUNDS, LENGTH = 5, 80, 20, 16, 2, 5, 128
+WAYS = {"side by side": ("adapters", TASKS), "one after the other": ("adapters", 1),
+        "full tuning, one after the other": ("full", 1)}
+FLOORS = {"one after the other": 3, "full tuning, one after the other": 8}
+
+
+class Way:
+    """A way to take outer steps.
+
+    Args:
+      bert_dir: folder of the base.
+      tuning: tuning mode.
+      count: tasks that learn side by side.
+    """
+
+    def __init__(self, bert_dir, tuning, count):
+        located = base.locate(bert_dir)
+        adapter = adapter_layers.AdapterConfig(init_stddev=2e-2) if tuning == "adapters" else None
+        model = network.Model(network.read_config(located.bert_config_file), "classification", 2,
+                              tuning, adapter, engine.choose_precision("auto", False))
+        self.engine = engine.choose_engine("auto", False, BATCH)
+        self._count = count
+        self._learner = Learner(model, Start(None, located.init_checkpoint, ""), self.engine,
+                                Inner("adam", 5e-5 if tuning == "full" else 1e-3), count)
+        self._adam = outer.Adam(1e-4, self._learner.values)
+
+    def step(self, episodes, number):
+        """Seconds of an outer step, of the clock and of all cores together."""
+        start, used = time.perf_counter(), time.process_time()
+        self._learner.load(self._adam.values)
+        gradient, _ = outer.outer_gradient(
+            self._learner, self._count, episodes, adaptation.Steps(PASSES, BATCH), "fomaml",
+            [0, number])
+        self._adam.step(gradient)
+        return {"seconds": time.perf_counter() - start,
+                "cpu_seconds": time.process_time() - used}
+
+
+def episodes_of(dataset, tokenizer, sizes, number):
+    """The tasks of an outer step: list of (support, query), lists of Row."""
+    random = np.random.default_rng(number)
+    drawn = [domains.draw_training(dataset, list(dataset.domains), *sizes, random)
+             for _ in range(TASKS)]
+    rows = adaptation.encode([example for one in drawn for example in one.support + one.query],
+                             tokenizer, LENGTH, dataset.labels)
+    return [tuple([rows[example] for example in part] for part in (one.support, one.query))
+            for one in drawn]
+
+
+def measure(options, sizes, rounds):
+    """{way: list of what Way.step returns} of rounds in turn, and the engine's line.
+
+    The first round, in which TensorFlow prepares its graphs, does not count.
+    """
+    dataset = domains.read_dataset(options.reviews)
+    tokenizer = tokenization.FullTokenizer(base.locate(options.bert_dir).vocab_file)
+    ways = {name: Way(options.bert_dir, *way) for name, way in WAYS.items()}
+    found = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        episodes = episodes_of(dataset, tokenizer, sizes, number)
+        for name, way in ways.items():
+            found[name].append(way.step(episodes, number))
+    return {name: steps[1:] for name, steps in found.items()}, next(iter(ways.values())).engine
+
+
+def claims_of(found):
+    """The claims of the measurements, see sides.write."""
+    seconds = {name: sides.median(steps, "seconds") for name, steps in found.items()}
+    ours = next(iter(WAYS))
+    claims = [(f"outer step of {TASKS} tasks, adapters {ours}: seconds", seconds[ours], None)]
+    for name, floor in FLOORS.items():
+        ratio = np.median([theirs["seconds"] / own["seconds"] for own, theirs in zip(
+            found[ours], found[name], strict=True)])
+        claims.append((f"outer step, adapters {ours}: times as fast as {name}", float(ratio),
+                       floor))
+    return claims
+
+
+def main():
+    """Prints and writes the seconds and their ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--bert_dir", required=True)
+    parser.add_argument("--reviews", required=True, help="a dataset.json of domains")
+    parser.add_argument("--smoke", action="store_true", help="a round of 4 + 2 examples a task")
+    options = parser.parse_args()
+    tf.disable_eager_execution()
+    sizes = (4, 2) if options.smoke else (SUPPORT, QUERY)
+    found, chosen = measure(options, sizes, 1 if options.smoke else ROUNDS)
+    claims = claims_of(found)
+    for what, number, floor in claims:
+        print(f"{what} {number:.3g}" + (f", floor {floor}" if floor else ""))
+    if not options.smoke:
+        sides.write("meta", {"steps": found, "passes": PASSES, "engine": chosen.line(
+            engine.choose_precision("auto", False))}, claims)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Two results on the same draws, point by point."""
+import json
+
+import pytest
+
+from adapter_bert import files
+from adapter_bert.__main__ import main
+from adapter_bert.errors import InputError
+from adapter_bert.metalearning import comparison
+
+
+def draws(*accuracies):
+    return [{"seed": 0, "domain": "books", "draw": number, "accuracy": accuracy}
+            for number, accuracy in enumerate(accuracies)]
+
+
+def write(path, found_of, **changes):
+    points = [comparison.point(shots, found) for shots, found in found_of.items()]
+    path.write_text(json.dumps({
+        "data": "d" * 64, "draws_of": {"seeds": [0], "num_query": 10}, "test_domains": ["books"],
+        "points": points, **changes}))
+    return str(path)
+
+
+@pytest.fixture(name="plain")
+def fixture_plain(tmp_path):
+    return write(tmp_path / "plain.json", {0: draws(0.4, 0.6), 8: draws(0.5, 0.9)})
+
+
+def test_differences_are_those_of_the_same_draws(tmp_path, plain, capsys):
+    meta = write(tmp_path / "meta.json", {8: draws(0.6, 0.98)[::-1], 80: draws(1, 1)})
+    (shots, first, second, difference), = comparison.compare(meta, plain)
+    assert (shots, first.mean, second.mean) == (8, pytest.approx(0.79), 0.7)
+    assert difference.mean == pytest.approx(0.09)
+    assert difference.margin == pytest.approx(12.7062 * 0.01, rel=1e-4)   # t of 1 degree
+    assert difference.margin < first.margin
+    main(["compare", meta, plain, "--names=meta,plain"])
+    said = capsys.readouterr().out
+    assert "| shots | meta, % | plain, % |" in said and "| 8 | 79.0" in said and "+9.0" in said
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"data": "e" * 64}, "other draws, data is"),
+    ({"draws_of": {"seeds": [0, 1], "num_query": 10}}, "other draws, draws_of is"),
+    ({"test_domains": ["music"]}, "test_domains is"),
+    ({"points": [comparison.point(16, draws(0.5))]}, "no number of shots in common")])
+def test_other_draws_are_not_compared(tmp_path, plain, changes, message):
+    other = write(tmp_path / "other.json", {8: draws(0.5)}, **changes)
+    with pytest.raises(InputError, match=message):
+        comparison.compare(plain, other)
+
+
+def test_a_table_and_the_points_of_a_curve(plain):
+    points = files.read_json(plain)["points"]
+    whole = comparison.point(None, draws(0.5, 0.7))
+    assert list(comparison.table([points[1], whole]))[2:] == [
+        "| 8 | 70.0 ± 254.1 | 2 |", "| all examples of the test domains | 60.0 ± 127.1 | 2 |"]
+    assert [(shots, estimate.mean) for shots, estimate in comparison.estimates(plain)] == [
+        (0, 0.5), (8, 0.7)]
