@@ -83,18 +83,7 @@ def fit(current, start, feed, step, evaluate, identity):
     logging.info(where_it_stands(step, total, scores))
     progress = Progress(total, feed.examples_a_step)
 
-    def note(step):
-        is_due = every and step and (step % every == 0 or step == total)
-        if is_due and not scores.at(step):
-            note_scores(settings.output_dir, start, evaluate, scores)
-        return scores.is_over()
-
-    def next_stop(step):
-        if note(step) or step >= total:
-            return step
-        return min(total, step + every - step % every) if every and not hooks else total
-
-    stop_hook = StopHook()
+    note, stop_hook = judge(settings.output_dir, start, evaluate, scores, every, total), StopHook()
     hooks = [EvaluationHook(every, settings.output_dir, note, progress, stop_hook)] if (
         every and not settings.use_tpu and current.cluster.is_alone) else []
     others = [stop_hook, *profile_hooks(settings)]
@@ -102,7 +91,8 @@ def fit(current, start, feed, step, evaluate, identity):
     announce, link = announcer(current, feed.examples), exchange.open_link(current.cluster)
     try:
         while True:
-            link, step, stop = exchange.meet(link, step, next_stop(step), identity)
+            stop = next_stop(step, note, 0 if hooks else every, total)
+            link, step, stop = exchange.meet(link, step, stop, identity)
             if stop <= step:
                 break
             estimator = build_estimator(
@@ -119,6 +109,23 @@ def fit(current, start, feed, step, evaluate, identity):
     finally:
         progress.close()
     return scores.added
+
+
+def judge(output_dir, start, evaluate, scores, every, total):
+    """A function (step) -> whether training is over; it makes the evaluation that is due there."""
+    def note(step):
+        is_due = every and step and (step % every == 0 or step == total)
+        if is_due and not scores.at(step):
+            note_scores(output_dir, start, evaluate, scores)
+        return scores.is_over()
+    return note
+
+
+def next_stop(step, note, every, total):
+    """The step to train to from `step`, every so many if not 0; `step` where training is over."""
+    if note(step) or step >= total:
+        return step
+    return min(total, step + every - step % every) if every else total
 
 
 def where_it_stands(step, total, scores):
