@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
 .PHONY: demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-gpu check quality quality-peer meta-quality \
-  bench bench-drop bench-packs bench-serving bench-pretraining bench-meta interop profile acceptance paper-small clean
+  bench bench-drop bench-packs bench-serving bench-pretraining bench-meta bench-scaling interop profile acceptance paper-small clean
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else \
@@ -172,6 +172,11 @@ bench-serving: $(VENV)/.installed $(VENV)-bench/.installed
 # Data for pre-training of a million sentences, those of REVIEWS.
 bench-pretraining: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/pretraining_data_speed.py --reviews=$(REVIEWS) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
+
+# Training in one process and in two, bytes a step, and a model of both.
+bench-scaling: $(VENV)/.installed
+	$(BIN)/python benchmarks/scaling.py --glue_dir=$(GLUE) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # An outer step of meta-training: tasks side by side, and one after the other.

@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 from adapter_bert.heads import masked_lm
 from adapter_bert.heads.labels import classification, regression
-from adapter_bert.heads.output import Loss, Output, batch_loss, variable_shapes
+from adapter_bert.heads.output import Loss, Output, batch_loss, shared_loss, variable_shapes
 from adapter_bert.heads.spans import spans
 from adapter_bert.heads.tokens import best_classes, token_logits, tokens
 
-__all__ = ["HEADS", "Head", "Loss", "Output", "batch_loss", "best_classes", "token_logits", "width"]
+__all__ = ["HEADS", "Head", "Loss", "Output", "batch_loss", "best_classes", "shared_loss",
+           "token_logits", "width"]
 
 
 class Head(NamedTuple):

@@ -32,7 +32,7 @@ def run(settings, given, task, seen=evaluation.unseen):
       InputError: flags, files or an output folder that do not fit.
     """
     current = setup.open_run(settings, given, task)
-    with files.locked(settings.output_dir), plain_errors():
+    with files.locked(current.settings.output_dir), plain_errors():
         current, splits = data.prepare(current)
         settings = current.settings
         logging.info(current.engine.line(settings.precision))
@@ -41,6 +41,8 @@ def run(settings, given, task, seen=evaluation.unseen):
             refuse_unpackable(current, splits)
             current, start, noted = train(current, feed_of(settings, splits["train"]),
                                           first_dev(current, splits))
+            if not current.cluster.is_chief:
+                return {}
         else:
             start = checkpoints.find_start(
                 current.trained, current.bert_config.to_dict(), current.base_checkpoint)
@@ -69,6 +71,8 @@ def plain_errors():
         tf.errors.PermissionDeniedError: "look at the permissions",
         tf.errors.NotFoundError: "was it removed while the run was at work?",
         tf.errors.FailedPreconditionError: "is it what it should be, a file or a folder?",
+        tf.errors.DeadlineExceededError: "another worker did not answer in --distribution_timeout "
+                                         "seconds; start all workers again, with the same command",
         tf.errors.UnavailableError: "is the machine of --master or --tpu_name there?"}
     try:
         yield
