@@ -97,8 +97,8 @@ def main():
         half = training(options, tuning, 2, BATCH // 2, apart)
         two = training(options, tuning, 2, BATCH, apart, together=True)
         model = half["step_seconds"] + 2 * latency + two["step_bytes"] / rate
-        record[tuning] = {"one_process": whole, "two_alone_with_half_the_batch": half, "two_processes": two,
-                          "model_step_seconds": model}
+        record[tuning] = {"one_process": whole, "two_alone_with_half_the_batch": half,
+                          "two_processes": two, "model_step_seconds": model}
         claims += [
             (f"{tuning}: examples/s, one process, all cores", whole["per_second"], None),
             (f"{tuning}: examples/s, two processes, a core each", two["per_second"], None),
