@@ -78,7 +78,7 @@ def open_files(flag, patterns, form, known_path, most=None):
     offsets = tuple(tuple(known[path]["offsets"]) for path in found)
     digest = hashlib.sha256("".join(digests.values()).encode())
     examples = min(sum(counts), most or sum(counts))
-    logging.info("%s: %s records in %d files", flag, f"{sum(counts):,}", len(paths))
+    logging.info("%s: %s records in %d files", flag, f"{sum(counts):,}", len(found))
     return MaskedFiles(tuple(found), counts, offsets, examples, digest.hexdigest())
 
 

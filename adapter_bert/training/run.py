@@ -15,13 +15,15 @@ from adapter_bert.training.model_fn import Schedule
 from adapter_bert.training.pack import refuse_unpackable, write_pack
 
 
-def run(settings, given, task):
+def run(settings, given, task, seen=evaluation.unseen):
     """Trains, evaluates and predicts as the settings say.
 
     Args:
       settings: settings.RunSettings or a class made of it.
       given: names of the settings that a person gave; the others may be filled in.
       task: tasks.Task.
+      seen: function (setup.Run, data.Split, predicted), told what is predicted at the end for each
+        dev split.
 
     Returns:
       {metric: float} of the evaluation; {} where nothing was evaluated.
@@ -45,7 +47,7 @@ def run(settings, given, task):
             start = checkpoints.find_start(
                 current.trained, current.bert_config.to_dict(), current.base_checkpoint)
         is_scored = settings.do_eval or predicts(current, "dev")
-        metrics = report_scores(current, start, splits, noted) if is_scored else {}
+        metrics = report_scores(current, start, splits, noted, seen) if is_scored else {}
         on_test = (report_predictions(current, start, splits, metrics)
                    if predicts(current, "test") else {})
         if settings.do_train:
@@ -78,16 +80,17 @@ def plain_errors():
         raise InputError(f"{reason_of(error)}; {advice[type(error)]}") from error
 
 
-def report_scores(current, start, splits, noted):
+def report_scores(current, start, splits, noted, seen):
     """Evaluates on every dev split and leaves the scores in the log and in the output folder.
 
-    `noted` are {global step: metrics of the first dev split} that are known already.
+    `noted` are {global step: metrics of the first dev split} that are known already; `seen` is told
+    of the predictions.
 
     Returns:
       {metric: float}; {} for splits without labels.
     """
     step, output_dir = checkpoints.global_step(current.trained), current.settings.output_dir
-    metrics = evaluation.evaluate_all(current, start, step, splits, noted.get(step))
+    metrics = evaluation.evaluate_all(current, start, step, splits, noted.get(step), seen)
     if metrics:
         results.report(output_dir, metrics, step, current.trained)
     return metrics
