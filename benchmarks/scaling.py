@@ -3,11 +3,12 @@
     python benchmarks/scaling.py --bert_dir=DIR --glue_dir=DIR [--smoke]
 
 Each process has one core; one process with all cores is what one machine does. The model of a step
-of W workers is that of one worker with its share of the batch and the time of the sums:
+of W workers is that of one worker with its share of the batch and the time of two sums:
 
-    seconds(W) = seconds of B / W examples in one process + latency + bytes / rate
+    seconds(W) = seconds of B / W examples in one process + 2 latency + bytes / rate
 
-where latency and rate are fitted to sums of two sizes without any training.
+where latency and rate are fitted to sums of two sizes without any training, and the processes with
+a share of the batch run side by side, since the cores of a machine have its memory in common.
 """
 import argparse
 import json
@@ -29,25 +30,27 @@ WORKER = pathlib.Path(__file__).parent / "scaling_worker.py"
 SIZES = (1_000, 4_000_000)   # numbers that are summed
 
 
-def measure(folder, count, cores, flags):
-    """The readings of so many workers, each with so many cores: the chief's, {name: float}.
+def measure(folder, count, cores, flags, together=True):
+    """The readings of so many processes, each with so many cores: the first's, {name: float}.
 
     Args:
       folder: to work in.
-      count: workers; 1 for a process without a cluster.
-      cores: lists of cores, one a worker.
+      count: of processes.
+      cores: sets of cores, one a process.
       flags: list of str, of scaling_worker.py.
+      together: whether they are the workers of a cluster; else each is alone.
     """
     addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
     own, processes = os.sched_getaffinity(0), []
     for number in range(count):
         environment = {**os.environ, "PYTHONPATH": str(sides.ROOT)}
-        if count > 1:
+        if together:
             environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses},
                                                    "task": {"type": "worker", "index": number}})
         os.sched_setaffinity(0, cores[number])
         processes.append(subprocess.Popen(
-            [sys.executable, str(WORKER), f"--meter={folder}/{number}.json", *flags],
+            [sys.executable, str(WORKER), f"--meter={folder}/{number}.json",
+             *(flag.replace("NUMBER", str(number)) for flag in flags)],
             env=environment, stderr=subprocess.PIPE, text=True))
         os.sched_setaffinity(0, own)
     lines = [process.communicate()[1] for process in processes]
@@ -55,17 +58,17 @@ def measure(folder, count, cores, flags):
     return files.read_object(f"{folder}/0.json")
 
 
-def training(options, tuning, workers, batch, cores):
+def training(options, tuning, processes, batch, cores, together=False):
     """Seconds and bytes of a step of training, and its examples a second."""
     with tempfile.TemporaryDirectory() as folder:
         flags = [f"--data_dir={options.glue_dir}/MRPC", "--task_name=MRPC", "--do_train",
-                 f"--bert_dir={options.bert_dir}", f"--output_dir={folder}/out",
+                 f"--bert_dir={options.bert_dir}", f"--output_dir={folder}/NUMBER",
                  f"--tuning={tuning}", f"--train_batch_size={batch}", "--learning_rate=1e-4",
                  f"--max_seq_length={options.length}",
                  f"--max_train_examples={batch * options.steps}", "--num_train_epochs=1"]
-        if workers > 1:
+        if together:
             flags.append("--distribution=multi_worker")
-        found = measure(folder, workers, cores, flags)
+        found = measure(folder, processes, cores, flags, together)
     return {**found, "per_second": batch / found["step_seconds"]}
 
 
@@ -86,16 +89,16 @@ def main():
     """Measures, says how far the model is from what was measured, writes scaling.json."""
     options = parse()
     all_cores = sorted(os.sched_getaffinity(0))
-    apart = [{core} for core in all_cores[:2]] * 2
+    apart = [{all_cores[0]}, {all_cores[-1]}]
     latency, rate = fitted(*(sums(size, apart) for size in SIZES))
     record, claims = {"latency_seconds": latency, "bytes_per_second": rate}, []
     for tuning in ("adapters", "full"):
-        whole = training(options, tuning, 1, BATCH, [all_cores])
-        half = training(options, tuning, 1, BATCH // 2, apart)
-        two = training(options, tuning, 2, BATCH, apart)
+        whole = training(options, tuning, 1, BATCH, [set(all_cores)])
+        half = training(options, tuning, 2, BATCH // 2, apart)
+        two = training(options, tuning, 2, BATCH, apart, together=True)
         model = half["step_seconds"] + 2 * latency + two["step_bytes"] / rate
-        record[tuning] = {"one_process": whole, "one_core_half_batch": half, "two_processes": two,
-                          "model_step_seconds": model}
+        record[tuning] = {"one_process": whole, "two_alone_with_half_the_batch": half,
+                          "two_processes": two, "model_step_seconds": model}
         claims += [
             (f"{tuning}: examples/s, one process, all cores", whole["per_second"], None),
             (f"{tuning}: examples/s, two processes, a core each", two["per_second"], None),
