@@ -22,7 +22,7 @@ def test_python_in_the_readme(tiny_dir, tmp_path):
     metrics = go(task_name="custom", text_column="text", label_column="label",
                  data_dir=write_reviews(tmp_path / "reviews"), bert_dir=tiny_dir, do_train=True,
                  do_eval=True, output_dir=str(tmp_path / "run"), tuning="top_layers=2",
-                 num_train_epochs=10.0, bias_correction=True)
+                 learning_rate=3e-3, num_train_epochs=20.0, bias_correction=True)
     assert metrics["eval_accuracy"] > 0.95
     names = {"bert_dir": tiny_dir, "pack": str(tmp_path / "run" / "pack")}
     found = doctest.testfile(str(ROOT / "README.md"), module_relative=False, globs=names)

@@ -97,7 +97,10 @@ def test_compiled_equals_plain(kind, tuning, is_training, record_property):
     for (loss, prediction), (other_loss, other_prediction) in zip(plain, compiled, strict=True):
         record_property("largest difference of a loss", float(abs(loss - other_loss)))
         assert abs(loss - other_loss) < 1e-4
-        assert np.abs(prediction - other_prediction).max() < 1e-4
+        change = prediction - other_prediction
+        if kind == "spans":   # adding one number to all logits of a text changes no loss
+            change = change - change[:, :1]
+        assert np.abs(change).max() < 1e-4
     assert values.keys() == compiled_values.keys()
     assert max(np.abs(values[name] - compiled_values[name]).max() for name in values) < 1e-3
     assert (abs(plain[0][0] - plain[2][0]) > 1e-4) == is_training
