@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
 .PHONY: demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-gpu check quality quality-peer meta-quality \
-  bench bench-drop bench-packs bench-serving bench-pretraining bench-meta interop profile acceptance clean
+  bench bench-drop bench-packs bench-serving bench-pretraining bench-meta bench-scaling interop profile acceptance paper-small clean
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else \
@@ -65,7 +65,8 @@ FEW_SHOTS = $(BIN)/python run_finetuning.py $(META_DATA) --shots=0,8,16 --num_te
 demo-meta: $(VENV)/.installed
 	$(BIN)/python demo/prepare.py --tables
 	$(BIN)/python -m adapter_bert dataset $(WORK)/domains $(WORK)/dataset.json --text_column=sentence --label_column=label
-	$(BIN)/python run_meta_training.py $(META_DATA) --num_support=32 --inner_update_step=5 --outer_update_lr=3e-3 \
+	$(BIN)/python run_meta_training.py $(META_DATA) --epochs=2 --num_support=32 --inner_update_step=5 \
+	  --outer_update_lr=3e-3 --num_test_task=10 \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" --output_dir=$(WORK)/meta
 	$(FEW_SHOTS) --output_dir=$(WORK)/few_plain
 	$(FEW_SHOTS) --output_dir=$(WORK)/few_meta --pack=$(WORK)/meta/pack
@@ -173,6 +174,11 @@ bench-pretraining: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/pretraining_data_speed.py --reviews=$(REVIEWS) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
+# Training in one process and in two, bytes a step, and a model of both.
+bench-scaling: $(VENV)/.installed
+	$(BIN)/python benchmarks/scaling.py --glue_dir=$(GLUE) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
+
 # An outer step of meta-training: tasks side by side, and one after the other.
 bench-meta: $(VENV)/.installed
 	$(BIN)/python benchmarks/meta_speed.py --reviews=$(REVIEWS) \
@@ -182,6 +188,12 @@ bench-meta: $(VENV)/.installed
 profile: $(VENV)/.installed
 	$(BIN)/python benchmarks/step_profile.py --name=profile-minilm --least_share=0.45 \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
+
+# The paper's claim on the demo's base: a sweep of about 80 minutes on 2 cores, its tables and figures into docs/paper.
+paper-small: $(VENV)/.installed
+	BERT_DIR="$$($(BIN)/python demo/prepare.py --bert_dir_only)" GLUE_DIR=$(GLUE) \
+	  $(BIN)/python -m adapter_bert experiment experiments/paper_small.json --workers=2 \
+	  --results=docs/paper/results --report=docs/paper
 
 # Every claim with its command; `make acceptance ROWS=parity,xla` runs some.
 acceptance: $(VENV)/.installed-dev

@@ -131,6 +131,8 @@ class Site(NamedTuple):
     | intermediate     | attended [B, T, D]     | projection, activated [B, T, F]  | None      |
     | output           | intermediate [B, T, F] | projection, dropped [B, T, D]    | [B, T, D] |
 
+    T is 1 in the last layer of a model of which only the pooled output is computed, but for the
+    inputs and outputs of key and value and the input of prefix.
     The residual is what is added to the result before LayerNorm, and `normalized` a function
     without arguments that gives what stands there without a method: LayerNorm(output + residual).
     At the prefix stands what every token attends to besides the tokens: keys and values, a pair of
@@ -206,6 +208,8 @@ class BertModel:
       methods: {site name: Method}, see `Site`.
       formulas: Formulas; the plain ones where None.
       dtype: tf.float32 or tf.bfloat16, the type of activations and products.
+      only_pooled: compute of the last layer the first token alone, which is all that the pooled
+        output is made of.
 
     Attributes:
       config: BertConfig, without dropout where nothing trains.
@@ -216,7 +220,7 @@ class BertModel:
 
     def __init__(self, config, is_training, input_ids, input_mask=None, token_type_ids=None,
                  use_one_hot_embeddings=False, scope="bert", methods=None, formulas=None,
-                 dtype=tf.float32):
+                 dtype=tf.float32, only_pooled=False):
         methods = methods or {}
         if set(methods) - set(SITES):
             raise ValueError(f"no such site: {sorted(set(methods) - set(SITES))}; sites: {SITES}")
@@ -229,7 +233,8 @@ class BertModel:
         with tf.variable_scope(scope or "bert"):
             self._embedding_table, self._embedding_output = embeddings(
                 config, input_ids, token_type_ids, use_one_hot_embeddings, formulas, dtype)
-            layers = encoder(config, self._embedding_output, input_mask, methods, formulas)
+            layers = encoder(config, self._embedding_output, input_mask, methods, formulas,
+                             only_pooled)
             self._pooled_output = pooler(config, layers[-1], formulas)
         self._layers = [tf.cast(layer, tf.float32) for layer in layers]
 
@@ -238,11 +243,11 @@ class BertModel:
         return self._pooled_output
 
     def get_sequence_output(self):
-        """Float [B, T, D]: the last layer's output."""
+        """Float [B, T, D]: the last layer's output; with only_pooled [B, 1, D]."""
         return self._layers[-1]
 
     def get_all_encoder_layers(self):
-        """List of float [B, T, D], the first layer's output first."""
+        """List of float [B, T, D], the first layer's output first; the last as above."""
         return self._layers
 
     def get_embedding_output(self):
@@ -283,14 +288,18 @@ def look_up(table, ids, one_hot):
     return tf.reshape(tf.matmul(rows, table), shape_list(ids) + [table.shape[1]])
 
 
-def encoder(config, x, input_mask, methods, formulas):
-    """The Transformer stack.  [B, T, D] -> list of [B, T, D], one a layer."""
+def encoder(config, x, input_mask, methods, formulas, only_first):
+    """The Transformer stack.  [B, T, D] -> list of [B, T, D], one a layer.
+
+    With `only_first` the last one is [B, 1, D], of the first token.
+    """
     bias = attention_bias(input_mask)
     outputs = []
     with tf.variable_scope("encoder"):
         for index in range(config.num_hidden_layers):
+            is_cut = only_first and index == config.num_hidden_layers - 1
             with tf.variable_scope(f"layer_{index}"):
-                x = transformer_layer(Layer(config, index, methods, formulas), x, bias)
+                x = transformer_layer(Layer(config, index, methods, formulas), x, bias, is_cut)
                 outputs.append(x)
     return outputs
 
@@ -300,13 +309,24 @@ def attention_bias(input_mask):
     return (1.0 - tf.cast(input_mask, tf.float32)) * MASKED
 
 
-def transformer_layer(layer, x, bias):
-    """Attention, then feed-forward, each with its residual and LayerNorm.  [B, T, D] -> same."""
+def transformer_layer(layer, x, bias, only_first):
+    """Attention, then feed-forward, each with its residual and LayerNorm.
+
+    Args:
+      layer: Layer.
+      x: float [B, T, D].
+      bias: float32 [B, T], see `attend`.
+      only_first: bool, whether of the result nothing but the first token is wanted.
+
+    Returns:
+      Float [B, T, D], or [B, 1, D].
+    """
+    wanted = x[:, :1] if only_first else x
     with tf.variable_scope("attention"):
         with tf.variable_scope("self"):
-            context = self_attention(layer, x, bias)
+            context = self_attention(layer, wanted, x, bias)
         with tf.variable_scope("output"):
-            x = sublayer_output(layer, "attention_output", context, x)
+            x = sublayer_output(layer, "attention_output", context, wanted)
     with tf.variable_scope("intermediate"):
         hidden = dense(layer, x, layer.config.intermediate_size,
                        activation=layer.config.hidden_act)             # [B, T, F]
@@ -315,13 +335,28 @@ def transformer_layer(layer, x, bias):
         return sublayer_output(layer, "output", hidden, x)
 
 
-def self_attention(layer, x, bias):
-    """Attention of the tokens to each other.  [B, T, D] -> [B, T, D]."""
-    query, key, value = (project(layer, x, site) for site in ("query", "key", "value"))
-    prefix, formula = layer.at("prefix", x, None), layer.formulas.attend
+def self_attention(layer, wanted, x, bias):
+    """Attention of some tokens, which are among the others, to all.
+
+    Where there are as many keys as queries the layer's formula computes it, else the plain one.
+
+    Args:
+      layer: Layer.
+      wanted: float [B, Q, D], those of which the result is wanted.
+      x: float [B, T, D].
+      bias: float32 [B, T].
+
+    Returns:
+      Float [B, Q, D].
+    """
+    query = project(layer, wanted, "query")
+    key, value = (project(layer, x, site) for site in ("key", "value"))
+    prefix = layer.at("prefix", x, None)
     if prefix is not None:
         key, value, bias = behind(prefix, key, value, bias)            # [B, P + T, D], [B, P + T]
-        formula = functools.partial(attend, layer.formulas.dropout)
+    is_square = prefix is None and wanted is x
+    formula = layer.formulas.attend if is_square else functools.partial(
+        attend, layer.formulas.dropout)
     return formula(query, key, value, bias, layer.config.num_attention_heads,
                    layer.config.attention_probs_dropout_prob)
 
@@ -357,18 +392,18 @@ def attend(dropout, query, key, value, bias, heads, rate):
 
     Args:
       dropout: function (x, rate) -> x.
-      query: float [B, T, D].
+      query: float [B, Q, D].
       key, value: float [B, K, D]; K is T, or P + T behind a prefix.
       bias: float32 [B, K], added to the scores of a row's keys.
       heads: N.
       rate: float.
 
     Returns:
-      Float [B, T, D].
+      Float [B, Q, D].
     """
-    query, key, value = (split_heads(x, heads) for x in (query, key, value))  # [B, N, T, H]
+    query, key, value = (split_heads(x, heads) for x in (query, key, value))  # [B, N, Q, H]
     scores = tf.matmul(query, key, transpose_b=True) / math.sqrt(query.shape[-1])
-    weights = tf.nn.softmax(tf.cast(scores, tf.float32) + bias[:, None, None, :])  # [B, N, T, K]
+    weights = tf.nn.softmax(tf.cast(scores, tf.float32) + bias[:, None, None, :])  # [B, N, Q, K]
     weights = dropout(tf.cast(weights, value.dtype), rate)
     return merge_heads(tf.matmul(weights, value))
 

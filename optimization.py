@@ -25,7 +25,7 @@ def learning_rate_schedule(step, init_lr, num_train_steps, num_warmup_steps):
 
 
 def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu=False,
-                     variables=None, bias_correction=False):
+                     variables=None, bias_correction=False, summed=None):
     """One step of training, as BERT and the reference adapter-bert take it.
 
     Gradients are clipped to the global norm 1 before Adam. Embedding gradients are made dense
@@ -40,6 +40,8 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu=F
       bias_correction: correct Adam's moments for their start at zero, which BERT leaves out.
         Without it early steps are about three times as long, and small tasks fail at high rates
         (Zhang et al., Revisiting Few-sample BERT Fine-tuning, 2021).
+      summed: function (list of tensors, name) -> their sums over all workers, of which the loss of
+        each is a part; None for one worker.
 
     Returns:
       An op that updates the variables and then the global step.
@@ -53,6 +55,11 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu=F
     variables = tf.trainable_variables() if variables is None else variables
     gradients = [g if g is None else tf.convert_to_tensor(g)
                  for g in tf.gradients(loss, variables)]
+    if summed:
+        pairs = [(tf.ensure_shape(g, v.shape), v)
+                 for g, v in zip(gradients, variables, strict=True) if g is not None]
+        variables = [v for _, v in pairs]
+        gradients = summed([g for g, _ in pairs], "gradients")
     clipped, _ = tf.clip_by_global_norm(gradients, clip_norm=1.0)
     return optimizer.apply_gradients(zip(clipped, variables, strict=True), global_step=global_step)
 

@@ -188,6 +188,17 @@ def sha256(path):
     return digest.hexdigest()
 
 
+def sha256_of_all(path):
+    """The sha256 of a file, or of the names and contents of all files below a folder."""
+    if not os.path.isdir(path):
+        return sha256(path)
+    digest = hashlib.sha256()
+    for name in sorted(os.path.relpath(os.path.join(below, name), path)
+                       for below, _, names in os.walk(path) for name in names):
+        digest.update(f"{name} {sha256(os.path.join(path, name))}\n".encode())
+    return digest.hexdigest()
+
+
 def write_bytes(path, content):
     """Writes bytes, whole or not at all; InputError where a folder is in their place."""
     if not paths.is_remote(path) and os.path.isdir(path):
@@ -204,6 +215,12 @@ def write_text(path, text):
 def write_json(path, value):
     """Writes `value` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def one_line_a_key(value):
+    """A dict as JSON text with a line for each of its keys, however long: small and still read."""
+    lines = (f" {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def read_json(path):

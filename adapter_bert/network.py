@@ -62,15 +62,16 @@ def network(model, features, is_training, formulas, use_tpu, getter, head=None):
     Returns:
       heads.Output.
     """
-    head = head or heads.HEADS[model.kind].build
+    kind = heads.HEADS[model.kind]
     methods = adapter_layers.attach(model.adapter, model.bert_config.num_hidden_layers)
     with tf.variable_scope(tf.get_variable_scope(), custom_getter=getter):
         bert = modeling.BertModel(
             model.bert_config, is_training, features["input_ids"], features["input_mask"],
             features["segment_ids"], use_one_hot_embeddings=use_tpu, methods=methods,
-            formulas=formulas, dtype=tf.as_dtype(model.precision))
-        return head(bert, features, model.num_outputs,
-                    formulas.dropout if is_training else undropped)
+            formulas=formulas, dtype=tf.as_dtype(model.precision),
+            only_pooled=kind.only_pooled and not head)
+        return (head or kind.build)(bert, features, model.num_outputs,
+                                    formulas.dropout if is_training else undropped)
 
 
 def undropped(x, rate):

@@ -8,10 +8,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")   # before TensorFlow is impo
 import tensorflow.compat.v1 as tf  # noqa: E402
 from absl import app, logging  # noqa: E402
 
-from adapter_bert import flags  # noqa: E402
+from adapter_bert import flags, local_workers  # noqa: E402
 from adapter_bert.errors import InputError, exit_on_input_error  # noqa: E402
-from adapter_bert.training import preemption  # noqa: E402
-from adapter_bert.training.run import run  # noqa: E402
+from adapter_bert.training import clusters, exchange, preemption, settings  # noqa: E402
+from adapter_bert.training.run import plain_errors, run  # noqa: E402
 
 
 def start(settings_class, go):
@@ -32,7 +32,32 @@ def main(settings_class, go, arguments):
     if arguments[1:]:
         raise InputError(f"{arguments[1]!r} belongs to no flag; write --flag=value")
     with preemption.handling(preemption.stop_at_once):
-        go(*flags.read(settings_class))
+        take_part(*flags.read(settings_class), go)
+
+
+def take_part(told, given, go):
+    """Runs as what this process is: one alone, a worker, a parameter server, or those of a machine.
+
+    Args:
+      told: training.settings.TrainingSettings.
+      given: names of the settings that a person gave.
+      go: function (settings, given).
+    """
+    if not isinstance(told, settings.TrainingSettings):
+        go(told, given)
+        return
+    if told.distribution == "mirrored":
+        settings.check(told)
+        local_workers.run(told.num_replicas, told.train_batch_size)
+        return
+    cluster = clusters.find(told)
+    if not cluster.is_chief:
+        logging.set_verbosity(logging.WARNING)
+    if cluster.is_server:
+        with plain_errors():
+            exchange.serve(cluster)
+    else:
+        go(told, given)
 
 
 def of_task(task_of):

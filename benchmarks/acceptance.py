@@ -77,6 +77,10 @@ ROWS = (
         "tied table; streams go on anywhere; an interrupted run ends with the same weights; a task "
         "starts from a domain's pack", "pytest tests/test_masked_lm.py tests/test_masked_files.py "
         "tests/test_pretraining.py"),
+    Row("experiments", "a sweep killed ten times ends as one left alone; one process a run; every "
+        "cell follows from its files; the bound of a difference holds as often as it says",
+        "pytest tests/test_experiment.py tests/test_paper_claims.py tests/test_paper_config.py "
+        "tests/test_paper_report.py tests/test_paper_statistics.py"),
     Row("benchmarks", "the benchmarks start", "pytest tests/test_benchmarks.py"),
     Row("speed", "the floors of speed and memory, as `make bench` and `make profile` measured them",
         f"{sys.executable} benchmarks/floors.py"),

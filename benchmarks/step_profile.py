@@ -33,14 +33,15 @@ SHOWN, STEPS, WARM_UP, ROUNDS, COPIED_BYTES = 20, 5, 3, 9, 1 << 28
 def step_flop(config, tokens):
     """FLOP of a step's products: forward, gradients of inputs, and gradients of adapters.
 
-    The two products of attention are counted; those of the pooler and the head are left out.
+    The two products of attention are counted; those of the pooler and the head are left out. In the
+    last layer only keys and values are made of all tokens, the rest of the first.
     """
     width, inner = config.hidden_size, config.intermediate_size
-    frozen = 4 * width * width + 2 * width * inner
-    adapters = 2 * 2 * width * WIDTH
-    attention = 2 * tokens * width
-    a_token = 2 * frozen + ADAPTER_PRODUCTS * adapters + 3 * attention
-    return 2 * a_token * config.num_hidden_layers * BATCH * tokens
+    for_all = 2 * 2 * width * width
+    for_wanted = (2 * (2 * width * width + 2 * width * inner) + 3 * 2 * tokens * width
+                  + ADAPTER_PRODUCTS * 2 * 2 * width * WIDTH)
+    wanted = (config.num_hidden_layers - 1) * tokens + 1
+    return 2 * BATCH * (config.num_hidden_layers * tokens * for_all + wanted * for_wanted)
 
 
 def random_batch(tokens, vocab_size):

@@ -14,6 +14,7 @@ from test_engine import batch, losses_and_gradients
 
 import adapter_bert
 import adapter_layers
+import adapter_methods
 import modeling
 import optimization
 import tokenization
@@ -296,6 +297,27 @@ def test_methods_of_different_kinds_share_no_exported_graph(tiny_dir, packs, tmp
     paths = [packs[name][0] for name in ("LoRA", "houlsby")]
     with pytest.raises(InputError, match="adapter_fn lora and feedforward_adapter.*export them"):
         export(tiny_dir, paths, str(tmp_path / "many"), ids_only=True)
+
+
+@pytest.mark.parametrize("build,config,values,expected", [
+    (adapter_methods.parallel, AdapterConfig(size=1, activation="relu", scale=2.0),
+     {"weights1": [[1.0], [1.0]], "biases1": [[0.5]], "weights2": [[2.0, -1.0]],
+      "biases2": [[0.0, 1.0]]}, [10 + 2 * 7.0, 20 + 2 * (1 - 3.5)]),
+    (adapter_methods.lora, AdapterConfig(size=1, scale=3.0),
+     {"weights1": [[2.0], [1.0]], "weights2": [[1.0, -1.0]]}, [10 + 3 * 10.0, 20 - 3 * 10.0]),
+    (adapter_methods.ia3, AdapterConfig(size=1), {"scale": [0.5, -1.0]}, [15.0, 0.0])])
+def test_by_hand(build, config, values, expected):
+    """The sublayer reads [1, 2], a projection [3, 4], and what comes out is [10, 20]."""
+    source, output, residual = (tf.constant([[pair]]) for pair in (
+        [3.0, 4.0], [10.0, 20.0], [1.0, 2.0]))
+    found = build(modeling.Site("output", 0, source, output, residual, modeling.plain_formulas()),
+                  config)
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        assert np.array_equal(session.run(found), [[[10.0, 20.0]]])
+        for variable in tf.global_variables():
+            variable.load(values[variable.op.name.split("/")[-1]], session)
+        assert np.allclose(session.run(found), [[expected]])
 
 
 def test_a_prefix_by_hand():

@@ -172,6 +172,32 @@ def test_padding_and_mask_change_nothing_for_real_tokens():
     assert np.abs(a - b[:, :8]).max() < 1e-5
 
 
+@pytest.mark.parametrize("tokens", [1, 7])
+@pytest.mark.parametrize("method", adapter_layers.METHODS)
+def test_the_pooled_output_alone_is_the_same(formulas, method, tokens):
+    fields = {**adapter_layers.METHODS[method], "size": 4, "init_stddev": 0.3}
+    fields.pop("tuning")
+    methods = adapter_layers.attach(adapter_layers.AdapterConfig(**fields), 2)
+    ids = random_ids(np.random.default_rng(0), 3, max(3, tokens))
+    ids = {name: tf.constant(array[:, :tokens]) for name, array in ids.items()}
+    found, last = [], []
+    for only_pooled in (False, True):
+        with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+            bert = modeling.BertModel(TINY, False, **ids, methods=methods, formulas=formulas,
+                                      only_pooled=only_pooled)
+        pooled = bert.get_pooled_output()
+        gradients = tf.gradients(tf.reduce_sum(tf.square(pooled)), tf.trainable_variables())
+        found.append([pooled, *map(tf.convert_to_tensor, gradients)])
+        last.append(tf.shape(bert.get_sequence_output())[1])
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        for variable in tf.trainable_variables():
+            variable.load(np.random.default_rng(1).normal(0, 0.5, variable.shape), session)
+        for whole, alone in zip(*session.run(found), strict=True):
+            assert np.abs(whole - alone).max() <= 2e-5 * max(1, np.abs(whole).max())
+        assert session.run(last) == [tokens, 1]
+
+
 def every_weight_a_row(values, rows):
     """A getter that gives each row of the batch its own copy of the weights in `rows`."""
     def getter(getter, name, *args, **options):
@@ -214,7 +240,7 @@ def test_rows_with_their_own_weights_equal_single_runs(record_property):
         assert np.abs(together[index - 1] - alone[0]).max() > 1e-3
 
 
-@pytest.mark.parametrize("site", modeling.SITES)
+@pytest.mark.parametrize("site", [site for site in modeling.SITES if site != "prefix"])
 def test_a_method_attaches_at_each_site(site):
     ids, seen = random_ids(np.random.default_rng(0), 2, 5), []
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from adapter_bert import tasks
 from adapter_bert.errors import InputError
 from adapter_bert.tasks.metrics import METRICS
+from adapter_bert.tasks.readers import part_of
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FIXTURES = os.path.join(HERE, "fixtures", "glue")
@@ -55,10 +56,51 @@ def test_reads_the_fixture(name, pair, labels):
 
 
 def test_each_row_is_tested_and_scored():
-    of_texts = {name: task for name, task in tasks.TASKS.items() if task.kind != "tokens"}
+    of_texts = {name: task for name, task in tasks.TASKS.items()
+                if task.kind != "tokens" and not task.is_parted}
     assert [row[0] for row in TASKS] == list(of_texts)
     for task in of_texts.values():
         assert set(task.metrics) <= set(METRICS)
+
+
+def test_sms_spam():
+    """Ten messages; of the first, `ham\\tIt said "win"`, the quotes are text."""
+    task, folder = tasks.get_task("SMS"), os.path.join(FIXTURES, "..", "SMS")
+    read = {split: tasks.read_examples(task, folder, split) for split in task.files}
+    assert {split: len(examples) for split, examples in read.items()} == {
+        "train": 8, "dev": 1, "test": 1}
+    everything = [one for examples in read.values() for one in examples]
+    assert {one.text_a for one in everything} == {'It said "win"', *(
+        f"message {number}" for number in range(1, 10))}
+    assert {one.label for one in read["train"]} == {"ham", "spam"}
+    assert read["test"][0].label is None
+    assert read == {split: tasks.read_examples(task, folder, split) for split in task.files}
+
+
+def test_20_newsgroups():
+    task, folder = tasks.get_task("20news"), os.path.join(FIXTURES, "..", "20news")
+    read = {split: tasks.read_examples(task, folder, split) for split in task.files}
+    everything = [one for examples in read.values() for one in examples]
+    assert len(everything) == 6 and {one.label for one in everything} == {
+        "rec.autos", "sci.space", None}
+    first = next(one.text_a for one in everything if "Subject: caf\xe9" in one.text_a)
+    assert first == "From: a@b.c\nSubject: caf\xe9\n\nNewsgroups: in the text stay.\n"
+    assert not any("Path: " in one.text_a for one in everything)
+    assert tasks.with_labels(task, read["train"]).labels == ("rec.autos", "sci.space")
+
+
+@pytest.mark.parametrize("count, parts", [(5574, (4459, 557, 558)), (18846, (15076, 1885, 1885))])
+def test_parts_are_as_large_as_the_papers(count, parts):
+    examples = [tasks.Example(str(number), None, "a") for number in range(count)]
+    found = [part_of(examples, split) for split in ("train", "dev", "test")]
+    assert tuple(map(len, found)) == parts
+    assert {one.text_a for part in found for one in part} == {one.text_a for one in examples}
+
+
+def test_a_part_without_examples_is_refused(tmp_path):
+    (tmp_path / "SMSSpamCollection").write_text("ham\tone\n")
+    with pytest.raises(InputError, match="no rows for that part; SMS needs train examples"):
+        tasks.read_examples(tasks.get_task("SMS"), tmp_path, "train")
 
 
 @pytest.mark.parametrize("name", REAL_ROWS)

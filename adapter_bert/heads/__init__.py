@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 from adapter_bert.heads import masked_lm
 from adapter_bert.heads.labels import classification, regression
-from adapter_bert.heads.output import Loss, Output, batch_loss, variable_shapes
+from adapter_bert.heads.output import Loss, Output, batch_loss, shared_loss, variable_shapes
 from adapter_bert.heads.spans import spans
 from adapter_bert.heads.tokens import best_classes, token_logits, tokens
 
-__all__ = ["HEADS", "Head", "Loss", "Output", "batch_loss", "best_classes", "token_logits", "width"]
+__all__ = ["HEADS", "Head", "Loss", "Output", "batch_loss", "best_classes", "shared_loss",
+           "token_logits", "width"]
 
 
 class Head(NamedTuple):
@@ -19,19 +20,21 @@ class Head(NamedTuple):
     width: the count of outputs; None where each label has one.
     variable_shapes: function (BertConfig, width) -> {name: shape tuple} of what `build` makes.
     is_berts: whether it is BERT's own, which a base may come with.
+    only_pooled: whether it reads nothing but the pooled output, see modeling.BertModel.
     """
 
     build: Callable
     width: int | None = None
     variable_shapes: Callable = variable_shapes
     is_berts: bool = False
+    only_pooled: bool = False
 
 
 HEADS = {
-    "classification": Head(classification),
+    "classification": Head(classification, only_pooled=True),
     "masked_lm": Head(masked_lm.masked_lm, masked_lm.WIDTH, masked_lm.variable_shapes,
                       is_berts=True),
-    "regression": Head(regression, width=1),
+    "regression": Head(regression, width=1, only_pooled=True),
     "spans": Head(spans, width=2),
     "tokens": Head(tokens),
 }

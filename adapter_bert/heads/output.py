@@ -36,6 +36,27 @@ def batch_loss(output):
                      for loss in output.losses.values()])
 
 
+def shared_loss(output, summed=None):
+    """The losses of a batch that several workers share: a worker's part of it, and the whole.
+
+    The parts are what workers have to differentiate: their gradients add up to the whole's.
+
+    Args:
+      output: Output of this worker's part of the batch.
+      summed: function (list of tensors, name) -> their sums over all workers; None for one alone.
+
+    Returns:
+      Float32 scalars twice.
+    """
+    if not summed:
+        return (batch_loss(output),) * 2
+    sums = tf.stack([tf.reduce_sum(loss.sums) for loss in output.losses.values()])
+    counts = tf.stack([tf.reduce_sum(loss.counts) for loss in output.losses.values()])
+    all_sums, all_counts = summed([tf.stop_gradient(sums), counts], "losses")
+    all_counts = tf.maximum(all_counts, 1.0)
+    return tf.reduce_sum(sums / all_counts), tf.reduce_sum(all_sums / all_counts)
+
+
 def once(losses):
     """{"loss": Loss} of examples that are scored once each; losses float32 [B]."""
     return {"loss": Loss(losses, tf.ones_like(losses))}

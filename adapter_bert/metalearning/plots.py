@@ -5,6 +5,7 @@ dashes tell the lines apart without colour.
 """
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from adapter_bert import files
 
@@ -57,6 +58,7 @@ def learning_curve(path, losses, validation):
             _finish(below)
         below.set_ylabel("query accuracy, %")
         below.set_xlabel("outer step")
+        below.xaxis.set_major_locator(MaxNLocator(integer=True))
         _save(path, figure)
 
 
@@ -80,6 +82,8 @@ def _line(axes, number, name, places, estimates):
 
 
 def _finish(axes):
+    lowest, highest = axes.get_ylim()
+    axes.set_ylim(max(0, lowest), min(100, highest))
     axes.legend(title="bands: 95 % intervals", loc="best", fontsize=13, title_fontsize=12)
 
 

@@ -90,6 +90,21 @@ def batches_of_tokens(path, spec, count, batch_size, tokens, max_seq_length, see
     return batches.skip(skip).prefetch(4)
 
 
+def share(batches, reader, readers):
+    """The rows of each batch that are one of several readers' own; together they have them all.
+
+    A batch of like lengths so becomes batches of like lengths, the same whoever reads.
+
+    Args:
+      batches: tf.data.Dataset of {name: [B, ...]}.
+      reader, readers: this one's number, and the count of them.
+    """
+    if readers == 1:
+        return batches
+    return batches.map(as_it_is(lambda batch: {
+        name: column[reader::readers] for name, column in batch.items()})).prefetch(4)
+
+
 def shuffled(records, count, seed):
     """Records without end, each epoch shuffled anew."""
     return records.shuffle(min(count, SHUFFLE_AT_MOST), seed=seed,

@@ -10,6 +10,7 @@ import functools
 import itertools
 import math
 import os
+import random
 import textwrap
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from absl import logging
 
 from adapter_bert import paths
 from adapter_bert.errors import InputError
+from adapter_bert.tasks import folders
 from adapter_bert.tasks.table import Columns
 
 _LARGEST_FLOAT32 = 3.4028234e38
@@ -34,7 +36,7 @@ def read_examples(task, data_dir, split):
 
     In a split with labels each row has as many columns as the first line: one more or less means a
     TAB or line break inside a text, and so a wrong label. In a test split columns may follow those
-    that are read.
+    that are read. Where a task's splits are parts of one file, the whole file is read as labelled.
 
     Args:
       task: Task.
@@ -48,7 +50,7 @@ def read_examples(task, data_dir, split):
       InputError: the file is missing, empty, not UTF-8, or a row in it is wrong.
     """
     path = find_file(task, data_dir, split)
-    labelled = not split.startswith("test")
+    labelled = task.is_parted or not split.startswith("test")
     rows = _rows(path)
     first = next(rows, None)
     if first is None:
@@ -61,9 +63,26 @@ def read_examples(task, data_dir, split):
     rows = _checked_width(path, rows, columns, exact=len(first[1]) if labelled else None,
                           skips=task.skips_broken_rows)
     examples = list(_examples(path, rows, columns, _label_parser(task)))
+    if task.is_parted:
+        examples = part_of(examples, split)
     if not examples:
-        raise InputError(f"{path}: no rows below the header; {task.name} needs {split} examples")
+        below = "for that part" if task.is_parted else "below the header"
+        raise InputError(f"{path}: no rows {below}; {task.name} needs {split} examples")
     return examples
+
+
+def part_of(examples, split):
+    """The examples of a split out of all there are, those of a test split without their labels.
+
+    80 % are train, half of the others dev and the rest test: the paper's counts of both its tasks.
+    """
+    order = list(range(len(examples)))
+    random.Random(0).shuffle(order)
+    train = int(0.8 * len(examples))
+    dev = train + (len(examples) - train) // 2
+    start, stop = {"train": (0, train), "dev": (train, dev), "test": (dev, None)}[split]
+    part = [examples[index] for index in sorted(order[start:stop])]
+    return [one._replace(label=None) for one in part] if split == "test" else part
 
 
 def find_file(task, data_dir, split):
@@ -185,6 +204,9 @@ def _rows(path):
     Blank lines at the end are no rows; one between rows is a row of one empty cell.
     """
     blank = []
+    if os.path.basename(path) == os.curdir:
+        yield from folders.rows(path)
+        return
     for line, cells in _csv_rows(path) if path.endswith(".csv") else _tsv_rows(path):
         if cells:
             yield from blank

@@ -36,6 +36,8 @@ class Task:
       score_range: lowest and highest score of a regression, None where there is no bound.
       skips_broken_rows: leave rows with another number of columns out, counted and said, instead of
         refusing the file: for data sets that were published with such rows.
+      is_parted: every split is a part, drawn at random but the same in each run, of one file or
+        folder of folders that holds all examples: 80 % train, 10 % dev, 10 % test.
       files: file name of each split, or several of which one is there; one without extension stands
         for .tsv or .csv; of spans the path of the file.
       submissions: name of the file of predictions of each test split, `name`.tsv unless given.
@@ -49,6 +51,7 @@ class Task:
     headerless: tuple[str, ...] = ()
     score_range: tuple[float, float] | None = None
     skips_broken_rows: bool = False
+    is_parted: bool = False
     files: Mapping[str, str | tuple[str, ...]] = dataclasses.field(default_factory=lambda: {
         "train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"})
     submissions: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -64,6 +67,7 @@ class Task:
         return {label: index for index, label in enumerate(self.labels)}
 
 
+_SPLITS = ("train", "dev", "test")
 _NO_YES = ("0", "1")
 _ENTAILED_OR_NOT = ("entailment", "not_entailment")
 _NLI = ("contradiction", "entailment", "neutral")
@@ -91,6 +95,11 @@ _ROWS = (
     # Diagnostic sentences without published labels, predicted with a model trained on MNLI.
     Task("AX", Columns(1, 2), Columns(1, 2), _NLI, ("matthews",),
          files={"test": "diagnostic.tsv"}),
+    # Of the paper's further tasks, those that one archive makes (Houlsby et al. 2019, table 2).
+    Task("SMS", Columns(1, None, 0), Columns(1), ("ham", "spam"), ("accuracy",), is_parted=True,
+         headerless=_SPLITS, files=dict.fromkeys(_SPLITS, ("SMSSpamCollection",))),
+    Task("20news", Columns(1, None, 0), Columns(1), None, ("accuracy",), is_parted=True,
+         headerless=_SPLITS, files=dict.fromkeys(_SPLITS, (".",))),
     Task("NER", Columns(0, None, -1), Columns(0, None, -1), None, ("f1",), kind="tokens",
          files=CONLL_FILES),
 )

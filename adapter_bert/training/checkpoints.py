@@ -75,13 +75,14 @@ def fingerprint_variable(fingerprint):
                         initializer=base.fingerprint_as_int64(fingerprint))
 
 
-def scaffold(variables, start, fresh_allowed):
+def scaffold(variables, start, fresh_allowed, make=tf.train.Scaffold):
     """A Scaffold after every variable got its first value from the checkpoints of `start`.
 
     Args:
       variables: list of a model's variables.
       start: Start.
       fresh_allowed: whether adapters and head may start anew where no checkpoint has them.
+      make: function () -> tf.train.Scaffold.
 
     Raises:
       InputError: variables that no checkpoint has, or has in another shape.
@@ -89,7 +90,7 @@ def scaffold(variables, start, fresh_allowed):
     matched = match(variables, start, fresh_allowed) if start.prefixes else {}
     for prefix, names in matched.items():
         network.start_from(prefix, names)
-    return tf.train.Scaffold()
+    return make()
 
 
 def match(variables, start, fresh_allowed):

@@ -2,10 +2,11 @@
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.errors import InputError
+from adapter_bert.training import clusters
 from adapter_bert.training.model_fn import build_model_fn
 
 
-def build_estimator(run, start, model_dir, predict_batch_size=None, **options):
+def build_estimator(run, start, model_dir, predict_batch_size=None, link=None, **options):
     """A TPUEstimator for a run's model.
 
     Args:
@@ -13,12 +14,14 @@ def build_estimator(run, start, model_dir, predict_batch_size=None, **options):
       start: checkpoints.Start, where first values come from.
       model_dir: folder of the checkpoints it writes and goes on from.
       predict_batch_size: examples a batch of prediction; None where nothing is predicted.
+      link: exchange.Link, with which several workers train; None for one process alone.
       **options: more arguments of model_fn.build_model_fn.
     """
     settings = run.settings
-    model_fn = build_model_fn(run.model, start, run.engine, use_tpu=settings.use_tpu, **options)
+    model_fn = build_model_fn(run.model, start, run.engine, use_tpu=settings.use_tpu, link=link,
+                              **options)
     return tf.estimator.tpu.TPUEstimator(
-        model_fn, model_dir=model_dir, config=run_config(run), use_tpu=settings.use_tpu,
+        model_fn, model_dir=model_dir, config=run_config(run, link), use_tpu=settings.use_tpu,
         train_batch_size=settings.train_batch_size, eval_batch_size=settings.eval_batch_size,
         predict_batch_size=predict_batch_size or settings.predict_batch_size, export_to_tpu=False)
 
@@ -32,8 +35,11 @@ def deployment(params):
     return host, hosts, replicas
 
 
-def run_config(run):
-    """The RunConfig of a run: seed, checkpoints, threads, and where a TPU is found."""
+def run_config(run, link=None):
+    """The RunConfig of a run: seed, checkpoints, threads, where a TPU or other workers are found.
+
+    Each worker of a link is to Estimator the one process of a run, of which the chief's saves.
+    """
     settings, cluster = run.settings, None
     if settings.use_tpu and settings.tpu_name:
         try:
@@ -43,12 +49,17 @@ def run_config(run):
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"--tpu_name={settings.tpu_name}: not to be reached ({reason})"
                              ) from error
-    return tf.estimator.tpu.RunConfig(
-        cluster=cluster, master=settings.master, tf_random_seed=settings.seed,
-        save_checkpoints_steps=settings.save_checkpoints_steps,
-        session_config=run.engine.session_config(),
-        checkpoint_save_graph_def=False,   # the graph as text takes seconds, and nothing reads it
-        tpu_config=tf.estimator.tpu.TPUConfig(
-            iterations_per_loop=settings.iterations_per_loop,
-            num_shards=settings.num_tpu_cores,
-            per_host_input_for_training=tf.estimator.tpu.InputPipelineConfig.PER_HOST_V2))
+    session_config = run.engine.session_config()
+    saves = run.cluster.is_chief
+    with clusters.unseen():
+        return tf.estimator.tpu.RunConfig(
+            cluster=cluster, master=link.target if link else settings.master,
+            tf_random_seed=settings.seed, device_fn=link and link.place,
+            save_checkpoints_steps=settings.save_checkpoints_steps if saves else None,
+            save_checkpoints_secs=None, save_summary_steps=100 if saves else None,
+            session_config=link.session_config(session_config) if link else session_config,
+            checkpoint_save_graph_def=False,   # as text it takes seconds, and nothing reads it
+            tpu_config=tf.estimator.tpu.TPUConfig(
+                iterations_per_loop=settings.iterations_per_loop,
+                num_shards=settings.num_tpu_cores,
+                per_host_input_for_training=tf.estimator.tpu.InputPipelineConfig.PER_HOST_V2))

@@ -64,7 +64,11 @@ def mean_loss(predicted):
                      for name in names))
 
 
-def evaluate(run, start, step, split, suffix="", writes=False):
+def unseen(run, split, predicted):
+    """What is told of predictions that nobody asks for: nothing."""
+
+
+def evaluate(run, start, step, split, suffix="", writes=False, seen=unseen):
     """The metrics of a dev split: eval_<metric>, eval_loss, global_step and loss.
 
     Args:
@@ -72,6 +76,7 @@ def evaluate(run, start, step, split, suffix="", writes=False):
       step: global step of the checkpoint.
       suffix: what is added to each key, as in eval_accuracy_mm; such a dict has no global_step.
       writes: whether the predictions are left in the output folder.
+      seen: function (run, split, predicted), called with what was predicted.
 
     Returns:
       {name: float}; {} where the split has no labels.
@@ -79,6 +84,7 @@ def evaluate(run, start, step, split, suffix="", writes=False):
     kind, settings = KINDS[run.task.kind], run.settings
     batch_size = settings.predict_batch_size if writes else settings.eval_batch_size
     predicted, loss = predict_split(run, start, split, batch_size)
+    seen(run, split, predicted)
     scores = (kind.write(run, split, predicted) if writes
               else kind.score(run, split.targets, predicted))
     if not split.is_labelled:
@@ -88,18 +94,18 @@ def evaluate(run, start, step, split, suffix="", writes=False):
     return metrics if suffix else results.ordered({**metrics, "global_step": step})
 
 
-def evaluate_all(run, start, step, splits, first=None):
+def evaluate_all(run, start, step, splits, first=None, seen=unseen):
     """The metrics of every dev split of the task, and their predictions where these are wanted.
 
     Args:
-      run, start, step: as for `evaluate`.
+      run, start, step, seen: as for `evaluate`.
       splits: {name: data.Split}.
       first: metrics of the first dev split where they are known already.
     """
     writes = predicts(run, "dev")
     metrics = {} if writes else dict(first or {})
     for name, suffix in tasks.splits(run.task, "dev")[bool(metrics):]:
-        metrics |= evaluate(run, start, step, splits[name], suffix, writes)
+        metrics |= evaluate(run, start, step, splits[name], suffix, writes, seen)
     return metrics
 
 

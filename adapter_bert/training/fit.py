@@ -9,7 +9,8 @@ from absl import logging
 
 from adapter_bert import base, files
 from adapter_bert.errors import InputError
-from adapter_bert.training import checkpoints, history, results, setup
+from adapter_bert.pipeline.batches import share
+from adapter_bert.training import checkpoints, exchange, history, results, setup
 from adapter_bert.training.estimator import build_estimator
 from adapter_bert.training.hooks import EvaluationHook, Progress
 from adapter_bert.training.model_fn import Schedule
@@ -60,17 +61,18 @@ def train(current, feed, evaluate):
     checkpoints.point_to(settings.output_dir, latest if step else None)
     files.write_json(os.path.join(settings.output_dir, base.RUN_FILE), identity)
     results.update_results(settings.output_dir, flags=dataclasses.asdict(settings))
-    noted = fit(current, start, feed, step, evaluate)
+    noted = fit(current, start, feed, step, evaluate, exchange.identity(identity))
     trained = checkpoints.best_or_latest(settings.output_dir)
     logging.info("trained: %s", trained)
     return dataclasses.replace(current, trained=trained), start._replace(task=trained), noted
 
 
-def fit(current, start, feed, step, evaluate):
+def fit(current, start, feed, step, evaluate, identity):
     """Trains from `step` to the end of the schedule, evaluating in between where that is asked.
 
-    A TPU has room for one session, so training stops there for an evaluation; elsewhere a hook
-    evaluates while the training session stays.
+    A TPU has room for one session, and other workers wait in theirs, so training stops there for an
+    evaluation; elsewhere a hook evaluates while the training session stays. Where a stretch of
+    training begins and ends, the chief of the workers says; `identity` is what they must share.
 
     Returns:
       {global step: metrics} of the evaluations made.
@@ -81,31 +83,49 @@ def fit(current, start, feed, step, evaluate):
     logging.info(where_it_stands(step, total, scores))
     progress = Progress(total, feed.examples_a_step)
 
-    def note(step):
-        is_due = every and step and (step % every == 0 or step == total)
-        if is_due and not scores.at(step):
-            note_scores(settings.output_dir, start, evaluate, scores)
-        return scores.is_over()
-
-    stop_hook = StopHook()
+    note, stop_hook = judge(settings.output_dir, start, evaluate, scores, every, total), StopHook()
     hooks = [EvaluationHook(every, settings.output_dir, note, progress, stop_hook)] if (
-        every and not settings.use_tpu) else []
+        every and not settings.use_tpu and current.cluster.is_alone) else []
     others = [stop_hook, *profile_hooks(settings)]
-    estimator = build_estimator(current, start, settings.output_dir, schedule=feed.schedule,
-                                progress=progress, announce=announcer(current, feed.examples),
-                                observe=observer(settings))
+    schedule = dataclasses.replace(feed.schedule, seed=current.cluster.seed(feed.schedule.seed))
+    announce, link = announcer(current, feed.examples), exchange.open_link(current.cluster)
     try:
-        while not note(step) and step < total:
-            stop = min(total, step + every - step % every) if every and not hooks else total
+        while True:
+            stop = next_stop(step, note, 0 if hooks else every, total)
+            link, step, stop = exchange.meet(link, step, stop, identity)
+            if stop <= step:
+                break
+            estimator = build_estimator(
+                current, start, settings.output_dir, schedule=schedule, progress=progress,
+                announce=announce, observe=observer(settings), link=link)
             with handling(stop_hook.note):
-                train_stretch(estimator, settings, feed, step, stop, [*hooks, *others])
+                train_stretch(estimator, current, feed, step, stop,
+                              [*exchange.hooks(link, step), *hooks, *others])
                 results.add_training_time(settings.output_dir, progress)
                 checkpoints.prune(settings.output_dir)
                 step = checkpoints.latest_step(settings.output_dir)[1]
             stop_hook.end_run(step)
+        exchange.dismiss(link)
     finally:
         progress.close()
     return scores.added
+
+
+def judge(output_dir, start, evaluate, scores, every, total):
+    """A function (step) -> whether training is over; it makes the evaluation that is due there."""
+    def note(step):
+        is_due = every and step and (step % every == 0 or step == total)
+        if is_due and not scores.at(step):
+            note_scores(output_dir, start, evaluate, scores)
+        return scores.is_over()
+    return note
+
+
+def next_stop(step, note, every, total):
+    """The step to train to from `step`, every so many if not 0; `step` where training is over."""
+    if note(step) or step >= total:
+        return step
+    return min(total, step + every - step % every) if every else total
 
 
 def where_it_stands(step, total, scores):
@@ -157,17 +177,23 @@ def profile_hooks(settings):
     return [ProfileHook(settings.output_dir, *span)] if span else []
 
 
-def train_stretch(estimator, settings, feed, step, stop, hooks):
+def train_stretch(estimator, current, feed, step, stop, hooks):
     """Trains from `step` until `stop`, with these SessionRunHooks beside the estimator's own.
 
     Raises:
       InputError: the loss is not a number any more.
     """
+    workers = len(current.cluster.workers)
+
+    def read(params):
+        return share(feed.batches(params, step), current.cluster.number, workers)
+
     try:
-        estimator.train(lambda params: feed.batches(params, step), hooks, max_steps=stop)
+        estimator.train(read, hooks, max_steps=stop)
     except tf.train.NanLossDuringTrainingError as error:
-        raise InputError(f"the loss is not a number any more; --learning_rate="
-                         f"{settings.learning_rate} is too high for this task, lower it") from error
+        rate = current.settings.learning_rate
+        raise InputError(f"the loss is not a number any more; --learning_rate={rate} is too high "
+                         "for this task, lower it") from error
 
 
 def note_scores(output_dir, start, evaluate, scores):

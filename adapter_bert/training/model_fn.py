@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 import optimization
 from adapter_bert import heads
 from adapter_bert.network import towers
-from adapter_bert.training import checkpoints
+from adapter_bert.training import checkpoints, exchange
 from adapter_bert.training.hooks import ProgressHook
 
 # The features that say which example of a file a row is, the first before the second.
@@ -26,7 +26,7 @@ class Schedule:
 
 
 def build_model_fn(model, start, engine, schedule=None, announce=lambda variables: None,
-                   use_tpu=False, progress=None, observe=lambda loss, features: []):
+                   use_tpu=False, progress=None, observe=lambda loss, features: [], link=None):
     """The model_fn of a task.
 
     Args:
@@ -38,6 +38,7 @@ def build_model_fn(model, start, engine, schedule=None, announce=lambda variable
       use_tpu: bool.
       progress: hooks.Progress that training reports to; None for none.
       observe: function (loss, features) -> more SessionRunHooks of training, not on a TPU.
+      link: exchange.Link to the other workers; None for one alone.
     """
     def model_fn(features, labels, mode, params):
         del labels, params
@@ -47,15 +48,17 @@ def build_model_fn(model, start, engine, schedule=None, announce=lambda variable
         variables = list(variables.values())
         announce(variables)
         may_lack = is_training or (heads.HEADS[model.kind].is_berts and not start.task)
-        scaffold_fn = functools.partial(checkpoints.scaffold, variables, start, may_lack)
+        scaffold_fn = functools.partial(
+            checkpoints.scaffold, variables, start, may_lack,
+            make=exchange.OnceScaffold if link else tf.train.Scaffold)
         if not is_training:   # evaluation is prediction of examples with labels
             return tf.estimator.tpu.TPUEstimatorSpec(
                 mode, predictions=prediction_columns(output, features), scaffold_fn=scaffold_fn)
-        loss = heads.batch_loss(output)
+        own_loss, loss = heads.shared_loss(output, link and link.summed)
         checkpoints.fingerprint_variable(start.fingerprint)
         train_op = optimization.create_optimizer(
-            loss, schedule.learning_rate, schedule.num_train_steps, schedule.num_warmup_steps,
-            use_tpu, bias_correction=schedule.bias_correction)
+            own_loss, schedule.learning_rate, schedule.num_train_steps, schedule.num_warmup_steps,
+            use_tpu, bias_correction=schedule.bias_correction, summed=link and link.summed)
         if not use_tpu:   # a TPU's graph holds no summaries
             tf.summary.scalar("learning_rate", optimization.learning_rate_schedule(
                 tf.train.get_global_step(), schedule.learning_rate, schedule.num_train_steps,

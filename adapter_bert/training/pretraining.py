@@ -67,7 +67,7 @@ def run(settings, given):
       InputError: flags, files or an output folder that do not fit.
     """
     current = setup.open_run(with_vocabulary(settings), given, TASK)
-    with files.locked(settings.output_dir), plain_errors():
+    with files.locked(current.settings.output_dir), plain_errors():
         found, noted, settings = open_splits(current), {}, current.settings
         logging.info(current.engine.line(settings.precision))
         if settings.do_train:
@@ -75,6 +75,8 @@ def run(settings, given):
             current, start, noted = train(
                 current, feed_of(current, found["train"]),
                 lambda start, step: evaluate(current, start, step, found["dev"]))
+            if not current.cluster.is_chief:
+                return {}
         else:
             start = checkpoints.find_start(
                 current.trained, current.bert_config.to_dict(), current.base_checkpoint)

@@ -15,13 +15,15 @@ from adapter_bert.training.model_fn import Schedule
 from adapter_bert.training.pack import refuse_unpackable, write_pack
 
 
-def run(settings, given, task):
+def run(settings, given, task, seen=evaluation.unseen):
     """Trains, evaluates and predicts as the settings say.
 
     Args:
       settings: settings.RunSettings or a class made of it.
       given: names of the settings that a person gave; the others may be filled in.
       task: tasks.Task.
+      seen: function (setup.Run, data.Split, predicted), told what is predicted at the end for each
+        dev split.
 
     Returns:
       {metric: float} of the evaluation; {} where nothing was evaluated.
@@ -30,7 +32,7 @@ def run(settings, given, task):
       InputError: flags, files or an output folder that do not fit.
     """
     current = setup.open_run(settings, given, task)
-    with files.locked(settings.output_dir), plain_errors():
+    with files.locked(current.settings.output_dir), plain_errors():
         current, splits = data.prepare(current)
         settings = current.settings
         logging.info(current.engine.line(settings.precision))
@@ -39,11 +41,13 @@ def run(settings, given, task):
             refuse_unpackable(current, splits)
             current, start, noted = train(current, feed_of(settings, splits["train"]),
                                           first_dev(current, splits))
+            if not current.cluster.is_chief:
+                return {}
         else:
             start = checkpoints.find_start(
                 current.trained, current.bert_config.to_dict(), current.base_checkpoint)
         is_scored = settings.do_eval or predicts(current, "dev")
-        metrics = report_scores(current, start, splits, noted) if is_scored else {}
+        metrics = report_scores(current, start, splits, noted, seen) if is_scored else {}
         on_test = (report_predictions(current, start, splits, metrics)
                    if predicts(current, "test") else {})
         if settings.do_train:
@@ -67,6 +71,8 @@ def plain_errors():
         tf.errors.PermissionDeniedError: "look at the permissions",
         tf.errors.NotFoundError: "was it removed while the run was at work?",
         tf.errors.FailedPreconditionError: "is it what it should be, a file or a folder?",
+        tf.errors.DeadlineExceededError: "another worker did not answer in --distribution_timeout "
+                                         "seconds; start all workers again, with the same command",
         tf.errors.UnavailableError: "is the machine of --master or --tpu_name there?"}
     try:
         yield
@@ -74,16 +80,17 @@ def plain_errors():
         raise InputError(f"{reason_of(error)}; {advice[type(error)]}") from error
 
 
-def report_scores(current, start, splits, noted):
+def report_scores(current, start, splits, noted, seen):
     """Evaluates on every dev split and leaves the scores in the log and in the output folder.
 
-    `noted` are {global step: metrics of the first dev split} that are known already.
+    `noted` are {global step: metrics of the first dev split} that are known already; `seen` is told
+    of the predictions.
 
     Returns:
       {metric: float}; {} for splits without labels.
     """
     step, output_dir = checkpoints.global_step(current.trained), current.settings.output_dir
-    metrics = evaluation.evaluate_all(current, start, step, splits, noted.get(step))
+    metrics = evaluation.evaluate_all(current, start, step, splits, noted.get(step), seen)
     if metrics:
         results.report(output_dir, metrics, step, current.trained)
     return metrics

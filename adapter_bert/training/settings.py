@@ -7,9 +7,11 @@ import adapter_layers
 from adapter_bert import paths
 from adapter_bert.errors import InputError
 from adapter_bert.fields import KERNELS, PRECISIONS, setting
+from adapter_bert.training.clusters import DISTRIBUTIONS
 
 CHOICES = {"adapter_method": tuple(adapter_layers.METHODS), "precision": PRECISIONS,
-           "kernels": KERNELS, "pack_precision": PRECISIONS[1:], "bad_answers": ("refuse", "skip")}
+           "kernels": KERNELS, "pack_precision": PRECISIONS[1:], "bad_answers": ("refuse", "skip"),
+           "distribution": DISTRIBUTIONS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +103,13 @@ class TrainingSettings(ModelSettings):
         100, "Steps between two lines of OUTPUT_DIR/metrics.jsonl; 0: none.")
     profile_steps: str | None = setting(
         None, "FIRST,LAST: write a TensorFlow profile of these training steps for TensorBoard.")
+    distribution: str = setting(
+        "none", "Training in several processes that share each batch: mirrored (of this machine), "
+                "multi_worker or parameter_server (of the cluster in TF_CONFIG).")
+    num_replicas: int = setting(
+        0, "Processes of --distribution=mirrored; 0: one a GPU.")
+    distribution_timeout: int = setting(
+        300, "Seconds after which a worker that waits for the others in a step gives up.")
 
     @property
     def evaluates_in_training(self):
@@ -174,10 +183,12 @@ LEAST = {
     **dict.fromkeys(("max_seq_length", "train_batch_size", "eval_batch_size", "predict_batch_size",
                      "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores",
                      "doc_stride", "n_best_size", "max_answer_length",
-                     "max_predictions_per_seq", "num_train_steps", "max_eval_steps"), 1),
+                     "max_predictions_per_seq", "num_train_steps", "max_eval_steps",
+                     "distribution_timeout"), 1),
     **dict.fromkeys(("seed", "eval_steps", "log_steps", "early_stopping_patience",
                      "max_train_examples", "train_batch_tokens", "learning_rate",
-                     "warmup_proportion", "num_warmup_steps", "max_query_length"), 0)}
+                     "warmup_proportion", "num_warmup_steps", "max_query_length",
+                     "num_replicas"), 0)}
 
 MOST = {"seed": 2**31 - 1, "adapter_size": 2**16}
 ABOVE, BELOW = {"num_train_epochs": 0}, {"warmup_proportion": 1}
@@ -207,6 +218,7 @@ def check(settings):
     profile_span(settings.profile_steps)
     check_pack(settings)
     check_tpu(settings)
+    check_distribution(settings)
 
 
 def profile_span(text):
@@ -246,6 +258,18 @@ def check_tpu(settings):
     if settings.use_tpu and settings.profile_steps:
         raise InputError("--profile_steps: a TPU is profiled from TensorBoard, see docs/tpu.md; "
                          "leave it out")
+
+
+def check_distribution(settings):
+    """InputError where --distribution meets what is not distributed."""
+    if settings.distribution == "none":
+        return
+    if settings.use_tpu or settings.master:
+        raise InputError(f"--distribution={settings.distribution}: is for CPUs and GPUs; a TPU "
+                         "shares batches by itself, so leave --use_tpu and --master out")
+    if not settings.do_train:
+        raise InputError(f"--distribution={settings.distribution}: distributes training; give "
+                         "--do_train, or leave it out")
 
 
 def check_value(name, value):

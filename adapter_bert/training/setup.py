@@ -13,7 +13,7 @@ from adapter_bert.errors import InputError
 from adapter_bert.network import Model, read_config
 from adapter_bert.packs import store
 from adapter_bert.packs.manifest import check_pairs
-from adapter_bert.training import checkpoints
+from adapter_bert.training import checkpoints, clusters
 from adapter_bert.training.pack import unpack, without_head
 from adapter_bert.training.settings import TrainingSettings, adapter_config, check, with_method
 
@@ -50,6 +50,7 @@ class Run:
     trained: prefix of a checkpoint to evaluate or predict with where nothing is trained here;
       None for the output folder's own.
     base_checkpoint: prefix of the base that --bert_dir names; None where it names none.
+    cluster: the processes that train it.
     """
 
     settings: TrainingSettings
@@ -59,6 +60,7 @@ class Run:
     trained: str | None
     base_checkpoint: str | None
     engine: engine.Engine
+    cluster: clusters.Cluster = clusters.Cluster()
 
     @property
     def model(self):
@@ -81,6 +83,8 @@ def open_run(settings, given, task):
     """
     check(settings)
     settings, given = with_method(settings, given)
+    cluster = clusters.find(settings)
+    settings = cluster.own_settings(settings)
     settings = dataclasses.replace(settings, precision=engine.choose_precision(
         settings.precision, settings.use_tpu))
     located = base.locate(settings.bert_dir) if settings.bert_dir else None
@@ -105,7 +109,8 @@ def open_run(settings, given, task):
     if recorded:
         refuse_other_base(settings, bert_config, recorded)
     return Run(settings, task, bert_config, tokenizer, trained,
-               given_base(settings, given, located, trained), open_engine(settings))
+               given_base(settings, given, located, trained), open_engine(settings, cluster),
+               cluster)
 
 
 def from_pack(settings, given, task):
@@ -137,9 +142,9 @@ def check_own(settings, manifest, task):
     check_pairs(manifest, task.is_pair)
 
 
-def open_engine(settings):
-    """The Engine of the settings; one for all that the run does."""
-    rows = settings.train_batch_size if settings.do_train else max(
+def open_engine(settings, cluster):
+    """The Engine of the settings; one for all that the run does in this process of the cluster."""
+    rows = settings.train_batch_size // len(cluster.workers) if settings.do_train else max(
         settings.eval_batch_size * settings.do_eval,
         settings.predict_batch_size * settings.do_predict)
     return engine.choose_engine(settings.kernels, settings.use_tpu, rows)

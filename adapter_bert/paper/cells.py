@@ -1,0 +1,148 @@
+"""The cells of the tables: of a task and a row the runs that are there, and the setting chosen.
+
+A row is a mode, or of several sizes each, and then one more for the best of them.
+
+Letters: B parts of a dev set, n examples, S seeds.
+"""
+import collections
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from adapter_bert.paper import comparison, grid, results, scores
+from adapter_bert.paper.config import Mode
+
+
+class Row(NamedTuple):
+    """A line of a table: a mode, with one size or, where `size` is None, all it has or none."""
+
+    label: str
+    mode: Mode
+    size: int | None
+
+    @property
+    def is_whole_mode(self):
+        """Whether it is not one of several sizes of its mode."""
+        return self.size is None or len(self.mode.sizes) == 1
+
+    @property
+    def is_choice(self):
+        """Whether it is the best of several sizes."""
+        return self.size is None and bool(self.mode.sizes)
+
+
+class Scored(NamedTuple):
+    """A run that is done.
+
+    points: function of weights float [B, n] -> float [B].
+    result: what its file holds.
+    """
+
+    run: grid.Planned
+    result: dict
+    points: object
+
+
+class Cell(NamedTuple):
+    """What a table says of a row on a task.
+
+    best: the Scoreds of the setting that is best on the whole dev set, a seed each.
+    chosen: those chosen on the first half and on the second, with the same seeds.
+    size: n.
+    """
+
+    best: list[Scored]
+    chosen: tuple[list[Scored], list[Scored]]
+    size: int
+
+    def on_all(self):
+        """Points of the best setting on the dev set that chose it, float [S]."""
+        whole = np.ones([1, self.size])
+        return np.array([scored.points(whole)[0] for scored in self.best])
+
+    def sample(self):
+        """The comparison.Sample: what one half chose, scored on the other."""
+        first, second = comparison.halves(self.size)
+        by_first, by_second = self.chosen
+
+        def points(weights):
+            return np.array([(one.points(weights * second) + other.points(weights * first)) / 2
+                             for one, other in zip(by_first, by_second, strict=True)])
+        return comparison.Sample(points, self.size)
+
+    def held_out(self):
+        """Points of each seed on the halves that did not choose, float [S]."""
+        return self.sample().points(np.ones([1, self.size]))[:, 0]
+
+
+def rows(experiment):
+    """The Rows of an Experiment; modes that are for the figure of init_stddev have none."""
+    found = []
+    for mode in experiment.modes:
+        if mode.init_stddevs:
+            continue
+        if len(mode.sizes) > 1:
+            found += [Row(f"{mode.name} {size}", mode, size) for size in mode.sizes]
+            found.append(Row(f"{mode.name}, best size", mode, None))
+        else:
+            found.append(Row(mode.name, mode, *(mode.sizes or [None])))
+    return found
+
+
+def read_all(experiment, folder):
+    """{(task name, mode name): [Scored]} of the runs that are done."""
+    found, dev = collections.defaultdict(list), functools.cache(
+        functools.partial(results.read_dev, folder))
+    for run in grid.plan(experiment):
+        if results.is_done(folder, run.name):
+            result, targets = results.read(folder, run.name), dev(run.task.name)
+            metric = grid.metric_of(experiment, run)
+            found[run.task.name, run.mode.name].append(Scored(run, result, scores.scorer(
+                targets["kind"], metric, targets["dev"], result["predictions"]["dev"])))
+    return found
+
+
+def cell(all_scored, task, row):
+    """The Cell of a task's name and a Row; None where nothing is done yet."""
+    settings = collections.defaultdict(list)
+    for scored in all_scored.get((task, row.mode.name), ()):
+        if row.size in (None, scored.run.point["size"]):
+            settings[grid.setting_of(scored.run)].append(scored)
+    if not settings:
+        return None
+    count = count_of(next(iter(settings.values()))[0])
+    first, second = comparison.halves(count)
+    chosen = [best(settings, part) for part in (first, second)]
+    seeds = [{scored.run.seed for scored in some} for some in chosen]
+    common = tuple([scored for scored in some if scored.run.seed in seeds[0] & seeds[1]]
+                   for some in chosen)
+    return Cell(best(settings, np.ones(count)), common, count)
+
+
+def count_of(scored):
+    """n of a Scored."""
+    return len(scored.result["predictions"]["dev"])
+
+
+def best(settings, part):
+    """The Scoreds of the setting with the highest mean over seeds on a part of dev, float [n].
+
+    Of equal ones the first. Settings with fewer seeds than others, as a sweep that is not over has
+    them, are left out.
+    """
+    most = max(map(len, settings.values()))
+    whole = [some for some in settings.values() if len(some) == most]
+    weights = np.asarray(part, float)[None]
+    return max(whole, key=lambda some: np.mean([one.points(weights)[0] for one in some]))
+
+
+def share_trained(cell):
+    """Trained values of the best setting by those of the encoder."""
+    result = cell.best[0].result
+    return result["trained_parameters"] / result["encoder_parameters"]
+
+
+def total_parameters(cells, row):
+    """What all tasks need together, by what one encoder has: the base once unless it changes."""
+    return (row.mode.tuning != "full") + sum(map(share_trained, cells))

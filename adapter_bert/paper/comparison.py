@@ -1,0 +1,100 @@
+"""Whether one mode is as good as another: the difference of their scores, and how sure it is.
+
+The dev set is cut into two halves. A mode's setting is chosen on one half by its mean over seeds
+and reported on the other, and the other way round; a seed's score is the mean of the two reports.
+
+    difference = mean over seeds of the reference - mean over seeds of the mode
+    bound      = difference + t * sqrt(V),     V = V_examples + V_seeds
+
+V_examples is the variance of the difference when the dev examples of each half are drawn again
+with replacement, the same ones for both modes (bootstrap, RESAMPLINGS times, the seeds as they
+are). V_seeds is s^2 / count of the seeds of the one and of the other. t is the 95 % quantile of
+Student's t with the degrees of freedom of Welch and Satterthwaite, since seeds are few. The mean
+over tasks has the mean of the differences and the sum of the variances over their count squared.
+
+What it holds for: the settings that were chosen, trained again with other seeds and scored on
+other examples. What seeds and examples do together is in both variances, so the bound is a little
+too high rather than too low.
+
+Letters: B resamplings, n examples, S seeds.
+"""
+import math
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+
+RESAMPLINGS, CONFIDENCE = 2000, 0.95
+
+
+class Sample(NamedTuple):
+    """A mode's chosen runs on a task.
+
+    points: function of weights float [B, n] -> float [S, B], each seed's score of two halves.
+    size: n.
+    """
+
+    points: object
+    size: int
+
+
+class Difference(NamedTuple):
+    """How much better the reference is, in points.
+
+    value: the estimate.
+    parts: [(variance, degrees of freedom)]; None where there are too few seeds to tell.
+    """
+
+    value: float
+    parts: list | None
+
+    @property
+    def bound(self):
+        """One-sided upper bound; None where there is none."""
+        if self.parts is None:
+            return None
+        variance = sum(part for part, _ in self.parts)
+        if not variance:
+            return self.value
+        freedom = variance**2 / sum(part**2 / count for part, count in self.parts)
+        return self.value + scipy.stats.t.ppf(CONFIDENCE, freedom) * math.sqrt(variance)
+
+
+def halves(count):
+    """Two boolean arrays [n], a random half of the examples and the other, always the same."""
+    order = np.random.default_rng(0).permutation(count)
+    first = np.zeros(count, bool)
+    first[order[:(count + 1) // 2]] = True
+    return first, ~first
+
+
+def difference(reference, mode, resamplings=RESAMPLINGS):
+    """The Difference of two Samples on the same examples."""
+    ones = np.ones([1, reference.size])
+    of_seeds = [sample.points(ones)[:, 0] for sample in (reference, mode)]     # [S] each
+    value = float(of_seeds[0].mean() - of_seeds[1].mean())
+    if min(map(len, of_seeds)) < 2:
+        return Difference(value, None)
+    weights = resampled(reference.size, resamplings)
+    drawn = reference.points(weights).mean(axis=0) - mode.points(weights).mean(axis=0)   # [B]
+    return Difference(value, [
+        (float(drawn.var(ddof=1)), reference.size - 1),
+        *((float(points.var(ddof=1)) / len(points), len(points) - 1) for points in of_seeds)])
+
+
+def resampled(count, resamplings):
+    """How often each example counts when each half is drawn again, float [B, n]."""
+    weights, random = np.empty([resamplings, count]), np.random.default_rng(1)
+    for half in halves(count):
+        size = int(half.sum())
+        weights[:, half] = random.multinomial(size, np.full(size, 1 / size), resamplings)
+    return weights
+
+
+def mean_difference(differences):
+    """The Difference of the mean over tasks."""
+    value = float(np.mean([one.value for one in differences]))
+    if any(one.parts is None for one in differences):
+        return Difference(value, None)
+    return Difference(value, [(part / len(differences)**2, freedom)
+                              for one in differences for part, freedom in one.parts])

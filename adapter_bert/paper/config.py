@@ -1,0 +1,199 @@
+"""An experiment as its file tells it: tasks, tuning modes, rates, epochs, sizes and seeds."""
+import dataclasses
+import os
+import re
+import types
+import typing
+
+from adapter_bert import files
+from adapter_bert.errors import InputError
+
+_NAME = re.compile(r"[A-Za-z0-9]+(?:[ ._-][A-Za-z0-9]+)*")
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskRow:
+    """A task of an experiment.
+
+    Attributes:
+      name: what tables call it.
+      data_dir: folder of its files; of questions with train.json and dev.json.
+      task: a name that run_classifier.py knows, custom, or SQuAD; `name` unless given.
+      metric: the score in tables; the task's first unless given.
+      epochs: list of numbers in the place of those of the modes.
+      seeds: of each setting; those of the experiment unless given.
+      settings: {flag: value} of the task's command.
+    """
+
+    name: str
+    data_dir: str
+    task: str | None = None
+    metric: str | None = None
+    epochs: list | None = None
+    seeds: int | None = None
+    settings: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """A tuning mode of an experiment, with a sweep of its own.
+
+    Attributes:
+      name: what tables call it.
+      tuning: --tuning.
+      learning_rates, epochs: lists of numbers, each with each.
+      sizes: list of --adapter_size; a row of tables each, and of several one for the best.
+      init_stddevs: list of --adapter_init_stddev, for the figure of robustness to it.
+      tasks: names of the tasks that it is done for; None for all.
+      seeds: at most so many of each setting.
+      spans: whether runs of seed 0 are also scored with spans of layers' adapters removed.
+      settings: {flag: value}, before those of the task and the experiment.
+    """
+
+    name: str
+    tuning: str
+    learning_rates: list
+    epochs: list
+    sizes: list = dataclasses.field(default_factory=list)
+    init_stddevs: list = dataclasses.field(default_factory=list)
+    tasks: list | None = None
+    seeds: int | None = None
+    spans: bool = False
+    settings: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """All that a sweep is made of.
+
+    Attributes:
+      base: folder of the base; $NAME in it and in data_dir is an environment variable.
+      seeds: of each setting, from 0.
+      budget_minutes: after so many no run is begun; None for no end.
+      epoch_seconds: {task: {mode: seconds}} that an epoch took somewhere, for a first estimate.
+      settings: {flag: value} of every run.
+    """
+
+    base: str
+    tasks: list[TaskRow]
+    modes: list[Mode]
+    seeds: int
+    budget_minutes: float | None = None
+    epoch_seconds: dict = dataclasses.field(default_factory=dict)
+    settings: dict = dataclasses.field(default_factory=dict)
+
+
+def read(path):
+    """The Experiment in a JSON file.
+
+    Raises:
+      InputError: a key or value that it cannot have, or an unset environment variable.
+    """
+    values = files.read_object(path)
+    found = _made(Experiment, values, path)
+    found = dataclasses.replace(
+        found, base=_expanded(found.base, path),
+        tasks=[_task(row, f"{path}, task {number}") for number, row in enumerate(found.tasks, 1)],
+        modes=[_mode(row, f"{path}, mode {number}") for number, row in enumerate(found.modes, 1)])
+    _check(found, path)
+    return found
+
+
+def _task(values, where):
+    row = _made(TaskRow, values, where)
+    if row.epochs is not None:
+        _check_list(row.epochs, "epochs", (int, float), where)
+    return dataclasses.replace(row, data_dir=_expanded(row.data_dir, where))
+
+
+def _mode(values, where):
+    mode = _made(Mode, values, where)
+    for name, kinds in (("learning_rates", (int, float)), ("epochs", (int, float)),
+                        ("sizes", (int,)), ("init_stddevs", (int, float)), ("tasks", (str,))):
+        values = getattr(mode, name)
+        if values or name in ("learning_rates", "epochs"):
+            _check_list(values, name, kinds, where)
+    return mode
+
+
+def _check_list(values, name, kinds, where):
+    """InputError for a list that is empty, or of something else, or has a value twice."""
+    if not values or any(type(value) not in kinds for value in values) or (
+            len(set(values)) < len(values)):
+        raise InputError(f"{where}, {name}: {values}; give a list of different "
+                         f"{'names' if kinds == (str,) else 'numbers'}")
+
+
+def _made(kind, values, where):
+    """A dataclass of a JSON object; InputError for unknown, missing or mistyped keys."""
+    hints = typing.get_type_hints(kind)
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: found {values!r:.60}, expected an object with the keys "
+                         f"{', '.join(hints)}")
+    unknown = [key for key in values if key not in hints]
+    if unknown:
+        raise InputError(f"{where}: unknown key {', '.join(unknown)}; known: {', '.join(hints)}")
+    needed = [field.name for field in dataclasses.fields(kind)
+              if field.default is dataclasses.MISSING
+              and field.default_factory is dataclasses.MISSING]
+    missing = [key for key in needed if key not in values]
+    if missing:
+        raise InputError(f"{where}: lacks {', '.join(missing)}")
+    for key, value in values.items():
+        if not _fits(value, hints[key]):
+            raise InputError(f"{where}, {key}: found {value!r:.60}, expected "
+                             f"{_in_words(hints[key])}")
+    return kind(**values)
+
+
+_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false",
+          list: "a list", dict: "an object", type(None): "null"}
+
+
+def _kinds(hint):
+    """The plain types of a hint: of `list[X] | None` list and NoneType."""
+    parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return [typing.get_origin(part) or part for part in parts]
+
+
+def _fits(value, hint):
+    kinds = _kinds(hint)
+    return type(value) in kinds or (float in kinds and type(value) is int)
+
+
+def _in_words(hint):
+    return " or ".join(_WORDS[kind] for kind in _kinds(hint))
+
+
+def _expanded(path, where):
+    """A path with its environment variables filled in; InputError where one is not set."""
+    unset = [name for name in re.findall(r"\$\{?(\w+)", path) if name not in os.environ]
+    if unset:
+        raise InputError(f"{where}: {path}: ${unset[0]} is not set; export it")
+    return os.path.expandvars(path)
+
+
+def _check(found, path):
+    """InputError where names are odd or used twice, or counts are below 1."""
+    for kind, rows in (("task", found.tasks), ("mode", found.modes)):
+        names = [row.name for row in rows]
+        odd = [name for name in names if not _NAME.fullmatch(name)]
+        if odd or not names or len(set(names)) < len(names):
+            raise InputError(f"{path}: names of {kind}s {names}; give each one of its own of "
+                             "letters and digits, parted by . _ - or a space")
+    if found.budget_minutes is not None and found.budget_minutes <= 0:
+        raise InputError(f"{path}: budget_minutes {found.budget_minutes}; give more than 0, or "
+                         "leave it out")
+    if not all(isinstance(modes, dict) and all(type(value) in (int, float)
+                                               for value in modes.values())
+               for modes in found.epoch_seconds.values()):
+        raise InputError(f"{path}, epoch_seconds: give {{task: {{mode: seconds}}}}")
+    known = {row.name for row in found.tasks}
+    for mode in found.modes:
+        unknown = sorted(set(mode.tasks or ()) - known)
+        if unknown:
+            raise InputError(f"{path}, mode {mode.name}: no task is called {', '.join(unknown)}")
+    for where, row in ((path, found), *((f"{path}, {row.name}", row)
+                                        for row in [*found.tasks, *found.modes])):
+        if row.seeds is not None and row.seeds < 1:
+            raise InputError(f"{where}: seeds {row.seeds}; give 1 or more")

@@ -1,0 +1,258 @@
+"""The paper's figures: score by trained parameters, by size, by removed layers, by first values.
+
+Colours are those of Okabe and Ito, and cividis, which colour-blind readers can tell apart; lines
+differ in their marks as well.
+"""
+import os
+
+import matplotlib
+import numpy as np
+
+from adapter_bert.paper import cells, tables
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKS = "osD^vPX"
+MOST_TICKS = 6
+PERCENTILES = (20, 50, 80)   # as in the paper's figure 3
+STYLE = {"font.size": 15, "axes.spines.top": False, "axes.spines.right": False,
+         "lines.linewidth": 2.5, "lines.markersize": 9, "legend.frameon": False,
+         "axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "adapter-bert",
+         "svg.fonttype": "none"}
+
+
+def draw(experiment, all_scored, output):
+    """Writes each figure that there are results for as PNG and SVG.
+
+    Args:
+      experiment: config.Experiment.
+      all_scored: what cells.read_all returns.
+      output: folder.
+
+    Returns:
+      {name of the files: caption}.
+    """
+    drawn = {}
+    with matplotlib.rc_context(STYLE):
+        for name, (function, caption) in FIGURES.items():
+            figure = function(experiment, all_scored)
+            if figure:
+                save(figure, os.path.join(output, name))
+                drawn[name] = caption
+    return drawn
+
+
+def save(figure, path):
+    """Writes a figure as PNG and SVG, the same bytes each time, and forgets it."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    figure.savefig(f"{path}.png", dpi=120, bbox_inches="tight", metadata={"Software": None})
+    figure.savefig(f"{path}.svg", bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def families(experiment):
+    """{name: [cells.Row]} of the rows that are one line each: sizes of adapters, counts of layers.
+    """
+    found = {}
+    for row in cells.rows(experiment):
+        if row.mode.tuning != "full" and not row.is_choice:
+            found.setdefault(family_of(row.mode), []).append(row)
+    return found
+
+
+def family_of(mode):
+    """The name of the line that a mode is on; one with settings of its own is a method of its own.
+    """
+    if mode.tuning.startswith("top_layers"):
+        return "top layers"
+    return "adapters" if mode.tuning == "adapters" and not mode.settings else mode.name
+
+
+def curve(experiment, all_scored, rows, reference):
+    """Trained parameters and points above the reference, of the tasks that have every row.
+
+    Returns:
+      Float [rows] and float [rows, tasks]; None where no task has all of them.
+    """
+    parameters, gaps = [], []
+    for task in experiment.tasks:
+        whole = cells.cell(all_scored, task.name, reference)
+        found = [cells.cell(all_scored, task.name, row) for row in rows]
+        if whole and all(found):
+            full = whole.held_out().mean()
+            parameters.append([cell.best[0].result["trained_parameters"] for cell in found])
+            gaps.append([cell.held_out().mean() - full for cell in found])
+    if not gaps:
+        return None
+    return np.mean(parameters, axis=0), np.transpose(gaps)
+
+
+def by_parameters(experiment, all_scored):
+    """Figures 3 and 4: points above full tuning by the count of trained values."""
+    reference = tables.reference_row(cells.rows(experiment))
+    if not reference:
+        return None
+    curves = {name: curve(experiment, all_scored, rows, reference)
+              for name, rows in families(experiment).items()}
+    curves = {name: found for name, found in curves.items() if found}
+    if not curves:
+        return None
+    figure, axes = pyplot.subplots(figsize=(9, 6))
+    for number, (name, (parameters, gaps)) in enumerate(curves.items()):
+        order = np.argsort(parameters)
+        low, middle, high = np.percentile(gaps[order], PERCENTILES, axis=1)
+        style = {"color": COLOURS[number % len(COLOURS)]}
+        axes.plot(parameters[order], middle, MARKS[number % len(MARKS)] + "-", **style,
+                  label=f"{name} ({counted(gaps.shape[1])})")
+        if len(order) > 1:
+            axes.fill_between(parameters[order], low, high, alpha=0.2, linewidth=0, **style)
+        else:
+            axes.vlines(parameters[order], low, high, alpha=0.5, linewidth=4, **style)
+    axes.axhline(0, color="#000000", linestyle="--", linewidth=1.5, label=reference.label)
+    axes.set(xscale="log", xlabel="trained parameters of a task",
+             ylabel=f"score − {reference.label} (points)")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    return figure
+
+
+def counted(tasks):
+    """A count of tasks in words."""
+    return f"{tasks} task{'s' * (tasks != 1)}"
+
+
+def by_size(experiment, all_scored):
+    """Score by adapter size, a panel a task; of SQuAD this is the paper's figure 5."""
+    rows = [row for row in cells.rows(experiment) if row.size is not None]
+    names = [task for task in tables.metrics(experiment)
+             if sum(bool(cells.cell(all_scored, task, row)) for row in rows) > 1]
+    if not names:
+        return None
+    figure, panels = panels_of(len(names))
+    for axes, task in zip(panels, names, strict=True):
+        size_panel(axes, experiment, all_scored, task, rows)
+    panels[0].legend(loc="best")
+    return figure
+
+
+def panels_of(count):
+    """A figure and `count` axes, two in a row, so that text stays large beside them."""
+    columns = min(2, count)
+    lines = -(-count // columns)
+    figure, panels = pyplot.subplots(lines, columns, figsize=(5.5 * columns + 1, 5 * lines),
+                                     squeeze=False, layout="constrained")
+    for axes in panels.flat[count:]:
+        axes.remove()
+    return figure, list(panels.flat[:count])
+
+
+def size_panel(axes, experiment, all_scored, task, rows):
+    """A task's score by size, with the standard error over seeds, and that of full tuning."""
+    names = dict.fromkeys(family_of(row.mode) for row in rows)
+    for number, name in enumerate(names):
+        some = {row.size: cells.cell(all_scored, task, row) for row in rows
+                if family_of(row.mode) == name}
+        found = [(size, some[size].held_out()) for size in sorted(some) if some[size]]
+        axes.errorbar([size for size, _ in found], [points.mean() for _, points in found],
+                      [tables.error_of(points) or 0 for _, points in found], capsize=4,
+                      fmt=MARKS[number % len(MARKS)] + "-", color=COLOURS[number % len(COLOURS)],
+                      label=name)
+    reference = tables.reference_row(cells.rows(experiment))
+    whole = reference and cells.cell(all_scored, task, reference)
+    if whole:
+        axes.axhline(whole.held_out().mean(), color="#000000", linestyle="--", linewidth=1.5,
+                     label=reference.label)
+    sizes = sorted({row.size for row in rows})
+    sizes = sizes[::-(-len(sizes) // MOST_TICKS)]
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, sizes)
+    axes.set(xlabel="adapter size", title=task,
+             ylabel=f"{tables.metrics(experiment)[task]} (points)")
+
+
+def by_first_values(experiment, all_scored):
+    """Score by the standard deviation of the adapters' first weights (figure 6, right)."""
+    lines = {}
+    for (task, mode), some in all_scored.items():
+        for scored in some:
+            if scored.run.mode.init_stddevs:
+                found = lines.setdefault((task, mode), {})
+                found.setdefault(scored.run.point["init_stddev"], []).append(whole_score(scored))
+    if not lines:
+        return None
+    figure, axes = pyplot.subplots(figsize=(8, 5.5))
+    for number, ((task, mode), found) in enumerate(lines.items()):
+        stddevs = sorted(found)
+        axes.errorbar(stddevs, [np.mean(found[stddev]) for stddev in stddevs],
+                      [tables.error_of(np.array(found[stddev])) or 0 for stddev in stddevs],
+                      fmt=MARKS[number % len(MARKS)] + "-", capsize=4,
+                      color=COLOURS[number % len(COLOURS)],
+                      label=f"{task} {tables.metrics(experiment)[task]}, {mode}")
+    axes.set(xscale="log", xlabel="standard deviation of the first weights",
+             ylabel="dev score (points)")
+    axes.legend(loc="best")
+    return figure
+
+
+def whole_score(scored):
+    """Points of a cells.Scored on all of dev."""
+    return scored.points(np.ones([1, cells.count_of(scored)]))[0]
+
+
+def by_removed_layers(experiment, all_scored):
+    """Figure 6, left: a heat map a task of what is lost without the adapters of a span."""
+    del experiment
+    found = {}
+    for (task, _), some in all_scored.items():
+        ablated = [scored for scored in some if "spans" in scored.result]
+        if ablated:
+            found.setdefault(task, max(ablated, key=whole_score))
+    if not found:
+        return None
+    figure, panels = panels_of(len(found))
+    losses = {task: lost(scored) for task, scored in found.items()}
+    least = min(np.nanmin(values) for values in losses.values())
+    for axes, (task, values) in zip(panels, losses.items(), strict=True):
+        image = heat_map(axes, values, least)
+        axes.set_title(f"{task}, {found[task].run.mode.name}: {whole_score(found[task]):.1f}")
+    figure.colorbar(image, ax=panels, label="change of the score (points)", shrink=0.8)
+    return figure
+
+
+def lost(scored):
+    """Points above the whole model's, float [first layer, last layer]; NaN below the diagonal."""
+    spans = scored.result["spans"]
+    layers = 1 + max(last for _, last, _ in spans)
+    values = np.full([layers, layers], np.nan)
+    for first, last, points in spans:
+        values[first, last] = points - whole_score(scored)
+    return values
+
+
+def heat_map(axes, values, least):
+    """Draws a heat map from `least` to 0 or above, with its numbers; returns the image."""
+    image = axes.imshow(values, cmap="cividis", vmin=least, vmax=max(0.0, np.nanmax(values)))
+    size = 15 if len(values) <= 6 else 8
+    for (first, last), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            text = f"{value:.1f}" if abs(value) < 9.95 else f"{value:.0f}"
+            axes.text(last, first, text, ha="center", va="center", fontsize=size,
+                      color="white" if image.norm(value) < 0.5 else "black")
+    axes.set(xlabel="last layer without adapters", ylabel="first layer without adapters")
+    axes.grid(False)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    return image
+
+
+FIGURES = {
+    "parameters": (by_parameters, "Score above full tuning by the count of trained parameters: "
+                   "median of the tasks, and 20th to 80th percentile."),
+    "sizes": (by_size, "Score by the adapters' size, with the standard error over seeds."),
+    "spans": (by_removed_layers, "What is lost when the trained adapters of the layers from first "
+              "to last are removed, without training again."),
+    "init_stddev": (by_first_values, "Dev score by the standard deviation of the adapters' first "
+                    "weights."),
+}

@@ -1,0 +1,123 @@
+"""A folder of results: one JSON file a run, and what all of them have in common.
+
+    experiment.json         fingerprints of base and data
+    dev/MRPC.json           the labels of the dev splits, which predictions are held against
+    runs/MRPC-adapters-64-seed0-0123456789ab.json
+    failures/ claims/       what went wrong; who does what just now
+"""
+import os
+import subprocess
+
+from adapter_bert import base, files
+from adapter_bert.errors import InputError
+
+FILE, RUNS, DEV, FAILURES, CLAIMS = "experiment.json", "runs", "dev", "failures", "claims"
+KEYS = ("task", "flags", "point", "seed", "metrics", "predictions", "trained_parameters",
+        "encoder_parameters", "seconds", "versions", "commit")
+
+
+def path_of(folder, kind, name):
+    """Path of a file of a results folder."""
+    return os.path.join(folder, kind, f"{name.replace(' ', '_')}.json")
+
+
+def is_done(folder, name):
+    """Whether a run has its result."""
+    return os.path.exists(path_of(folder, RUNS, name))
+
+
+def is_failed(folder, name):
+    """Whether a run went wrong the last time."""
+    return os.path.exists(path_of(folder, FAILURES, name))
+
+
+def read(folder, name):
+    """The result of a run, a dict; InputError where it is not one."""
+    return files.read_object(path_of(folder, RUNS, name), *KEYS)
+
+
+def read_dev(folder, task):
+    """{split: list of targets} of a task's dev splits."""
+    return files.read_object(path_of(folder, DEV, task))
+
+
+def write(folder, name, result, targets):
+    """Leaves a result, and the targets of its task where they are not there yet."""
+    path = path_of(folder, DEV, result["task"])
+    if not os.path.exists(path):
+        files.write_text(path, files.one_line_a_key(targets))
+    files.write_text(path_of(folder, RUNS, name), files.one_line_a_key(result))
+    forgive(folder, name)
+
+
+def write_failure(folder, name, reason):
+    """Records that a run went wrong."""
+    files.write_json(path_of(folder, FAILURES, name), {"run": name, "reason": reason})
+
+
+def failures(folder, names):
+    """{name: reason} of those of these runs that went wrong."""
+    return {name: files.read_object(path_of(folder, FAILURES, name), "reason")["reason"]
+            for name in names if is_failed(folder, name)}
+
+
+def forgive(folder, name):
+    """Forgets that a run went wrong."""
+    if is_failed(folder, name):
+        os.remove(path_of(folder, FAILURES, name))
+
+
+def bind(folder, facts):
+    """Makes a folder one of this base and data, or refuses it.
+
+    Args:
+      folder: path; made where it is missing.
+      facts: what `facts_of` returns.
+
+    Raises:
+      InputError: it holds results of another base or other data, or something else.
+    """
+    path = os.path.join(folder, FILE)
+    if not os.path.exists(path):
+        if os.path.isdir(folder) and os.path.isdir(os.path.join(folder, RUNS)):
+            raise InputError(f"{folder}: holds runs but no {FILE}; name another --results")
+        files.write_json(path, facts)
+        return
+    before = files.read_object(path, "base", "data")
+    differing = ["the base"] if before["base"] != facts["base"] else []
+    differing += [f"the data of {task}" for task, found in facts["data"].items()
+                  if before["data"].get(task, found) != found]
+    if differing:
+        raise InputError(f"{folder}: made by an experiment in which {' and '.join(differing)} "
+                         "differed; name another --results")
+    if facts["data"].keys() - before["data"].keys():
+        files.write_json(path, {**facts, "data": {**before["data"], **facts["data"]}})
+
+
+def facts_of(base_dir, data):
+    """What all results of a folder have in common.
+
+    Args:
+      base_dir: folder of the base.
+      data: {task: {split: path}}.
+    """
+    located = base.locate(base_dir)
+    return {"base": {"name": base.name_of(located.init_checkpoint),
+                     "fingerprint": base.fingerprint(located.init_checkpoint),
+                     "vocab": files.sha256(located.vocab_file)},
+            "data": {task: {split: files.sha256_of_all(path) for split, path in paths.items()}
+                     for task, paths in data.items()}}
+
+
+def commit():
+    """The commit of this code, marked where its files differ from it; None where there is none."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    git = ["git", "-C", root]
+    try:
+        for command in (["ls-files", "--error-unmatch", "adapter_bert/paper/results.py"],
+                        ["rev-parse", "--short=12", "HEAD"]):
+            said = subprocess.run([*git, *command], check=True, text=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    differs = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".", ":!docs"], check=False)
+    return said.stdout.strip() + "-dirty" * bool(differs.returncode)

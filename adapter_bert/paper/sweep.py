@@ -1,0 +1,153 @@
+"""A sweep: worker processes that do the runs of an experiment, and what a person sees of it."""
+import contextlib
+import os
+import subprocess
+import sys
+import time
+
+from tqdm import tqdm
+
+from adapter_bert.errors import InputError
+from adapter_bert.paper import claims, estimate, grid, results
+from adapter_bert.training.hooks import duration
+
+# What a worker ends with that only wants to be started anew.
+RECYCLE = 75
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def sweep(experiment, config_path, folder, workers=1, retry_failed=False):
+    """Does every run that has no result yet, in worker processes.
+
+    Args:
+      experiment: config.Experiment.
+      config_path: path of its file, which the workers read.
+      folder: results folder; other sweeps may be at work in it, on this machine or others.
+      workers: processes, which share this process's cores.
+      retry_failed: whether runs that went wrong are tried once more.
+
+    Returns:
+      {name: reason} of the runs that went wrong.
+
+    Raises:
+      InputError: data or base are missing, or the folder belongs to another experiment.
+    """
+    planned = grid.plan(experiment)
+    data = {run.task.name: grid.data_files(experiment, run) for run in planned}
+    results.bind(folder, results.facts_of(experiment.base, data))
+    claims.sweep_out(os.path.join(folder, results.CLAIMS))
+    for run in planned if retry_failed else ():
+        results.forgive(folder, run.name)
+    names = [run.name for run in planned]
+    until = time.time() + 60 * experiment.budget_minutes if experiment.budget_minutes else (
+        float("inf"))
+    with tqdm(total=len(planned), unit="run", disable=not sys.stderr.isatty()) as bar:
+        watch(experiment, planned, folder, Workers(config_path, folder, workers, until), bar)
+    return results.failures(folder, names)
+
+
+class Workers:
+    """The worker processes of a sweep, each on its share of the cores.
+
+    Args:
+      config_path, folder: as for `sweep`.
+      count: of processes.
+      until: seconds since the epoch after which no run is begun.
+    """
+
+    def __init__(self, config_path, folder, count, until):
+        self._command = [sys.executable, "-m", "adapter_bert.paper.worker", config_path, folder,
+                         str(until)]
+        self._folder, self.count = folder, count
+        self._logs = os.path.join(folder, "logs")
+        os.makedirs(self._logs, exist_ok=True)
+        self._processes = [self._start(number) for number in range(count)]
+
+    def _start(self, number):
+        cores = sorted(os.sched_getaffinity(0))
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        with open(os.path.join(self._logs, f"{os.uname().nodename}-{number}.log"), "ab") as log:
+            process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=log,
+                                       stderr=log, env={**os.environ, "PYTHONPATH": path})
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(process.pid, cores[number::self.count] or cores)
+        return process
+
+    def look(self):
+        """Starts those anew that ended before their work did; returns whether one is at work.
+
+        A run whose process was ended from outside went wrong, so that it cannot end them all.
+        """
+        for number, process in enumerate(self._processes):
+            code = process.poll()
+            if not code:
+                continue
+            if code != RECYCLE and not self._note_broken(process.pid, code):
+                raise InputError(f"a worker ended with {code}, outside of a run; see "
+                                 f"{self._logs}")
+            self._processes[number] = self._start(number)
+        return any(process.poll() is None for process in self._processes)
+
+    def _note_broken(self, pid, code):
+        """Records the run that a process was ended in; False where it was in none."""
+        owners = claims.owners(os.path.join(self._folder, results.CLAIMS))
+        for name, owner in owners.items():
+            if owner == {"host": os.uname().nodename, "pid": pid}:
+                results.write_failure(self._folder, name, f"its process ended with {code}; see "
+                                      f"{self._logs}")
+                return True
+        return False
+
+    def stop(self):
+        """Ends all of them."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+
+def watch(experiment, planned, folder, workers, bar):
+    """Says what is done until the workers end."""
+    done = {run.name for run in planned if results.is_done(folder, run.name)}
+    failed = set(results.failures(folder, [run.name for run in planned]))
+    say(f"{len(planned)} runs, {len(done)} done before{left(experiment, planned, folder, workers)}")
+    bar.update(len(done))
+    try:
+        is_over = False
+        while not is_over:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            is_over = not workers.look()
+            for run in planned:
+                if run.name not in done and results.is_done(folder, run.name):
+                    done.add(run.name)
+                    bar.update()
+                    say(f"[{len(done)}/{len(planned)}] {line(folder, run)}"
+                        f"{left(experiment, planned, folder, workers)}")
+                elif run.name not in failed and results.is_failed(folder, run.name):
+                    failed.add(run.name)
+                    say(f"FAILED {run.name}: see {results.path_of(folder, 'failures', run.name)}")
+    finally:
+        workers.stop()
+
+
+def say(text):
+    """A line for a person, above the bar where there is one."""
+    tqdm.write(text, file=sys.stderr)
+
+
+def line(folder, run):
+    """What came out of a run, in a few words."""
+    result = results.read(folder, run.name)
+    metrics = ", ".join(f"{name.removeprefix('eval_')} {value:.4f}"
+                        for name, value in result["metrics"].items()
+                        if name.startswith("eval_") and "loss" not in name)
+    return f"{run.name}: {metrics}, {result['seconds']:.0f} s"
+
+
+def left(experiment, planned, folder, workers):
+    """How long the rest will take, in words; nothing while that is not known."""
+    open_runs = [run for run in planned if not results.is_done(folder, run.name)
+                 and not results.is_failed(folder, run.name)]
+    seconds = estimate.seconds_left(experiment, open_runs, estimate.measured(folder, planned),
+                                    workers.count)
+    return f", about {duration(seconds)} left" if seconds else ""

@@ -1,0 +1,205 @@
+"""The paper's tables of an experiment, as Markdown and CSV, and which result files each cell is of.
+"""
+import csv
+import io
+
+import numpy as np
+
+from adapter_bert.paper import cells, comparison, grid
+
+NOTHING = "–"
+MARGIN = 1.0   # points that the mean over tasks may lose, by the upper bound
+
+
+def markdown(experiment, all_scored, compared):
+    """The text of the tables.
+
+    Args:
+      experiment: config.Experiment.
+      all_scored: what cells.read_all returns.
+      compared: what `comparisons` returns.
+    """
+    rows = cells.rows(experiment)
+    parts = [
+        "## Scores, each setting chosen on one half of dev and reported on the other",
+        "Mean and standard error over seeds, in points; the halves swapped and averaged.",
+        *score_table(experiment, all_scored, rows, cells.Cell.held_out),
+        "## Best on dev",
+        "The same, chosen and reported on all of dev, as the paper's development scores are.",
+        *score_table(experiment, all_scored, rows, cells.Cell.on_all)]
+    reference = reference_row(rows)
+    if reference:
+        parts += ["## Full tuning against the others",
+                  f"Points that {reference.label} is better by, and in brackets the one-sided "
+                  f"{comparison.CONFIDENCE:.0%} upper bound (how: the top of "
+                  "`adapter_bert/paper/comparison.py`).",
+                  *difference_table(experiment, rows, reference, compared)]
+    return joined(parts)
+
+
+def joined(parts):
+    """Paragraphs and the lines of tables as one text."""
+    text = ""
+    for part, following in zip(parts, [*parts[1:], ""], strict=True):
+        is_inside = part.startswith("|") and following.startswith("|")
+        text += part + ("\n" if is_inside else "\n\n")
+    return text.rstrip("\n") + "\n"
+
+
+def score_table(experiment, all_scored, rows, points):
+    """Lines of a table of all rows and tasks.
+
+    Args:
+      experiment, all_scored: as for `markdown`.
+      rows: list of cells.Row.
+      points: function of a cells.Cell -> float [S].
+    """
+    tasks = [task.name for task in experiment.tasks]
+    yield header(["", "total parameters", "trained a task",
+                  *(f"{task} {metric}" for task, metric in metrics(experiment).items()), "mean"])
+    for row in rows:
+        found = [cells.cell(all_scored, task, row) for task in tasks]
+        is_whole = all(found)
+        means = [points(cell).mean() for cell in found if cell]
+        yield line([
+            row.label,
+            f"{cells.total_parameters(found, row):.2f}x" if is_whole else NOTHING,
+            percent(np.mean([cells.share_trained(cell) for cell in found if cell]))
+            if any(found) else NOTHING,
+            *(with_error(points(cell)) if cell else NOTHING for cell in found),
+            f"{np.mean(means):.1f}" if is_whole else NOTHING])
+
+
+def percent(share):
+    """A share as a text, two digits where it is small."""
+    if share > 0.995:
+        return f"{share:.0%}"
+    return f"{share:.1%}" if share > 0.01 else f"{100 * share:.2g}%"
+
+
+def metrics(experiment):
+    """{task name: its metric} in the order of the tasks."""
+    return {run.task.name: grid.metric_of(experiment, run) for run in grid.plan(experiment)}
+
+
+def with_error(points):
+    """Mean and standard error over seeds of float [S], as a text."""
+    if len(points) < 2:
+        return f"{points.mean():.1f}"
+    return f"{points.mean():.1f} ± {points.std(ddof=1) / len(points) ** 0.5:.1f}"
+
+
+def header(names):
+    """The first two lines of a table, the columns of numbers to the right."""
+    return f"{line(names)}\n|---|{'---:|' * (len(names) - 1)}"
+
+
+def line(values):
+    """A line of a table."""
+    return f"| {' | '.join(values)} |"
+
+
+def reference_row(rows):
+    """The row of full tuning; None where there is none."""
+    return next((row for row in rows if row.mode.tuning == "full"), None)
+
+
+def comparisons(experiment, all_scored):
+    """{row's label: comparison.Difference of each task to full tuning, and of their mean}.
+
+    None stands where one is missing; {} without a row of full tuning.
+    """
+    rows = cells.rows(experiment)
+    reference, found = reference_row(rows), {}
+    for row in rows if reference else ():
+        if row is not reference:
+            some = [difference(all_scored, task.name, row, reference)
+                    for task in experiment.tasks]
+            mean = comparison.mean_difference(some) if all(some) else None
+            found[row.label] = [*some, mean]
+    return found
+
+
+def difference(all_scored, task, row, reference):
+    """The comparison.Difference of two rows on a task; None where one has no runs."""
+    pair = [cells.cell(all_scored, task, one) for one in (reference, row)]
+    return comparison.difference(*(cell.sample() for cell in pair)) if all(pair) else None
+
+
+def difference_table(experiment, rows, reference, compared):
+    """Lines of the table of differences, and a sentence on the claim for whole modes."""
+    yield header(["", *(task.name for task in experiment.tasks), "mean"])
+    for label, found in compared.items():
+        yield line([label, *map(in_words, found)])
+    for row in rows:
+        mean = compared.get(row.label, [None])[-1]
+        if mean and mean.bound is not None and row.is_whole_mode:
+            yield verdict(row, reference, mean, len(experiment.tasks))
+
+
+def difference_records(experiment, compared):
+    """`comparisons` as JSON values, of each row and task and of the mean."""
+    names = [*(task.name for task in experiment.tasks), "mean"]
+    return {label: {name: one and {"difference": one.value, "bound": one.bound}
+                    for name, one in zip(names, found, strict=True)}
+            for label, found in compared.items()}
+
+
+def in_words(difference):
+    """A comparison.Difference as a text."""
+    if difference is None:
+        return NOTHING
+    bound = "" if difference.bound is None else f" ({difference.bound:+.1f})"
+    return f"{difference.value:+.1f}{bound}"
+
+
+def verdict(row, reference, mean, count):
+    """What the mean over tasks says of the paper's claim for a row."""
+    holds = mean.bound < MARGIN
+    return (f"**{row.label}**: {mean.value:+.2f} points behind {reference.label} in the mean of "
+            f"{count} tasks, at most {mean.bound:+.2f} with {comparison.CONFIDENCE:.0%} "
+            f"confidence: that it loses less than {MARGIN:g} point is {'' if holds else 'not '}"
+            "shown.")
+
+
+def records(experiment, all_scored):
+    """Every cell as a dict: scores, settings, and the result files that it is made of."""
+    found = []
+    for row in cells.rows(experiment):
+        for task, metric in metrics(experiment).items():
+            cell = cells.cell(all_scored, task, row)
+            if cell:
+                found.append(record(row, task, metric, cell))
+    return found
+
+
+def record(row, task, metric, cell):
+    """A cells.Cell as JSON values."""
+    held_out, on_all = cell.held_out(), cell.on_all()
+    return {
+        "row": row.label, "task": task, "metric": metric, "seeds": len(held_out),
+        "held_out": float(held_out.mean()), "held_out_by_seed": held_out.tolist(),
+        "held_out_standard_error": error_of(held_out),
+        "best": float(on_all.mean()), "best_by_seed": on_all.tolist(),
+        "best_standard_error": error_of(on_all),
+        "trained_parameters": cell.best[0].result["trained_parameters"],
+        "share_trained": cells.share_trained(cell),
+        **{name: {"point": some[0].run.point, "files": [one.run.name + ".json" for one in some]}
+           for name, some in (("chosen_on_first_half", cell.chosen[0]),
+                              ("chosen_on_second_half", cell.chosen[1]),
+                              ("chosen_on_all", cell.best))}}
+
+
+def error_of(points):
+    """Standard error over seeds; None for one seed."""
+    return float(points.std(ddof=1) / len(points) ** 0.5) if len(points) > 1 else None
+
+
+def as_csv(found):
+    """The plain columns of `records` as CSV."""
+    text = io.StringIO()
+    names = [name for name, value in found[0].items() if not isinstance(value, (list, dict))]
+    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found)
+    return text.getvalue()

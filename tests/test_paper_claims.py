@@ -1,0 +1,81 @@
+"""A run is one process's: of several at once, after a kill, and beside other machines."""
+import collections
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from adapter_bert.paper import claims
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# Does each name once, unless another process did, and says so.
+WORKER = """
+import contextlib, os, sys, time
+from adapter_bert.paper import claims
+folder = sys.argv[1]
+claimed = claims.claimed if sys.argv[2] == "claims" else lambda *_: contextlib.nullcontext(True)
+for number in range(20):
+    with claimed(folder + "/claims", str(number)) as is_ours:
+        if is_ours and not os.path.exists(f"{folder}/done{number}"):
+            time.sleep(0.01)
+            with open(f"{folder}/log", "a") as log:
+                log.write(f"{number} ")
+            open(f"{folder}/done{number}", "w").close()
+"""
+HOLDER = """
+import sys, time
+from adapter_bert.paper import claims
+with claims.claimed(sys.argv[1], "run") as is_ours:
+    print(is_ours, flush=True)
+    time.sleep(1000)
+"""
+
+
+def start(script, *arguments, **options):
+    return subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)], cwd=ROOT,
+                            env={**os.environ, "PYTHONPATH": ROOT}, **options)
+
+
+@pytest.mark.parametrize("how, is_once", [("claims", True), ("nothing", False)])
+def test_several_processes_do_a_run_once(tmp_path, how, is_once):
+    for process in [start(WORKER, tmp_path, how) for _ in range(4)]:
+        assert process.wait() == 0
+    done = collections.Counter((tmp_path / "log").read_text().split())
+    assert len(done) == 20 and (set(done.values()) == {1}) == is_once
+    assert how == "nothing" or not os.listdir(tmp_path / "claims")
+
+
+def test_a_claim_ends_with_its_process(tmp_path):
+    holder = start(HOLDER, tmp_path, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "True\n"
+    with claims.claimed(str(tmp_path), "run") as is_ours:
+        assert not is_ours
+    assert claims.owners(str(tmp_path))["run"]["pid"] == holder.pid
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with claims.claimed(str(tmp_path), "run") as is_ours:
+        assert is_ours
+
+
+def test_a_claim_of_another_machine_ends_when_it_is_old(tmp_path):
+    path = tmp_path / "run"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    with claims.claimed(str(tmp_path), "run") as is_ours:
+        assert not is_ours
+    old = time.time() - claims.STALE_SECONDS - 1
+    os.utime(path, (old, old))
+    with claims.claimed(str(tmp_path), "run") as is_ours:
+        assert is_ours and claims.owners(str(tmp_path))["run"]["pid"] == os.getpid()
+    assert not path.exists()
+
+
+def test_what_a_killed_process_left_goes(tmp_path):
+    for name, age in ((".old", claims.STALE_SECONDS + 1), (".new", 0)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    claims.sweep_out(str(tmp_path))
+    assert os.listdir(tmp_path) == [".new"]

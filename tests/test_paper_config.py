@@ -1,0 +1,109 @@
+"""What an experiment's file may say, which runs it makes, and whose a results folder is."""
+import pytest
+from sweeps import SMALL, adapters, full, write_config
+
+from adapter_bert import files
+from adapter_bert.__main__ import main
+from adapter_bert.errors import InputError
+from adapter_bert.paper import config, estimate, grid, results
+
+
+def planned(path):
+    return grid.plan(config.read(path))
+
+
+def test_every_setting_and_seed_is_one_run(tmp_path, tiny_dir):
+    path = write_config(tmp_path, tiny_dir, [
+        full(learning_rates=[1e-3, 1e-4], epochs=[1, 2]),
+        adapters(sizes=[2, 4, 8], seeds=2)], seeds=3)
+    runs = planned(path)
+    assert len(runs) == 2 * 2 * 3 + 3 * 2 and len({run.name for run in runs}) == len(runs)
+    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
+    settings, given, task = grid.settings_of(config.read(path), runs[-1], "out")
+    assert (settings.do_train, settings.seed, settings.num_train_epochs) == (True, 2, 2.0)
+    assert "learning_rate" in given and task.name == "SST-2"
+
+
+def test_names_depend_on_what_makes_a_run(tmp_path, tiny_dir):
+    path = write_config(tmp_path, tiny_dir, [full()])
+    name = planned(path)[0].name
+    assert planned(path)[0].name == name
+    for where, key, value in (("settings", "train_batch_size", 16), ("tasks", "epochs", [2])):
+        changed = files.read_json(path)
+        (changed[where][0] if where == "tasks" else changed[where])[key] = value
+        files.write_json(str(tmp_path / "changed.json"), changed)
+        assert planned(str(tmp_path / "changed.json"))[0].name != name
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"sizes": [1]}, "unknown key sizes; known: base, tasks, modes, seeds, budget_minutes"),
+    ({"seeds": 0}, "seeds 0; give 1 or more"),
+    ({"seeds": "5"}, "seeds: found '5', expected a whole number"),
+    ({"base": "$NO_SUCH_PLACE/base"}, r"\$NO_SUCH_PLACE is not set; export it"),
+    ({"modes": [full(sizes=[1, 1])]}, "mode 1, sizes: .1, 1.; give a list of different numbers"),
+    ({"modes": [full(learning_rates=[])]}, "mode 1, learning_rates: ..; give a list of different"),
+    ({"modes": [{"name": "full"}]}, "mode 1: lacks tuning, learning_rates, epochs"),
+    ({"modes": [full(), full()]}, "names of modes .*; give each one of its own"),
+    ({"modes": [full(tasks=["plots"])]}, "mode full: no task is called plots"),
+    ({"modes": [full(settings={"batch": 8})]}, "task films, mode full: settings: no flag is "
+     "called 'batch'"),
+    ({"modes": [full(settings={"seed": 8})]}, "settings say seed, which the sweep says itself"),
+    ({"settings": {**SMALL, "train_batch_size": "8"}}, "train_batch_size is '8', expected a value "
+     "of type int"),
+    ({"modes": [adapters(sizes=[0])]}, "adapter size 0"),
+    ({"tasks": [{"name": "films", "task": "SST-2", "data_dir": "d", "metric": "f1"}]},
+     "metric 'f1'; known: accuracy"),
+    ({"modes": [full(spans=True)]}, "spans of layers are removed from bottlenecks"),
+    ({"budget_minutes": 0}, "budget_minutes 0; give more than 0"),
+    ({"epoch_seconds": {"films": 3}}, "epoch_seconds: give {task: {mode: seconds}}"),
+    ({"tasks": [{"name": "no/task", "data_dir": "d"}]}, "names of tasks"),
+])
+def test_a_wrong_config_is_one_line(tmp_path, tiny_dir, changes, message):
+    path = write_config(tmp_path, tiny_dir, **{"modes": [full()], **changes})
+    with pytest.raises(InputError, match=message) as caught:
+        planned(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_says_it_in_one_line(tmp_path, tiny_dir, capsys):
+    path = write_config(tmp_path, tiny_dir, [full()], sizes=[1])
+    for arguments, message in (
+            ([path], "unknown key sizes"), ([path, "--workers=0"], "--workers=0"),
+            ([str(tmp_path / "none.json")], "no such file")):
+        with pytest.raises(SystemExit) as ended:
+            main(["experiment", *arguments, f"--results={tmp_path / 'results'}"])
+        said = capsys.readouterr().err
+        assert ended.value.code == 1 and message in said and said.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_data_that_is_not_there(tmp_path, tiny_dir):
+    for task, message in (("SST-2", "train.tsv: no such file"), ("SQuAD", "train.json: no such")):
+        path = write_config(tmp_path, tiny_dir, [full()], tasks=[
+            {"name": "films", "task": task, "data_dir": str(tmp_path / "nowhere")}])
+        with pytest.raises(InputError, match=message):
+            grid.data_files(config.read(path), planned(path)[0])
+
+
+def test_a_folder_belongs_to_a_base_and_data(tmp_path):
+    folder = str(tmp_path / "results")
+    facts = {"base": {"fingerprint": "1"}, "data": {"MRPC": {"dev": "2"}}}
+    results.bind(folder, facts)
+    results.bind(folder, facts)
+    more = {**facts, "data": {"CoLA": {"dev": "3"}}}
+    results.bind(folder, more)
+    results.bind(folder, facts)
+    for changed, words in (
+            ({**facts, "base": {"fingerprint": "0"}}, "the base differed"),
+            ({**facts, "data": {"CoLA": {"dev": "4"}}}, "the data of CoLA differed")):
+        with pytest.raises(InputError, match=f"made by an experiment in which {words}"):
+            results.bind(folder, changed)
+
+
+def test_time_left_is_that_of_alike_runs(tmp_path, tiny_dir):
+    path = write_config(tmp_path, tiny_dir, [full(epochs=[3]), adapters(epochs=[2])], seeds=2,
+                        epoch_seconds={"films": {"full": 10}})
+    experiment, runs = config.read(path), planned(path)
+    assert estimate.seconds_left(experiment, runs, {}, 1) == 2 * 3 * 10 + 2 * 2 * 10
+    found = {("films", "full"): [5.0, 7.0], ("films", "adapters"): [1.0]}
+    assert estimate.seconds_left(experiment, runs, found, 2) == (2 * 3 * 6 + 2 * 2 * 1) / 2

@@ -1,0 +1,165 @@
+"""Tables and figures of made results: numbers by hand, every cell of files that are there."""
+import csv
+import os
+import pathlib
+import shutil
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from packs import tiny_pack
+from sweeps import adapters, full, made_results, write_config
+
+from adapter_bert import files
+from adapter_bert.errors import InputError
+from adapter_bert.paper import cells, comparison, grid, report, results, spans, tables
+
+RATES = {"full": 0.85, "adapters": 0.8, "head": 0.6, "stddevs": 0.7}
+
+
+@pytest.fixture(name="made", scope="module")
+def fixture_made(tmp_path_factory, tiny_dir):
+    """Experiment, results folder and report of four modes on two tasks."""
+    tmp_path = tmp_path_factory.mktemp("made")
+    path = write_config(tmp_path, tiny_dir, [
+        full(learning_rates=[1e-3, 1e-4]), adapters(sizes=[1, 4], spans=True),
+        full(name="head", tuning="head", tasks=["films"]),
+        adapters(name="stddevs", init_stddevs=[1e-4, 1.0], sizes=[4], seeds=1)],
+        tasks=[{"name": name, "task": "SST-2", "data_dir": str(tmp_path)}
+               for name in ("films", "plots")], seeds=3)
+    folder, output = str(tmp_path / "results"), str(tmp_path / "report")
+
+    def rate(run):   # of the two rates of full tuning the second is far better
+        return RATES[run.mode.name] - 0.3 * (run.flags["learning_rate"] == 1e-3)
+    experiment = made_results(folder, path, rate)
+    report.write(experiment, folder, output)
+    return experiment, folder, output
+
+
+def right(folder, name, part):
+    """Accuracy in points of the result file on a part of dev, bool [n]."""
+    result = results.read(folder, name)
+    labels = np.array(results.read_dev(folder, result["task"])["dev"])
+    return 100 * (np.array(result["predictions"]["dev"]) == labels)[part].mean()
+
+
+def test_every_cell_follows_from_the_files_it_names(made):
+    experiment, folder, output = made
+    found = files.read_json(os.path.join(output, "cells.json"))
+    assert {(one["row"], one["task"]) for one in found} == {
+        (row.label, task) for row in cells.rows(experiment) for task in ("films", "plots")} - {
+            ("head", "plots")}
+    first, second = comparison.halves(200)
+    for one in found:
+        by_first, by_second = ([name.removesuffix(".json") for name in one[key]["files"]]
+                               for key in ("chosen_on_first_half", "chosen_on_second_half"))
+        wanted = [(right(folder, name, second) + right(folder, other, first)) / 2
+                  for name, other in zip(by_first, by_second, strict=True)]
+        assert len(wanted) == 3 and one["held_out"] == pytest.approx(np.mean(wanted))
+        assert one["held_out_standard_error"] == pytest.approx(np.std(wanted, ddof=1) / 3**0.5)
+        everything = [right(folder, name.removesuffix(".json"), slice(None))
+                      for name in one["chosen_on_all"]["files"]]
+        assert one["best"] == pytest.approx(np.mean(everything))
+        if one["row"] == "full":
+            assert one["chosen_on_all"]["point"]["learning_rate"] == 1e-4
+
+
+def test_a_setting_is_chosen_without_the_half_it_is_reported_on(made, tmp_path):
+    """Predictions that are right on one half alone are chosen there, and reported at nothing."""
+    experiment, folder = made[0], shutil.copytree(made[1], tmp_path / "results")
+    first, _ = comparison.halves(200)
+    for run in grid.plan(experiment):
+        if (run.task.name, run.mode.name) == ("films", "full"):
+            result = files.read_object(results.path_of(folder, results.RUNS, run.name))
+            labels = np.array(results.read_dev(folder, "films")["dev"])
+            is_right = first if run.flags["learning_rate"] == 1e-3 else ~first
+            result["predictions"]["dev"] = np.where(is_right, labels, 1 - labels).tolist()
+            files.write_json(results.path_of(folder, results.RUNS, run.name), result)
+    row = tables.reference_row(cells.rows(experiment))
+    cell = cells.cell(cells.read_all(experiment, folder), "films", row)
+    assert cell.held_out().tolist() == [0, 0, 0] and cell.on_all().max() == 50
+
+
+def test_the_tables(made):
+    _, _, output = made
+    text = pathlib.Path(output, "README.md").read_text(encoding="utf-8")
+    found = {(one["row"], one["task"]): one
+             for one in files.read_json(os.path.join(output, "cells.json"))}
+    for row, share in (("full", "2.00x | 100%"), ("adapters 4", "1.01x | 0.4%")):
+        both = [found[row, task] for task in ("films", "plots")]
+        for key in ("held_out", "best"):
+            scores = " | ".join(f"{one[key]:.1f} ± {one[key + '_standard_error']:.1f}"
+                                for one in both)
+            mean = (both[0][key] + both[1][key]) / 2
+            assert f"| {row} | {share} | {scores} | {mean:.1f} |\n" in text
+    less = found["full", "films"]["held_out"] - found["head", "films"]["held_out"]
+    assert f"| head | {less:+.1f} (" in text
+    compared = files.read_json(os.path.join(output, "differences.json"))
+    assert compared["head"]["films"]["difference"] == pytest.approx(less)
+    assert compared["head"]["films"]["bound"] > less and compared["head"]["mean"] is None
+    assert "| head | 1.00x" not in text   # it lacks a task
+    assert "**adapters, best size**: +" in text and "**adapters 4**" not in text
+    with open(os.path.join(output, "table.csv"), encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["row"], row["task"]): float(row["best"]) for row in rows} == {
+        key: one["best"] for key, one in found.items()}
+
+
+def test_parameters_of_all_tasks(made):
+    """Made results: 1,000 x 100 trained values of 100,000 for full tuning, 400 for adapters."""
+    experiment, folder, _ = made
+    scored = cells.read_all(experiment, folder)
+    totals = {}
+    for row in cells.rows(experiment):
+        found = [cells.cell(scored, task, row) for task in ("films", "plots")]
+        if all(found):
+            totals[row.label] = cells.total_parameters(found, row)
+    assert totals["full"] == pytest.approx(2.0)
+    assert totals["adapters 4"] == pytest.approx(1.008)
+
+
+def test_the_figures_and_what_their_axes_say(made):
+    _, _, output = made
+    for name, labels in (
+            ("parameters", ("trained parameters of a task", "score − full (points)")),
+            ("sizes", ("adapter size", "accuracy (points)", "films", "plots")),
+            ("spans", ("first layer without adapters", "change of the score (points)")),
+            ("init_stddev", ("standard deviation of the first weights", "dev score (points)"))):
+        with open(os.path.join(output, f"{name}.png"), "rb") as file:
+            assert file.read(4) == b"\x89PNG"
+        texts = {text.strip() for text in ElementTree.parse(
+            os.path.join(output, f"{name}.svg")).getroot().itertext()}
+        assert set(labels) <= texts
+
+
+def test_a_report_is_the_same_each_time(made):
+    experiment, folder, output = made
+    before = {name: files.sha256(os.path.join(output, name)) for name in os.listdir(output)}
+    report.write(experiment, folder, output)
+    assert before == {name: files.sha256(os.path.join(output, name))
+                      for name in os.listdir(output)}
+
+
+def test_half_a_sweep_has_a_report(made, tmp_path):
+    experiment, folder = made[0], str(shutil.copytree(made[1], tmp_path / "results"))
+    for run in grid.plan(experiment):
+        if run.seed or run.task.name == "plots":
+            os.remove(results.path_of(folder, results.RUNS, run.name))
+    written = report.write(experiment, folder, str(tmp_path / "half"))
+    assert (written.done, written.planned) == (2 + 2 + 1 + 2, 2 * (6 + 6 + 2) + 3)
+    assert tables.NOTHING in pathlib.Path(written.path).read_text(encoding="utf-8")
+    for run in grid.plan(experiment):
+        if results.is_done(folder, run.name):
+            os.remove(results.path_of(folder, results.RUNS, run.name))
+    with pytest.raises(InputError, match="no result of this experiment is there yet"):
+        report.write(experiment, folder, str(tmp_path / "none"))
+
+
+def test_a_span_is_removed_by_zeros():
+    assert spans.spans_of(2) == [(0, 0), (0, 1), (1, 1)]
+    pack = tiny_pack()
+    removed = {name for name, value in spans.without(pack, 1, 1).weights.items()
+               if not value.any() and pack.weights[name].any()}
+    assert removed == {f"bert/encoder/layer_1/{site}/adapters/{name}"
+                       for site in ("attention/output", "output")
+                       for name in ("weights2", "biases2")}

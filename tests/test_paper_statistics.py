@@ -1,0 +1,95 @@
+"""Scores of weighted parts of a dev set, and the bound of a difference where the truth is known."""
+import math
+
+import hypothesis
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import strategies as st
+
+from adapter_bert.paper import comparison, scores
+from adapter_bert.tasks.metrics import METRICS
+
+
+@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.given(st.data(), st.integers(2, 12), st.integers(1, 4))
+def test_weighted_scores_are_those_of_repeated_examples(data, count, classes):
+    labels, predictions = (np.array(data.draw(st.lists(
+        st.integers(0, classes - 1), min_size=count, max_size=count))) for _ in range(2))
+    weights = np.array(data.draw(st.lists(st.integers(0, 3), min_size=count, max_size=count)))
+    hypothesis.assume(weights.any())
+    rows = np.repeat(np.arange(count), weights)
+    for kind, metrics in (("classification", ("accuracy", "f1", "macro_f1", "matthews")),
+                          ("regression", ("pearson", "spearman"))):
+        for metric in metrics:
+            points = scores.scorer(kind, metric, labels.tolist(), predictions.tolist())
+            wanted = METRICS[metric](labels[rows], predictions[rows])
+            assert points(weights[None].astype(float))[0] == pytest.approx(100 * wanted, abs=1e-6)
+
+
+def test_answers_and_names_by_hand():
+    answers = scores.scorer("spans", "f1", [{"id": "a", "answers": ["red car", "car"]},
+                                            {"id": "b", "answers": ["no"]}], ["a red car", "yes"])
+    assert answers(np.array([[1, 1], [1, 0], [1, 3]])) == pytest.approx([50, 100, 25])
+    names = scores.scorer("tokens", "f1", [["B-PER", "I-PER", "O"], ["O", "B-LOC"]],
+                          [["B-PER", "O", "O"], ["O", "B-LOC"]])
+    assert names(np.array([[1, 1], [0, 1], [1, 0]])) == pytest.approx([50, 100, 0])
+
+
+def test_halves_part_the_examples():
+    first, second = comparison.halves(9)
+    assert first.sum() == 5 and (first ^ second).all()
+    weights = comparison.resampled(9, 50)
+    assert (weights @ np.transpose([first, second]) == [5, 4]).all()
+
+
+def accuracies(right):
+    """A Sample of made runs, bool [S, n]: which example each seed has right."""
+    return comparison.Sample(lambda weights: 100 * right @ weights.T / weights.sum(axis=1),
+                             right.shape[1])
+
+
+def made(random, rate, spread, seeds=5, count=300):
+    """Runs whose chance to be right is about `rate`, other from seed to seed, examples alike hard.
+    """
+    hardness = random.normal(0, 0.5, count)
+    return np.array([random.random(count) < scipy.stats.norm.cdf(
+        scipy.stats.norm.ppf(rate) * math.sqrt(1.25) + hardness + random.normal(0, spread))
+        for _ in range(seeds)])
+
+
+def test_the_bound_holds_as_often_as_it_says():
+    random, truth, held, of_examples_alone = np.random.default_rng(0), 2.0, [], []
+    for _ in range(200):
+        full, other = made(random, 0.82, 0.2), made(random, 0.80, 0.2)
+        found = comparison.difference(accuracies(full), accuracies(other), resamplings=100)
+        held.append(found.bound >= truth)
+        alone = comparison.Difference(found.value, found.parts[:1])
+        of_examples_alone.append(alone.bound >= truth)
+    assert 0.92 <= np.mean(held) <= 0.995
+    assert np.mean(of_examples_alone) < 0.92   # without the seeds' variance it promises too much
+
+
+def test_the_difference_of_one_with_itself_by_other_seeds():
+    random = np.random.default_rng(1)
+    runs = made(random, 0.8, 0.1)
+    same = comparison.difference(accuracies(runs), accuracies(runs))
+    assert same.value == 0 and same.parts[0][0] == 0 and same.bound > 0   # the seeds' part alone
+    one = comparison.difference(accuracies(runs[:1]), accuracies(runs))
+    assert one.bound is None
+
+
+def test_the_mean_over_tasks_is_surer_than_each():
+    random = np.random.default_rng(2)
+    found = [comparison.difference(accuracies(made(random, 0.8, 0.1)),
+                                   accuracies(made(random, 0.8, 0.1))) for _ in range(4)]
+    mean = comparison.mean_difference(found)
+    assert mean.value == pytest.approx(np.mean([one.value for one in found]))
+    assert mean.bound - mean.value < min(one.bound - one.value for one in found)
+    assert comparison.mean_difference([*found, comparison.Difference(1.0, None)]).bound is None
+
+
+def test_the_bound_by_hand():
+    found = comparison.Difference(1.0, [(4.0, 8), (5.0, 4)])
+    freedom = 81 / (16 / 8 + 25 / 4)
+    assert found.bound == pytest.approx(1 + 3 * scipy.stats.t.ppf(0.95, freedom))
