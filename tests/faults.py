@@ -70,6 +70,7 @@ def await_file(process, folder, part):
         with contextlib.suppress(FileNotFoundError):
             if any(part in name for name in os.listdir(folder)):
                 return True
+        time.sleep(0.001)
     return False
 
 

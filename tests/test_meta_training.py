@@ -136,6 +136,7 @@ def test_rates_follow_the_tuning_mode():
     ({"inner_update_lr": float("nan")}, "--inner_update_lr=nan: must be a finite number"),
     ({"pack": "p.zip"}, "name the folder of its base"),
     ({"pack": "p.zip", "bert_model": "b"}, "both name a start"),
+    ({"data": "gs://bucket/d.json"}, "this machine.s paths only"),
     ({"pack_dir": "p", "tuning": "full"}, "makes no pack")])
 def test_flags_that_no_run_can_have(flags, message):
     with pytest.raises(InputError, match=message):

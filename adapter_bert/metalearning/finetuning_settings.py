@@ -1,6 +1,7 @@
 """What run_finetuning.py is told, each with its default and its flag's help text."""
 import dataclasses
 
+from adapter_bert import paths
 from adapter_bert.errors import InputError
 from adapter_bert.fields import setting
 from adapter_bert.training.settings import CHOICES, ModelSettings, check_value
@@ -120,6 +121,9 @@ def check_start(settings):
 def check_one(name, value):
     """InputError where a flag's value alone is wrong."""
     check_value(name, value)
+    if isinstance(value, str) and paths.is_remote(value):
+        raise InputError(f"--{name}={value}: meta-learning reads and writes this machine's paths "
+                         "only; copy it here first")
     if name in LEAST and value < LEAST[name]:
         raise InputError(f"--{name}={value}: must be at least {LEAST[name]}")
     if name in RATES and not value > 0:
