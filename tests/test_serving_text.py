@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from conftest import TINY_VOCAB
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_tokenization import ASSIGNED, HARD, GLUE, SPECIAL, TEXTS, UNASSIGNED, write_vocab
+from test_tokenization import ASSIGNED, GLUE, HARD, SPECIAL, TEXTS, UNASSIGNED, write_vocab
 
 import tokenization
 from adapter_bert.pipeline import features, words
