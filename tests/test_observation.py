@@ -27,7 +27,8 @@ def test_lines_count_what_was_read(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 4}\n{"step": 8}\n{"step": 12}\n{"st')
     hook = observation.MetricsHook(str(tmp_path), 2, loss, {"input_mask": mask})
     with tf.Session() as session:
-        session.run([tf.global_variables_initializer(), step.assign(8).op])
+        session.run(tf.global_variables_initializer())
+        step.load(8, session)
         hook.after_create_session(session, None)
         for rows in (3, 5, 2):
             wanted = hook.before_run(None).fetches
