@@ -7,8 +7,8 @@ DOMAINS := movie_reviews amazon_reviews tweets editorials
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
-.PHONY: demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test check quality quality-peer meta-quality \
-  bench bench-packs bench-serving bench-pretraining bench-meta interop profile acceptance clean
+.PHONY: demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-gpu check quality quality-peer meta-quality \
+  bench bench-drop bench-packs bench-serving bench-pretraining bench-meta interop profile acceptance clean
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else \
@@ -99,6 +99,14 @@ $(DOMAINS:%=demo-pack-%): demo-pack-%: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not long" -n auto --dist worksteal
 
+# What a run survives: kills at random moments, full disks, broken files; the long tests too, minutes.
+test-faults: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m faults -n auto --dist worksteal
+
+# What needs a GPU, where TensorFlow sees one; says so where it sees none.
+test-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m gpu -rs
+
 # Style, types, the direction of imports, and the tests that need no whole run.
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -143,6 +151,11 @@ bench: $(VENV)/.installed $(VENV)-bench/.installed
 interop: $(VENV)/.installed $(VENV)-bench/.installed
 	$(BIN)/python benchmarks/interop.py --glue_dir=$(GLUE) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(if $(RUN),--run=$(RUN))
+
+# AdapterDrop: training without the adapters of the lower half of the layers.
+bench-drop: $(VENV)/.installed
+	$(BIN)/python benchmarks/adapter_drop.py --glue_dir=$(GLUE) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # A hub of 500 packs, listed and searched; a pack put into a built graph.
 bench-packs: $(VENV)/.installed

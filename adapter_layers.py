@@ -1,4 +1,4 @@
-"""Bottleneck adapters (Houlsby et al., ICML 2019), and which variables of a model train.
+"""Bottleneck adapters (Houlsby et al., ICML 2019) and their kin, and which variables train.
 
 Letters: B batch, T tokens, D hidden, A adapter width, L layers.
 """
@@ -7,13 +7,18 @@ import functools
 import math
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
+import adapter_methods
 import modeling
 
 # The scope of each site in a layer, and the sites of each placement.
-SCOPES = {"attention_output": "attention/output", "output": "output"}
+SCOPES = {"query": "attention/self/query", "key": "attention/self/key",
+          "value": "attention/self/value", "prefix": "attention/self",
+          "attention_output": "attention/output", "intermediate": "intermediate",
+          "output": "output"}
 PLACEMENTS = {
     "both": ("attention_output", "output"),
     "attention": ("attention_output",),
@@ -23,12 +28,12 @@ PLACEMENTS = {
 
 @dataclasses.dataclass(frozen=True)
 class AdapterConfig:
-    """Size and place of the adapters.
+    """Size and place of the adapters, and what they are.
 
     Args:
-      size: width A of the bottleneck, at least 1.
+      size: width A of the bottleneck, at least 1; the rank of a LoRA, the keys of a prefix.
       placement: "both" (after attention and after feed-forward, as in the paper), "attention" or
-        "feed_forward".
+        "feed_forward"; of no account to a method with sites of its own.
       layers: 0-based layers that get adapters; None for all.
       activation: a key of `modeling.ACTIVATIONS`; "gelu" is the tanh form, as in the reference.
       init_stddev: standard deviation of the initial weights (the paper says 1e-2, its code 1e-3).
@@ -38,6 +43,7 @@ class AdapterConfig:
         computes it).
       residual_before_ln: what is added to the adapter's result is the output of the projection;
         False adds what the adapter reads.
+      scale: what a method that has one multiplies its result by: He's s, LoRA's alpha / r.
 
     Raises:
       ValueError: a value that no adapter can have.
@@ -51,6 +57,7 @@ class AdapterConfig:
     adapter_fn: str = "feedforward_adapter"
     original_ln_before: bool = False
     residual_before_ln: bool = True
+    scale: float = 1.0
 
     def __post_init__(self):
         if self.layers is not None:
@@ -59,6 +66,8 @@ class AdapterConfig:
             raise ValueError(f"adapter size {self.size!r}: must be a whole number of at least 1")
         if type(self.init_stddev) not in (int, float) or not 0 <= self.init_stddev < math.inf:
             raise ValueError(f"adapter init_stddev {self.init_stddev!r}: must be a number from 0")
+        if type(self.scale) not in (int, float) or not 0 < abs(self.scale) < math.inf:
+            raise ValueError(f"adapter scale {self.scale!r}: must be a number other than 0")
         for key, known in (("placement", PLACEMENTS), ("activation", modeling.ACTIVATIONS),
                            ("adapter_fn", ADAPTERS)):
             value = getattr(self, key)
@@ -77,8 +86,10 @@ class AdapterConfig:
         return cls(**values)
 
     def to_dict(self):
-        """The config as a dict of JSON values."""
+        """The config as a dict of JSON values; a scale of 1, which packs may lack, is left out."""
         values = dataclasses.asdict(self)
+        if self.scale == 1:
+            del values["scale"]
         return {**values, "layers": None if self.layers is None else list(self.layers)}
 
 
@@ -103,20 +114,69 @@ def feedforward_adapter(x, residual, config, formulas):
     Returns:
       Float [B, T, D]. With `init_stddev` 0 it starts as `residual` exactly.
     """
-    width, size = x.shape[-1], config.size
-    initializer = tf.truncated_normal_initializer(stddev=config.init_stddev)
-    zeros = tf.zeros_initializer()
-    with tf.variable_scope("adapters"):
-        weights1 = tf.get_variable("weights1", [width, size], initializer=initializer)
-        biases1 = tf.get_variable("biases1", [1, size], initializer=zeros)
-        weights2 = tf.get_variable("weights2", [size, width], initializer=initializer)
-        biases2 = tf.get_variable("biases2", [1, width], initializer=zeros)
-    down, up = tf.squeeze(biases1, axis=-2), tf.squeeze(biases2, axis=-2)
+    first = adapter_methods.first_values(config)
+    weights1, down, weights2, up = adapter_methods.bottleneck_weights(
+        x.shape[-1], config.size, first, first)
     hidden = formulas.linear(x, weights1, down, config.activation)     # [B, T, A]
     return formulas.linear(hidden, weights2, up, residual=residual)
 
 
-ADAPTERS: dict[str, Callable] = {"feedforward_adapter": feedforward_adapter}
+def bottleneck(site, config):
+    """`feedforward_adapter` at a site: it reads the output, or with `original_ln_before` what the
+    site's LayerNorm makes of it.  modeling.Site, AdapterConfig -> float [B, T, D]."""
+    x = site.normalized() if config.original_ln_before else site.output
+    residual = site.output if config.residual_before_ln else x
+    return feedforward_adapter(x, residual, config, site.formulas)
+
+
+class Kind(NamedTuple):
+    """A kind of adapter.
+
+    build: function (modeling.Site, AdapterConfig) -> what stands in the place of the site's output.
+    sites: names of the sites it attaches to; () for those of the config's placement.
+    is_padded: whether zeros for values that it lacks change nothing, be it a wider adapter or one
+      in a layer that has none; else a batch can hold those of one size and layers only.
+    merge: function (AdapterConfig, weights, base) -> {name of a variable: array} of a base that
+      computes the same without it, see adapter_methods.merge_lora; None where there is none.
+    """
+
+    build: Callable
+    sites: tuple[str, ...] = ()
+    is_padded: bool = True
+    merge: Callable | None = None
+
+
+ADAPTERS = {
+    "feedforward_adapter": Kind(bottleneck),
+    "parallel_adapter": Kind(adapter_methods.parallel),
+    "lora": Kind(adapter_methods.lora, ("query", "value"), merge=adapter_methods.merge_lora),
+    "ia3": Kind(adapter_methods.ia3, ("key", "value", "intermediate")),
+    "prefix": Kind(adapter_methods.prefix, ("prefix",), is_padded=False),
+}
+
+# Published methods: the fields of an AdapterConfig, and what trains, see `tuning_rules`.
+METHODS: dict[str, dict] = {
+    "houlsby": {"adapter_fn": "feedforward_adapter", "placement": "both",
+                "original_ln_before": False, "tuning": "adapters"},
+    "pfeiffer": {"adapter_fn": "feedforward_adapter", "placement": "feed_forward",
+                 "original_ln_before": True, "activation": "relu", "init_stddev": 2e-2,
+                 "tuning": "adapters_only"},
+    "parallel": {"adapter_fn": "parallel_adapter", "placement": "feed_forward", "scale": 4.0,
+                 "activation": "relu", "init_stddev": 2e-2, "tuning": "adapters_only"},
+    "lora": {"adapter_fn": "lora", "size": 8, "init_stddev": 2e-2, "tuning": "adapters_only"},
+    "ia3": {"adapter_fn": "ia3", "size": 1, "tuning": "adapters_only"},
+    "prefix": {"adapter_fn": "prefix", "size": 16, "init_stddev": 2e-2, "tuning": "adapters_only"},
+}
+
+
+def sites_of(config):
+    """The names of the sites in a layer that an AdapterConfig's adapters attach to."""
+    return ADAPTERS[config.adapter_fn].sites or PLACEMENTS[config.placement]
+
+
+def zeros_are_none(config):
+    """Whether adapters of zeros compute what a model without adapters does."""
+    return config.residual_before_ln and ADAPTERS[config.adapter_fn].is_padded
 
 
 def attach(config, num_layers):
@@ -138,34 +198,41 @@ def attach(config, num_layers):
     if outside:
         raise ValueError(f"adapter layers {outside}: the model has layers 0 to {num_layers - 1}")
     method = functools.partial(adapt, config)
-    return {site: method for site in PLACEMENTS[config.placement]}
+    return {site: method for site in sites_of(config)}
 
 
 def adapt(config, site):
     """The output of a `modeling.Site` after its adapter, or as it is in a layer without one."""
     if config.layers is not None and site.layer not in config.layers:
         return site.output
-    x = site.normalized() if config.original_ln_before else site.output
-    residual = site.output if config.residual_before_ln else x
-    return ADAPTERS[config.adapter_fn](x, residual, config, site.formulas)
+    return ADAPTERS[config.adapter_fn].build(site, config)
 
 
-def variable_shapes(config, width, num_layers):
+def variable_shapes(config, bert_config):
     """{name: shape tuple} of the adapters of a model.
 
     Args:
       config: AdapterConfig.
-      width: D of the model.
-      num_layers: L of the model.
+      bert_config: modeling.BertConfig of the model.
     """
-    with tf.Graph().as_default():
-        x = tf.zeros([1, 1, width])
-        ADAPTERS[config.adapter_fn](x, x, config, modeling.plain_formulas())
-        shapes = {variable.op.name: tuple(variable.shape.as_list())
-                  for variable in tf.global_variables()}
-    layers = range(num_layers) if config.layers is None else config.layers
-    return {f"bert/encoder/layer_{layer}/{SCOPES[site]}/{name}": shape for layer in layers
-            for site in PLACEMENTS[config.placement] for name, shape in shapes.items()}
+    layers = range(bert_config.num_hidden_layers) if config.layers is None else config.layers
+    kind, shapes = ADAPTERS[config.adapter_fn], {}
+    for site in sites_of(config):
+        with tf.Graph().as_default():
+            kind.build(stand_in(site, bert_config), config)
+            shapes |= {f"{SCOPES[site]}/{variable.op.name}": tuple(variable.shape.as_list())
+                       for variable in tf.global_variables()}
+    return {f"bert/encoder/layer_{layer}/{name}": shape for layer in layers
+            for name, shape in shapes.items()}
+
+
+def stand_in(name, bert_config):
+    """A modeling.Site with the widths of a model and no model around it."""
+    x = tf.zeros([1, 1, bert_config.hidden_size])
+    wide = tf.zeros([1, 1, bert_config.intermediate_size])
+    output = {"intermediate": wide, "prefix": None}.get(name, x)
+    return modeling.Site(name, 0, wide if name == "output" else x, output, x,
+                         modeling.plain_formulas(), lambda: x)
 
 
 FROZEN = "frozen"
@@ -176,12 +243,14 @@ HEAD = (r"^(?!bert/)", "head")
 REST_FROZEN = (r"", FROZEN)
 
 
-def tuning_rules(tuning, num_layers):
+def tuning_rules(tuning, num_layers, adapter=None):
     """What trains in a tuning mode: [(pattern, group or FROZEN)], the first match wins.
 
     | tuning          | trained besides the head                                                 |
     |-----------------|--------------------------------------------------------------------------|
     | adapters        | adapters and every LayerNorm, the embeddings' too (Houlsby et al., 2019) |
+    | adapters_drop   | adapters, and the LayerNorms of their first layer and above: AdapterDrop |
+    |                 | (Rücklé et al., 2021); the layers below need no backward pass            |
     | adapters_only   | adapters: what AdapterHub's format can carry                             |
     | adapters_pooler | adapters and the pooler, AdapterHub's head of two layers                 |
     | full            | everything                                                               |
@@ -190,11 +259,17 @@ def tuning_rules(tuning, num_layers):
     | bias            | every bias, LayerNorm's beta among them (BitFit, Ben Zaken et al., 2022) |
     | head            | nothing                                                                  |
 
+    Args:
+      tuning: str.
+      num_layers: L of the model.
+      adapter: AdapterConfig; None in a mode without adapters.
+
     Raises:
       ValueError: an unknown mode, or K outside 1..L.
     """
     modes = {
         "adapters": [ADAPTER, LAYER_NORM, HEAD, REST_FROZEN],
+        "adapters_drop": [ADAPTER, layer_norms_above(adapter, num_layers), HEAD, REST_FROZEN],
         "adapters_only": [ADAPTER, HEAD, REST_FROZEN],
         "adapters_pooler": [ADAPTER, POOLER, HEAD, REST_FROZEN],
         "full": [(r"^bert/embeddings/", "embeddings"), (r"^bert/encoder/", "encoder"), POOLER,
@@ -215,8 +290,19 @@ def top_layers_rules(count, num_layers):
     """The rules that train the last `count` layers, the pooler and the head."""
     if not 1 <= count <= num_layers:
         raise ValueError(f"tuning top_layers={count}: the model has {num_layers} layers")
-    top = "|".join(str(layer) for layer in range(num_layers - count, num_layers))
-    return [(rf"^bert/encoder/layer_({top})/", "top_layers"), POOLER, HEAD, REST_FROZEN]
+    top = layers_from(num_layers - count, num_layers)
+    return [(top, "top_layers"), POOLER, HEAD, REST_FROZEN]
+
+
+def layers_from(first, num_layers):
+    """The pattern of what lies in the layers from `first` on."""
+    return rf"^bert/encoder/layer_({'|'.join(map(str, range(first, num_layers)))})/"
+
+
+def layer_norms_above(adapter, num_layers):
+    """The rule of the LayerNorms of the first layer with an adapter and of all above it."""
+    first = min(adapter.layers, default=num_layers) if adapter and adapter.layers is not None else 0
+    return (layers_from(first, num_layers) + r".*/LayerNorm/", "layer_norm")
 
 
 def uses_adapters(tuning):

@@ -1,7 +1,7 @@
 """BERT (Devlin et al., 2018) as short functions over weights that the caller may inject.
 
 Letters: B batch, T tokens, D hidden, N heads, H head width (D = N * H), F feed-forward,
-V vocabulary.
+P keys of a prefix, V vocabulary.
 
     tokens          [CLS]  a  pack ##et  of  tea  [SEP]  tea  ?  [SEP]  [PAD]
     input_ids         101 ..                       102   ..      102      0     [B, T]
@@ -52,7 +52,7 @@ UNUSED_CONFIG_KEYS = frozenset({
     "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
     "pooler_size_per_head", "pooler_type"})
 
-SITES = ("query", "key", "value", "attention_output", "intermediate", "output")
+SITES = ("query", "key", "value", "prefix", "attention_output", "intermediate", "output")
 LAYER_NORM_EPSILON = 1e-12
 MASKED = -10000.0
 
@@ -126,12 +126,15 @@ class Site(NamedTuple):
     | name             | input                  | output                           | residual  |
     |------------------|------------------------|----------------------------------|-----------|
     | query key value  | of the layer [B, T, D] | projection [B, T, D]             | None      |
+    | prefix           | of the layer [B, T, D] | None                             | None      |
     | attention_output | context [B, T, D]      | projection, dropped [B, T, D]    | [B, T, D] |
     | intermediate     | attended [B, T, D]     | projection, activated [B, T, F]  | None      |
     | output           | intermediate [B, T, F] | projection, dropped [B, T, D]    | [B, T, D] |
 
     The residual is what is added to the result before LayerNorm, and `normalized` a function
     without arguments that gives what stands there without a method: LayerNorm(output + residual).
+    At the prefix stands what every token attends to besides the tokens: keys and values, a pair of
+    [P, D], or [B, P, D] with those of each row; None for nothing.
     The variable scope is that of the site: in `output`, `tf.get_variable("x")` is
     `bert/encoder/layer_0/output/x`. The formulas are those of the model.
     """
@@ -139,7 +142,7 @@ class Site(NamedTuple):
     name: str
     layer: int
     input: tf.Tensor
-    output: tf.Tensor
+    output: tf.Tensor | None
     residual: tf.Tensor | None
     formulas: "Formulas"
     normalized: Callable | None = None
@@ -315,8 +318,12 @@ def transformer_layer(layer, x, bias):
 def self_attention(layer, x, bias):
     """Attention of the tokens to each other.  [B, T, D] -> [B, T, D]."""
     query, key, value = (project(layer, x, site) for site in ("query", "key", "value"))
-    return layer.formulas.attend(query, key, value, bias, layer.config.num_attention_heads,
-                                 layer.config.attention_probs_dropout_prob)
+    prefix, formula = layer.at("prefix", x, None), layer.formulas.attend
+    if prefix is not None:
+        key, value, bias = behind(prefix, key, value, bias)            # [B, P + T, D], [B, P + T]
+        formula = functools.partial(attend, layer.formulas.dropout)
+    return formula(query, key, value, bias, layer.config.num_attention_heads,
+                   layer.config.attention_probs_dropout_prob)
 
 
 def project(layer, x, site):
@@ -326,13 +333,33 @@ def project(layer, x, site):
         return layer.at(site, x, projection)
 
 
+def behind(prefix, key, value, bias):
+    """Keys, values and bias of the tokens behind those of a prefix, which every token sees.
+
+    Args:
+      prefix: keys and values, each float [P, D], or [B, P, D] with those of each row.
+      key, value: float [B, T, D].
+      bias: float32 [B, T].
+
+    Returns:
+      Float [B, P + T, D] twice, float32 [B, P + T].
+    """
+    batch, _, width = shape_list(key)
+    keys, values = (tf.broadcast_to(tf.cast(one, key.dtype), [batch, one.shape[-2], width])
+                    for one in prefix)
+    seen = tf.zeros([batch, keys.shape[1]], bias.dtype)
+    return (tf.concat([keys, key], axis=1), tf.concat([values, value], axis=1),
+            tf.concat([seen, bias], axis=1))
+
+
 def attend(dropout, query, key, value, bias, heads, rate):
     """softmax(Q K^T / sqrt(H) + bias) V for each head, the softmax dropped at `rate`.
 
     Args:
       dropout: function (x, rate) -> x.
-      query, key, value: float [B, T, D].
-      bias: float32 [B, T], added to the scores of a row's keys.
+      query: float [B, T, D].
+      key, value: float [B, K, D]; K is T, or P + T behind a prefix.
+      bias: float32 [B, K], added to the scores of a row's keys.
       heads: N.
       rate: float.
 
@@ -341,7 +368,7 @@ def attend(dropout, query, key, value, bias, heads, rate):
     """
     query, key, value = (split_heads(x, heads) for x in (query, key, value))  # [B, N, T, H]
     scores = tf.matmul(query, key, transpose_b=True) / math.sqrt(query.shape[-1])
-    weights = tf.nn.softmax(tf.cast(scores, tf.float32) + bias[:, None, None, :])  # [B, N, T, T]
+    weights = tf.nn.softmax(tf.cast(scores, tf.float32) + bias[:, None, None, :])  # [B, N, T, K]
     weights = dropout(tf.cast(weights, value.dtype), rate)
     return merge_heads(tf.matmul(weights, value))
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from adapter_bert import files
+from adapter_bert import files, paths
 from adapter_bert.errors import InputError
 
 VOCAB_FILE = "vocab.txt"
@@ -137,7 +137,8 @@ class Checkpoint(Mapping):
         if re.search(r"\.(index|meta|data-\d+-of-\d+)$", prefix):
             raise InputError(f"{prefix}: one file of a checkpoint; name the checkpoint, "
                              f"{re.sub(r'[.](index|meta|data-[^.]*)$', '', prefix)}")
-        if not tf.io.gfile.glob([f"{prefix}.index", prefix]) or tf.io.gfile.isdir(prefix):
+        if not paths.exists(f"{prefix}.index") and (
+                not paths.exists(prefix) or paths.is_folder(prefix)):
             raise InputError(f"{prefix}: no checkpoint there; name its path without "
                              "`.index` and `.data-*`")
         with _naming_damage(prefix):
@@ -251,7 +252,7 @@ def fingerprint_from_int64(words):
 
 def name_of(checkpoint):
     """What people call the base whose checkpoint has that prefix: the name of its folder."""
-    return os.path.basename(os.path.dirname(os.path.abspath(checkpoint)))
+    return os.path.basename(os.path.dirname(paths.absolute(checkpoint)))
 
 
 def recorded_run(checkpoint):
@@ -266,11 +267,11 @@ def recorded_run(checkpoint):
     """
     if not checkpoint:
         return {}
-    folder = os.path.dirname(os.path.abspath(checkpoint))
+    folder = os.path.dirname(paths.absolute(checkpoint))
     if os.path.basename(folder) == BEST_FOLDER:
         folder = os.path.dirname(folder)
     path = os.path.join(folder, RUN_FILE)
-    return files.read_object(path, *RUN_KEYS) if os.path.exists(path) else {}
+    return files.read_object(path, *RUN_KEYS) if paths.exists(path) else {}
 
 
 def says_lower_case(vocab_file):
@@ -280,7 +281,7 @@ def says_lower_case(vocab_file):
       InputError: it is no JSON object.
     """
     path = os.path.join(os.path.dirname(vocab_file), "tokenizer_config.json")
-    return files.read_object(path).get("do_lower_case") if os.path.exists(path) else None
+    return files.read_object(path).get("do_lower_case") if paths.exists(path) else None
 
 
 def base_of_run(checkpoint, given=None):
@@ -294,7 +295,7 @@ def base_of_run(checkpoint, given=None):
       InputError: there is no base there, or nobody says where it is.
     """
     prefix = given or recorded_run(checkpoint).get("base", {}).get("init_checkpoint")
-    if not prefix or not os.path.exists(f"{prefix}.index"):
+    if not prefix or not paths.exists(f"{prefix}.index"):
         place = f"is not at {prefix}" if prefix else "is named by no run.json beside it"
         raise InputError(f"{checkpoint}: holds only what was trained, and its base {place}; name "
                          "the base's folder with --bert_dir (--base of adapter-bert convert)")

@@ -11,6 +11,19 @@ class InputError(ValueError):
     """
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal ended the work; the message says how to go on.
+
+    Args:
+      number: of the signal.
+      message: str.
+    """
+
+    def __init__(self, number, message):
+        super().__init__(message)
+        self.number = number
+
+
 def reason_of(error):
     """What a tf.errors.OpError says, without the operations of the graph: one line."""
     before = (error.message or "").split("\n\t [[{{node")[0]
@@ -36,7 +49,8 @@ def exit_on_input_error(main):
     """`main`, ending with one line on stderr and exit code 1 where a person has to do something.
 
     That is: InputError; an error of the file system (a full disk, no permission, a folder in the
-    place of a file); and with exit code 130 an interruption by Ctrl-C.
+    place of a file); and, with the exit codes that shells give them, 130 and 143, an interruption
+    by Ctrl-C and by SIGTERM.
     """
     @functools.wraps(main)
     def guarded(*args):
@@ -46,6 +60,8 @@ def exit_on_input_error(main):
             _exit(f"error: {error}", 1)
         except OSError as error:
             _exit(f"error: {error.filename or 'a file'}: {error.strerror or error}", 1)
+        except Stopped as stopped:
+            _exit(str(stopped), 128 + stopped.number)
         except KeyboardInterrupt:
             _exit("interrupted", 130)
     return guarded

@@ -1,26 +1,39 @@
 """Whole files or none: what is written goes beside its place first and is then renamed."""
 import contextlib
+import datetime
 import fcntl
 import glob
 import hashlib
 import json
 import os
 import shutil
+import socket
 import stat
 import tempfile
 
+from absl import logging
+
+from adapter_bert import paths
 from adapter_bert.errors import InputError
+
+LOCK_FILE = ".lock"
 
 
 @contextlib.contextmanager
 def replacing(path):
     """A temporary path beside `path`; it takes the place of `path` when the block ends well.
 
-    The folder is made where it is missing. A block that raises leaves `path` as it was.
+    The folder is made where it is missing. A block that raises leaves `path` as it was. The
+    temporary path of a file elsewhere (gs://...) is one of this machine.
 
     Raises:
       InputError: the folder cannot be made or written.
     """
+    if paths.is_remote(path):
+        with tempfile.NamedTemporaryFile() as file:
+            yield file.name
+            upload(file.name, path)
+        return
     folder = os.path.dirname(os.path.abspath(path))
     make_folder(folder)
     handle, temporary = tempfile.mkstemp(
@@ -42,9 +55,24 @@ def replacing(path):
             os.remove(temporary)
 
 
+def upload(source, path):
+    """Copies a file of this machine to another file system: beside its place, then renamed."""
+    folder, name = os.path.split(path)
+    beside = os.path.join(folder, f".{name}.part")
+    try:
+        paths.make_folders(folder)
+        paths.copy(source, beside)
+        paths.move(beside, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); look at the permissions, "
+                         "or name another place") from error
+
+
 @contextlib.contextmanager
 def new_folder(path, replace=False):
     """A hidden folder to build in, which becomes `path` when the block ends well.
+
+    A folder elsewhere (gs://...) is built on this machine, and its files are copied one by one.
 
     Args:
       path: of a folder that is not there, or empty.
@@ -53,10 +81,17 @@ def new_folder(path, replace=False):
     Raises:
       InputError: something is there, or nothing can be written.
     """
-    path = os.path.abspath(path)
-    is_there = os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path))
-    if is_there and not (replace and os.path.isdir(path)):
+    path = paths.absolute(path)
+    is_there = (paths.exists(path) or os.path.islink(path)) and (
+        not paths.is_folder(path) or paths.names_in(path))
+    if is_there and not (replace and paths.is_folder(path)):
         raise InputError(f"{path}: exists and is no empty folder; name another one or remove it")
+    if paths.is_remote(path):
+        with tempfile.TemporaryDirectory() as place:
+            yield place
+            for name in sorted(os.listdir(place)):
+                upload(os.path.join(place, name), os.path.join(path, name))
+        return
     parent, name = os.path.split(path)
     make_folder(parent)
     with tempfile.TemporaryDirectory(
@@ -76,9 +111,10 @@ def new_folder(path, replace=False):
 def make_folder(folder):
     """Makes `folder` where it is missing and checks that files can be written in it."""
     try:
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        paths.make_folders(folder)
+        if not paths.is_remote(folder):
+            with tempfile.TemporaryFile(dir=folder):
+                pass
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); "
                          "name a folder that can") from error
@@ -89,34 +125,64 @@ def locked(folder):
     """Keeps every other process that locks `folder` out while the block runs.
 
     The folder is made where it is missing. What a killed process left half-written goes. The lock
-    ends with its process, however that ends.
+    ends with its process, however that ends; the file says who holds it. Other file systems
+    (gs://...) have no locks.
 
     Raises:
       InputError: another process holds the lock, or the folder cannot be written.
     """
     make_folder(folder)
-    handle = os.open(folder, os.O_RDONLY)
+    if paths.is_remote(folder):
+        logging.info("%s: cannot be locked there; see that no other run uses it", folder)
+        yield
+        return
+    path = os.path.join(folder, LOCK_FILE)
+    handle = _lock(path)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for left in glob.glob(os.path.join(glob.escape(folder), ".*.part")):
             if os.path.isdir(left):
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 os.remove(left)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise InputError(f"{folder}: another run is at work there; wait for it, "
-                         "or name another folder") from error
-    try:
         yield
     finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
         os.close(handle)
+
+
+def _lock(path):
+    """The handle of a lock file, locked, after this process was written into it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(handle)):
+                os.ftruncate(handle, 0)
+                os.write(handle, _this_process().encode())
+                return handle
+        except BlockingIOError as error:
+            holder = os.pread(handle, 1000, 0).decode("utf-8", "replace")
+            os.close(handle)
+            raise InputError(f"{os.path.dirname(path)}: another run is at work there ({holder}); "
+                             "wait for it, or name another folder") from error
+        except OSError as error:
+            os.close(handle)
+            raise InputError(f"{path}: cannot be written ({error.strerror}); make room or name "
+                             "another folder") from error
+        os.close(handle)   # of a file that another process removed meanwhile
+
+
+def _this_process():
+    """Who holds a lock, and since when."""
+    since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+    return f"process {os.getpid()} on {socket.gethostname()} since {since}"
 
 
 def sha256(path):
     """The sha256 of a file's bytes, 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with paths.open_file(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -124,7 +190,7 @@ def sha256(path):
 
 def write_bytes(path, content):
     """Writes bytes, whole or not at all; InputError where a folder is in their place."""
-    if os.path.isdir(path):
+    if not paths.is_remote(path) and os.path.isdir(path):
         raise InputError(f"{path}: a folder is in the place of the file; remove it")
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(content)
@@ -147,8 +213,8 @@ def read_json(path):
       InputError: the file is missing or is not JSON.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            return json.load(file)
+        with paths.open_file(path) as file:
+            return json.loads(file.read().decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (OSError, ValueError, RecursionError) as error:

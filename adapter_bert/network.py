@@ -34,7 +34,8 @@ class Model:
     @property
     def rules(self):
         """What trains, see adapter_layers.tuning_rules."""
-        return adapter_layers.tuning_rules(self.tuning, self.bert_config.num_hidden_layers)
+        return adapter_layers.tuning_rules(self.tuning, self.bert_config.num_hidden_layers,
+                                           self.adapter)
 
 
 def read_config(path):
@@ -123,8 +124,7 @@ def trained_shapes(model):
     shapes = base.variable_shapes(config.to_dict()) | heads.HEADS[
         model.kind].variable_shapes(config, model.num_outputs)
     if model.adapter:
-        shapes |= adapter_layers.variable_shapes(
-            model.adapter, config.hidden_size, config.num_hidden_layers)
+        shapes |= adapter_layers.variable_shapes(model.adapter, config)
     return {name: shape for name, shape in shapes.items()
             if adapter_layers.group_of(name, model.rules) != adapter_layers.FROZEN}
 

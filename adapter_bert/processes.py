@@ -1,8 +1,12 @@
 """Work on several cores in processes that are copies of this one."""
 import contextlib
+import ctypes
 import gc
 import multiprocessing
+import signal
 import traceback
+
+_PR_SET_PDEATHSIG = 1   # of Linux's prctl
 
 
 def map_forked(function, arguments):
@@ -26,9 +30,11 @@ def map_forked(function, arguments):
     try:
         with without_collections():
             own = function(last)
-    finally:
-        results = [_result(process, receiver) for process, receiver in started]
-    return [*results, own]
+    except BaseException:
+        for process, _ in started:
+            process.kill()
+        raise
+    return [*(_result(process, receiver) for process, receiver in started), own]
 
 
 @contextlib.contextmanager
@@ -42,6 +48,9 @@ def without_collections():
 
 
 def _call(function, argument, sender):
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)   # it ends with its parent
+    for number in (signal.SIGINT, signal.SIGTERM):   # which tells the person of a signal
+        signal.signal(number, signal.SIG_DFL)
     try:
         with without_collections():
             sender.send(function(argument))

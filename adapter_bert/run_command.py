@@ -10,6 +10,7 @@ from absl import app, logging  # noqa: E402
 
 from adapter_bert import flags  # noqa: E402
 from adapter_bert.errors import InputError, exit_on_input_error  # noqa: E402
+from adapter_bert.training import preemption  # noqa: E402
 from adapter_bert.training.run import run  # noqa: E402
 
 
@@ -30,7 +31,8 @@ def main(settings_class, go, arguments):
     speak_plainly()
     if arguments[1:]:
         raise InputError(f"{arguments[1]!r} belongs to no flag; write --flag=value")
-    go(*flags.read(settings_class))
+    with preemption.handling(preemption.stop_at_once):
+        go(*flags.read(settings_class))
 
 
 def of_task(task_of):

@@ -51,6 +51,11 @@ ROWS = (
         "pytest tests/test_training.py -k share_of_the_base"),
     Row("repeatable", "one seed gives identical losses and weights; so does an interrupted run",
         "pytest tests/test_training.py -k 'one_seed or interrupted'"),
+    Row("faults", "a run that is killed at random moments, on a full disk, with damaged files and "
+        "jumping clocks ends with the weights of one left alone; nothing broken is trusted",
+        "pytest tests/test_faults.py tests/test_checkpoints.py tests/test_paths.py"),
+    Row("observation", "metrics.jsonl counts what was read; a profile opens",
+        "pytest tests/test_observation.py"),
     Row("bad-input", "bad input gives one line and exit code 1, nothing half-written",
         "pytest tests/test_run_classifier.py tests/test_tasks.py tests/test_pipeline.py"),
     Row("tokenization", "bulk ids equal the reference's on any Unicode",

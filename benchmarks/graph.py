@@ -11,6 +11,7 @@ def add_options(parser):
     """The options of `build` for an argument parser."""
     parser.add_argument("--bert_dir", required=True)
     parser.add_argument("--tuning", default="adapters")
+    parser.add_argument("--adapter_layers", help="numbers as in 3,4,5; all where it is not given")
     parser.add_argument("--kernels", default="auto")
     parser.add_argument("--precision", default="auto")
 
@@ -31,8 +32,7 @@ def build(options, batch, rows, is_training=True):
     chosen = engine.choose_engine(options.kernels, False, rows)
     model = network.Model(
         network.read_config(f"{options.bert_dir}/bert_config.json"), "classification", 2,
-        options.tuning,
-        adapter_layers.AdapterConfig() if adapter_layers.uses_adapters(options.tuning) else None,
+        options.tuning, adapter_of(options),
         engine.choose_precision(options.precision, False))
     output, variables = network.towers(model, batch, chosen.towers, is_training,
                                         chosen.formulas(trains=is_training))
@@ -45,3 +45,11 @@ def build(options, batch, rows, is_training=True):
     session = tf.Session(config=chosen.session_config())
     session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
     return session, wanted, model, chosen
+
+
+def adapter_of(options):
+    """The AdapterConfig of parsed `add_options`; None in a tuning mode without adapters."""
+    if not adapter_layers.uses_adapters(options.tuning):
+        return None
+    layers = options.adapter_layers and tuple(map(int, options.adapter_layers.split(",")))
+    return adapter_layers.AdapterConfig(layers=layers)

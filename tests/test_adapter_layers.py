@@ -53,7 +53,8 @@ def test_placement(placement, layers, expected):
 @pytest.mark.parametrize("values,message", [
     ({"size": 0}, "size"), ({"placement": "top"}, "placement.*both"),
     ({"activation": "glu"}, "activation"), ({"init_stddev": float("nan")}, "stddev"),
-    ({"adapter_fn": "lora"}, "adapter_fn"), ({"width": 3}, "width")])
+    ({"adapter_fn": "relora"}, "adapter_fn.*lora"), ({"scale": 0.0}, "scale"),
+    ({"width": 3}, "width")])
 def test_config_refuses(values, message):
     with pytest.raises(ValueError, match=message):
         AdapterConfig.from_dict(values)

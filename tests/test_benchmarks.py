@@ -63,6 +63,12 @@ def test_training_and_prediction(tiny_dir, glue_dir, tmp_path):
     assert "times as fast as that" in table
 
 
+def test_adapter_drop(tiny_dir, glue_dir, tmp_path):
+    line = output_of("adapter_drop.py", f"--bert_dir={tiny_dir}", f"--glue_dir={glue_dir}",
+                     "--smoke", f"--work_dir={tmp_path}")
+    assert "times as fast" in line
+
+
 def test_many_tasks_on_one_base(tiny_dir):
     table = output_of("serving_speed.py", f"--bert_dir={tiny_dir}", "--smoke", "--alone")
     assert "32 tasks in a batch" in table and "Zipf(1)" in table

@@ -11,6 +11,8 @@ from adapter_bert import engine, heads, kernels, network
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
 
+ADAPTER = adapter_layers.AdapterConfig(size=4, init_stddev=0.1)
+
 
 def batch(rows, tokens=9):
     random = np.random.default_rng(0)
@@ -21,9 +23,9 @@ def batch(rows, tokens=9):
             "label_ids": tf.constant(random.integers(0, 2, rows), tf.int32)}
 
 
-def losses_and_gradients(towers, rows, fused=False, precision="float32"):
-    model = network.Model(TINY, "classification", 2, "adapters",
-                           adapter_layers.AdapterConfig(size=4, init_stddev=0.1), precision)
+def losses_and_gradients(towers, rows, fused=False, precision="float32", tuning="adapters",
+                         adapter=ADAPTER):
+    model = network.Model(TINY, "classification", 2, tuning, adapter, precision)
     tf.train.get_or_create_global_step()
     chosen = engine.Engine(fused, towers)
     output, variables = network.towers(model, batch(rows), towers, False, chosen.formulas())

@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 @pytest.mark.parametrize("module,allowed", [
     ("modeling", set()), ("tokenization", set()), ("optimization", set()),
-    ("adapter_layers", {"modeling"})])
+    ("adapter_methods", {"modeling"}), ("adapter_layers", {"modeling", "adapter_methods"})])
 def test_imports_of_the_models_files(module, allowed):
     ours = {path.stem for path in ROOT.glob("*.py")} | {"adapter_bert", "demo", "benchmarks"}
     tree = ast.parse((ROOT / f"{module}.py").read_text(encoding="utf-8"))

@@ -120,14 +120,10 @@ def entropies(logits, labels):
     return total - np.take_along_axis(logits, labels[..., None], -1)[..., 0]
 
 
-@pytest.mark.parametrize("most", [100, 3])
-def test_metrics_are_those_of_the_whole_set(data, tiny_dir, domain, prefix, most, tmp_path):
-    """Of 60 records in batches of 8; of the first 24 where that is the most."""
-    found = domain[1] if most == 100 else go(
-        **data, **PLAIN, bert_dir=tiny_dir, output_dir=str(tmp_path), do_eval=True,
-        max_eval_steps=most, init_checkpoint=prefix)
-    wanted = metrics_by_numpy(prefix, tiny_dir, instances(60, seed=2, **EASY)[:most * 8])
-    assert {name: found[name] for name in wanted} == pytest.approx(wanted, abs=2e-5)
+def test_metrics_are_those_of_the_whole_set(tiny_dir, domain, prefix):
+    """Of 60 records in batches of 8."""
+    wanted = metrics_by_numpy(prefix, tiny_dir, instances(60, seed=2, **EASY))
+    assert {name: domain[1][name] for name in wanted} == pytest.approx(wanted, abs=2e-5)
 
 
 def test_results_have_berts_names(domain):
@@ -160,16 +156,18 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(tmp_path, data, d
         go(**{**flags, "input_file": data["eval_input_file"]})
 
 
-def test_a_full_checkpoint_has_googles_names_and_shapes(tmp_path, data, tiny_dir, domain, prefix):
+def test_a_full_checkpoint_has_googles_names_and_shapes(tmp_path, data, tiny_dir, prefix):
+    """Its evaluation on the first 24 records, which are the most, is that of the run's own."""
     full = str(tmp_path / "full" / "bert_model.ckpt")
     convert.convert(prefix, full, to="full")
     shapes = base.Checkpoint(full).shapes
     wanted = {**base.variable_shapes(TINY.to_dict()), **HEAD}
     assert {name: shape for name, shape in shapes.items()
             if "/adapters/" not in name and name != "global_step"} == wanted
-    again = go(**data, **PLAIN, bert_dir=tiny_dir, init_checkpoint=full, do_eval=True,
-               output_dir=str(tmp_path / "eval"))
-    assert again == domain[1]
+    found = go(**data, **PLAIN, bert_dir=tiny_dir, init_checkpoint=full, do_eval=True,
+               max_eval_steps=3, output_dir=str(tmp_path / "eval"))
+    wanted = metrics_by_numpy(prefix, tiny_dir, instances(60, seed=2, **EASY)[:24])
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted, abs=2e-5)
     runs.go(data_dir=runs.write_sst2(tmp_path / "sst2", 16, 8), init_checkpoint=full, do_train=True,
             output_dir=str(tmp_path / "task"), num_train_epochs=1.0, learning_rate=0.0,
             vocab_file=f"{tiny_dir}/vocab.txt", bert_config_file=f"{tiny_dir}/bert_config.json")
@@ -358,8 +356,7 @@ def test_a_domain_pack_answers_no_texts(pack, tiny_dir, tmp_path):
     ({"bert_dir": None, "bert_config_file": "TINY/bert_config.json"},
      "--init_checkpoint is missing.*--tuning=full"),
     ({"do_train": False, "bert_dir": None, "bert_config_file": "TINY/bert_config.json",
-      "tuning": "full"}, "no checkpoint"),
-    ({"learning_rate": 1e30, "tuning": "full", "num_warmup_steps": 0}, "not a number.*lower it")])
+      "tuning": "full"}, "no checkpoint")])
 def test_bad_flags(tmp_path, data, tiny_dir, flags, message):
     flags = {name: value.replace("TINY", tiny_dir) if isinstance(value, str) else value
              for name, value in flags.items()}

@@ -242,7 +242,7 @@ def config_with(value):
     (None, {"use_tpu": True}, r"--use_tpu: say where"),
     (None, {"output_dir": "~/out"}, r"--output_dir=~/out: the shell left"),
     (None, {"output_dir": "a\\b"}, r"in paths of checkpoints as patterns"),
-    (None, {"data_dir": "gs://bucket/x"}, r"only local paths"),
+    (None, {"data_dir": "s3://bucket/x"}, r"knows no such file system"),
 ])
 def test_more_bad_input_is_one_line(place, spoil, flags, message):
     if spoil:

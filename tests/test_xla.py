@@ -1,4 +1,6 @@
 """Graphs at static shapes compile with XLA, which is what a TPU needs."""
+import pathlib
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -13,6 +15,8 @@ from adapter_bert.network import Model, towers
 
 BATCH, TOKENS, PREDICTIONS = 4, 24, 5
 
+FIXTURES = pathlib.Path(__file__).parent / "fixtures"
+
 
 def features(kind):
     """{name: array} of a batch with labels."""
@@ -24,6 +28,8 @@ def features(kind):
     places = [BATCH, PREDICTIONS]
     labels = {"classification": {"label_ids": random.integers(0, 2, BATCH)},
               "regression": {"label_ids": random.random(BATCH)},
+              "tokens": {"label_ids": random.integers(0, 2, shape),
+                         "word_starts": np.tile(np.arange(TOKENS) < 9, [BATCH, 1])},
               "spans": {"start_positions": random.integers(0, 9, BATCH),
                         "end_positions": random.integers(9, 17, BATCH)},
               "masked_lm": {
@@ -107,6 +113,37 @@ def test_the_dropout_of_training_compiles():
         session.run(tf.global_variables_initializer())
         found = [session.run(list(fetch))[0] for _ in range(3)]
     assert np.isfinite(found).all() and len(set(found)) == 3
+
+
+def known_to_tpus():
+    """The types of operations that a TPU compiles, of those that we use."""
+    lines = (FIXTURES / "tpu_operations.txt").read_text(encoding="utf-8").splitlines()
+    return {line for line in lines if not line.startswith("#")}
+
+
+def operations_on_a_tpu(compute, inputs):
+    """The types of operations in what a TPU would run, as TensorFlow cuts it out of the graph."""
+    tf.tpu.rewrite(compute, inputs)
+    return {operation.type for operation in tf.get_default_graph().get_operations()
+            if "_tpu_replicate" in operation.node_def.attr} - {"TPUReplicateMetadata"}
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+@pytest.mark.parametrize("tuning", ["adapters", "full"])
+@pytest.mark.parametrize("kind", ["classification", "regression", "tokens", "spans", "masked_lm"])
+def test_every_operation_is_one_that_a_tpu_compiles(kind, tuning, is_training):
+    tf.train.get_or_create_global_step()
+    config = adapter_layers.AdapterConfig(size=4) if tuning == "adapters" else None
+    model = Model(TINY, kind, heads.width(kind, ("0", "1")), tuning, config)
+    found = operations_on_a_tpu(computation(model, is_training, Places(7).dropout), fed(model))
+    assert {"MatMul", "Softmax"} < found <= known_to_tpus()
+
+
+def test_an_operation_that_no_tpu_compiles_is_noticed():
+    def compute(x):
+        return tf.strings.length(tf.strings.as_string(x))
+    found = operations_on_a_tpu(compute, [tf.ones([2])])
+    assert found - known_to_tpus() == {"AsString", "StringLength"}
 
 
 def test_dropout_depends_on_step_place_and_seed_alone():

@@ -13,7 +13,7 @@ from adapter_bert.packs import store
 from adapter_bert.tasks import generic_task
 from adapter_bert.training import checkpoints, setup
 from adapter_bert.training.pack import unpack
-from adapter_bert.training.settings import ModelSettings, adapter_config
+from adapter_bert.training.settings import ModelSettings, adapter_config, with_method
 
 ROWS = 32   # of a task in one run of the graph
 
@@ -62,6 +62,7 @@ def open_start(settings, given, dataset):
     Raises:
       InputError: a flag, file or folder that does not fit; other labels than those of the start.
     """
+    settings, given = with_method(settings, given)
     settings = dataclasses.replace(settings, precision=engine.choose_precision(
         settings.precision, use_tpu=False))
     if settings.bert_model and os.path.isdir(settings.bert_model):

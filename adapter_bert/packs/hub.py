@@ -260,10 +260,16 @@ def _entry(name, manifest, size, digest):
     adapter = manifest.adapter
     return index.Entry(
         name, f"{name}.zip", size, digest, manifest.task, manifest.head, manifest.labels,
-        manifest.tuning, adapter and {"size": adapter.size, "placement": adapter.placement},
+        manifest.tuning, adapter and {"size": adapter.size, "placement": _place_of(adapter)},
         manifest.base.name, manifest.base.fingerprint,
         sum(math.prod(shape) for shape in manifest.shapes().values()),
         manifest.metrics, manifest.license, manifest.description)
+
+
+def _place_of(adapter):
+    """Where an AdapterConfig puts bottlenecks; of other adapters what they are."""
+    is_bottleneck = adapter.adapter_fn == "feedforward_adapter"
+    return adapter.placement if is_bottleneck else adapter.adapter_fn
 
 
 def _find(hub, name):

@@ -19,7 +19,7 @@ import safetensors
 import tensorflow.compat.v1 as tf
 from safetensors.numpy import save
 
-from adapter_bert import base, files
+from adapter_bert import base, files, paths
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest as manifests
 
@@ -96,18 +96,20 @@ def check_place(path):
     """InputError where a pack cannot go to `path`: it is no path, or something else is there."""
     if not path.strip():
         raise InputError("the pack has no path; name a folder, or a file that ends in .zip")
-    if os.path.isdir(path):
-        others = set(os.listdir(path)) - {MANIFEST_FILE, WEIGHTS_FILE}
+    if paths.is_folder(path):
+        others = set(paths.names_in(path)) - {MANIFEST_FILE, WEIGHTS_FILE}
         if path.endswith(".zip") or others:
             raise InputError(f"{path}: a folder that holds other things than a pack; name a new "
                              "folder, or a file that ends in .zip")
-    elif os.path.lexists(path) and not (path.endswith(".zip") and _begins_as_pack(path)):
+    elif (paths.exists(path) or os.path.islink(path)) and not (
+            path.endswith(".zip") and _begins_as_pack(path)):
         raise InputError(f"{path}: another file is there, which is no pack; remove it or name "
                          "another place")
 
 
 def _begins_as_pack(path):
-    with files.open_plain(path, MANIFEST_LIMIT + WEIGHTS_LIMIT) as file:
+    with paths.here(path) as place, files.open_plain(
+            place, MANIFEST_LIMIT + WEIGHTS_LIMIT) as file:
         head = file.read(_ZIP_HEAD.size + len(MANIFEST_FILE))
     return head[:4] == b"PK\3\4" and head[_ZIP_HEAD.size:] == MANIFEST_FILE.encode()
 

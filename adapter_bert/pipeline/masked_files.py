@@ -4,16 +4,14 @@ A record holds a pair of texts, padded to fixed lengths, with the word pieces be
 Every record is checked before the first is learned from; what was found is kept for the next start.
 """
 import contextlib
-import glob
 import hashlib
-import os
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-from adapter_bert import files
+from adapter_bert import files, paths
 from adapter_bert.errors import InputError, reason_of
 
 RECORDS_AT_ONCE = 1024   # that are checked together; where each such part begins is kept
@@ -57,8 +55,8 @@ def open_files(flag, patterns, form, known_path, most=None):
       flag: name of the flag that `patterns` comes from, for messages.
       patterns: paths or globs, with commas between them.
       form: Form.
-      known_path: JSON file of what was found at an earlier start; a file of the same size and time
-        of change is not read again.
+      known_path: JSON file of what was found at an earlier start; a file of the same bytes is not
+        checked again.
       most: records to read; None for all.
 
     Returns:
@@ -67,21 +65,21 @@ def open_files(flag, patterns, form, known_path, most=None):
     Raises:
       InputError: no file, an empty or damaged one, or a record that does not fit.
     """
-    paths = find(flag, patterns)
-    known = _known(known_path, form)
-    new = [path for path in paths if not _is_known(path, known)]
+    found, known = find(flag, patterns), _known(known_path, form)
+    digests = {path: files.sha256(path) for path in found}
+    new = [path for path in found if known.get(path, {}).get("sha256") != digests[path]]
     if new:
         logging.info("%s: checking %d files, %.1f MB", flag, len(new),
-                     sum(map(os.path.getsize, new)) / 1e6)
+                     sum(map(paths.size, new)) / 1e6)
     for path in new:
-        known[path] = {**_state(path), **survey(path, form), "sha256": files.sha256(path)}
+        known[path] = {**survey(path, form), "sha256": digests[path]}
     files.write_json(known_path, {"form": [*form, RECORDS_AT_ONCE], "files": known})
-    counts = tuple(known[path]["count"] for path in paths)
-    offsets = tuple(tuple(known[path]["offsets"]) for path in paths)
-    digest = hashlib.sha256("".join(known[path]["sha256"] for path in paths).encode())
+    counts = tuple(known[path]["count"] for path in found)
+    offsets = tuple(tuple(known[path]["offsets"]) for path in found)
+    digest = hashlib.sha256("".join(digests.values()).encode())
     examples = min(sum(counts), most or sum(counts))
     logging.info("%s: %s records in %d files", flag, f"{sum(counts):,}", len(paths))
-    return MaskedFiles(tuple(paths), counts, offsets, examples, digest.hexdigest())
+    return MaskedFiles(tuple(found), counts, offsets, examples, digest.hexdigest())
 
 
 def find(flag, patterns):
@@ -92,10 +90,10 @@ def find(flag, patterns):
     """
     found = set()
     for pattern in filter(None, map(str.strip, patterns.split(","))):
-        if "://" in pattern:
-            raise InputError(f"--{flag}={pattern}: only local paths are read and written yet")
-        matching = [pattern] if os.path.exists(pattern) else glob.glob(pattern)
-        matching = list(filter(os.path.isfile, matching))
+        if not paths.is_known(pattern):
+            raise InputError(f"--{flag}={pattern}: TensorFlow knows no such file system here")
+        matching = [pattern] if paths.exists(pattern) else paths.matching(pattern)
+        matching = [path for path in matching if not paths.is_folder(path)]
         if not matching:
             raise InputError(f"--{flag}={pattern}: no file is there; name TFRecord files that "
                              "create_pretraining_data.py wrote")
@@ -206,12 +204,3 @@ def _known(path, form):
         if found["form"] == [*form, RECORDS_AT_ONCE]:
             return found["files"]
     return {}
-
-
-def _is_known(path, known):
-    return path in known and _state(path).items() <= known[path].items()
-
-
-def _state(path):
-    status = os.stat(path)
-    return {"bytes": status.st_size, "changed": status.st_mtime_ns}

@@ -7,7 +7,7 @@ import shutil
 
 import tensorflow.compat.v1 as tf
 
-from adapter_bert import files, processes
+from adapter_bert import files, paths, processes
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline.messages import serialize
 
@@ -35,8 +35,8 @@ def write_once(path, rows_between, count, spec, fingerprint):
     known = read_metadata(path, fingerprint)
     if known:
         return {**known, "reused": True}
-    if os.path.exists(metadata_path(path)):
-        os.remove(metadata_path(path))
+    if paths.exists(metadata_path(path)):
+        paths.remove(metadata_path(path))
     with files.replacing(path) as temporary:
         written, tokens = write_parts(temporary, rows_between, count, spec)
     metadata = {"count": written, "sha256": files.sha256(path), "fingerprint": fingerprint,

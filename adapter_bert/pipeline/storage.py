@@ -103,7 +103,7 @@ def work_folder(path):
             remove(around)
         return
     with files.locked(around):
-        for left in os.scandir(around):
+        for left in filter(os.DirEntry.is_dir, os.scandir(around)):
             shutil.rmtree(left.path)
         try:
             yield tempfile.mkdtemp(dir=around)

@@ -22,7 +22,7 @@ from adapter_bert.packs.answers import check_head
 
 PAD_LOGIT = -1e9   # of the classes that a smaller head does not have
 OF_TOKENS = ("spans", "tokens")   # heads that say something of every token
-TUNINGS = ("adapters", "adapters_only", "adapters_pooler", "layer_norm", "head")
+TUNINGS = ("adapters", "adapters_drop", "adapters_only", "adapters_pooler", "layer_norm", "head")
 
 
 class Form(NamedTuple):
@@ -67,8 +67,10 @@ def form_of(manifest, size, classes):
         raise InputError(f"{manifest.task}: adapters of size {own.size} and {outputs} labels, and "
                          f"there is room for {size} and {classes}; start with a higher "
                          "--max_adapter_size or --max_labels")
-    adapter = dataclasses.replace(own, size=size, init_stddev=0.0)
-    if own.residual_before_ln:   # else an adapter of zeros is not the same as none
+    adapter = dataclasses.replace(own, init_stddev=0.0)
+    if adapter_layers.ADAPTERS[own.adapter_fn].is_padded:
+        adapter = dataclasses.replace(adapter, size=size)
+    if adapter_layers.zeros_are_none(own):
         adapter = dataclasses.replace(adapter, placement="both", layers=None)
     return Form(adapter, classes, manifest.tuning == "adapters_pooler",
                 manifest.head in OF_TOKENS)
@@ -166,6 +168,7 @@ class Slots:
         addresses = self._sources.get(kernel.name)
         if addresses is None:
             return otherwise(x, kernel, bias, activation, rate, residual)
+        bias = tf.broadcast_to(bias, [tf.shape(x)[0], bias.shape[-1]])   # of LoRAs one for all rows
         if activation in ops.FORMS:
             return ops.linear_rows(x, addresses, bias, residual, activation)
         y = ops.linear_rows(x, addresses, tf.zeros_like(bias), None, "linear")

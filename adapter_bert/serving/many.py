@@ -194,12 +194,12 @@ def common_form(manifests):
 
 def _check_fits(manifest, adapter, task, wanted):
     """InputError where a pack's adapters are not computed as those of a task."""
-    if manifest.adapter is None and wanted.residual_before_ln:
-        return   # an adapter of zeros is the same as none
+    if manifest.adapter is None and adapter_layers.zeros_are_none(wanted):
+        return
     if manifest.adapter is None:
-        raise InputError(f"{manifest.task} has no adapters, and those of {task} add to what they "
-                         "read (residual_before_ln false), even if they are zeros; export them "
-                         "apart")
+        raise InputError(f"{manifest.task} has no adapters, and those of {task} change what is "
+                         "computed even if they are zeros (prefixes do, and residual_before_ln "
+                         "false); export them apart")
     differing = [f"{field.name} {getattr(wanted, field.name)} and {getattr(adapter, field.name)}"
                  for field in dataclasses.fields(adapter)
                  if field.compare and getattr(wanted, field.name) != getattr(adapter, field.name)]

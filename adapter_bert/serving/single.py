@@ -2,6 +2,7 @@
 
 Letters: B batch, T tokens.
 """
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import tensorflow.compat.v1 as tf
 import adapter_layers
 import modeling
 import tokenization
-from adapter_bert import network
+from adapter_bert import base, network
 from adapter_bert.heads import token_logits
 from adapter_bert.serving import labels, questions, tagging, text
 
@@ -65,14 +66,15 @@ class SingleTask:
     """
 
     def __init__(self, located, pack, ids_only=False):
-        self._located, self._pack, self._manifest = located, pack, pack.manifest
+        self._located, self._manifest = located, pack.manifest
+        self._model, self._weights = merged(pack, base.Checkpoint(located.init_checkpoint))
         self._kind = KINDS[self._manifest.head]
         self.has_texts, self.has_task = not ids_only, False
         self.takes_pairs, self.of_examples = self._kind.takes_pairs, self._kind.of_examples
         self.needs_pair = bool(self._manifest.pair)
         self._variables: dict[str, tf.Variable] = {}
         self._getter = adapter_layers.tuning_getter(
-            self._manifest.model().rules, tf.GraphKeys.GLOBAL_VARIABLES, self._variables)
+            self._model.rules, tf.GraphKeys.GLOBAL_VARIABLES, self._variables)
         self._tokenizer = None if ids_only else text.GraphTokenizer(
             tokenization.load_vocab(located.vocab_file), self._manifest.do_lower_case)
 
@@ -105,10 +107,10 @@ class SingleTask:
         Returns:
           {name: tensor} of the rows, and {name: tensor} of the texts, see KINDS.
         """
-        model = self._manifest.model()
-        features = of_bounded_length(features, model.bert_config.max_position_embeddings)
+        features = of_bounded_length(
+            features, self._model.bert_config.max_position_embeddings)
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-            made = network.network(model, features, False, modeling.plain_formulas(), False,
+            made = network.network(self._model, features, False, modeling.plain_formulas(), False,
                                    self._getter, self._kind.head).predictions
         of_rows = self._kind.outputs(self._manifest, made)
         if asked is None:
@@ -117,11 +119,31 @@ class SingleTask:
 
     def restore(self, session):
         """Gives the variables their values: those of the pack, and of the base for the others."""
-        weights = self._pack.weights
         network.start_from(self._located.init_checkpoint, {
-            name: variable for name, variable in self._variables.items() if name not in weights})
+            name: variable for name, variable in self._variables.items()
+            if name not in self._weights})
         session.run(tf.global_variables_initializer())
-        network.load(session, [(self._variables[name], value) for name, value in weights.items()])
+        network.load(session, [(self._variables[name], value)
+                               for name, value in self._weights.items()])
+
+
+def merged(pack, base_values):
+    """The model and weights of a pack, its adapters within the base's own weights where they can.
+
+    Args:
+      pack: store.Pack.
+      base_values: mapping of the base's variables.
+
+    Returns:
+      network.Model and {name: float32 array}.
+    """
+    model, adapter = pack.manifest.model(), pack.manifest.adapter
+    merge = adapter and adapter_layers.ADAPTERS[adapter.adapter_fn].merge
+    if not merge:
+        return model, pack.weights
+    others = {name: value for name, value in pack.weights.items() if "/adapters/" not in name}
+    return (dataclasses.replace(model, adapter=None),
+            others | merge(adapter, pack.weights, base_values))
 
 
 def of_bounded_length(features, most):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adapter_bert import paths
 from adapter_bert.files import write_json
 
 
@@ -148,7 +149,7 @@ def write_predictions(folder, predictions):
         contents["null_odds"] = odds
     else:
         with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(folder, "null_odds.json"))
+            paths.remove(os.path.join(folder, "null_odds.json"))
     for name, content in contents.items():
         write_json(os.path.join(folder, f"{name}.json"), content)
 

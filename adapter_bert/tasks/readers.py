@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from absl import logging
 
+from adapter_bert import paths
 from adapter_bert.errors import InputError
 from adapter_bert.tasks.table import Columns
 
@@ -76,7 +77,7 @@ def find_file(task, data_dir, split):
     names = task.files[split]
     if isinstance(names, str):
         names = (names,) if os.path.splitext(names)[1] else (f"{names}.tsv", f"{names}.csv")
-    found = [name for name in names if os.path.exists(os.path.join(data_dir, name))]
+    found = [name for name in names if paths.exists(os.path.join(data_dir, name))]
     if not found:
         raise InputError(f"{os.path.join(data_dir, ' or '.join(names))}: no such file; "
                          f"the {split} examples of {task.name} are read there")
@@ -201,7 +202,7 @@ def _tsv_rows(path):
 
 def _csv_rows(path):
     # The limit, 128 kB unless raised, belongs to the csv module; no text is longer than its file.
-    csv.field_size_limit(max(csv.field_size_limit(), os.path.getsize(path)))
+    csv.field_size_limit(max(csv.field_size_limit(), paths.size(path)))
     reader = csv.reader((text for _, text in numbered_lines(path)), strict=True)
     while True:
         line = reader.line_num + 1
@@ -222,7 +223,7 @@ def numbered_lines(path):
       InputError: the file cannot be read, is not UTF-8, or holds a NUL character.
     """
     try:
-        file = open(path, "rb")  # noqa: SIM115 (closed below; here only its own error is caught)
+        file = paths.open_file(path)   # closed below; here only its own error is caught
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     with file:

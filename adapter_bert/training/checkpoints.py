@@ -1,5 +1,5 @@
 """Where the first values of variables come from, strictly."""
-import glob
+import functools
 import os
 import re
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 
 import adapter_layers
-from adapter_bert import base, network
+from adapter_bert import base, network, paths
 from adapter_bert.errors import InputError
 
 
@@ -168,20 +168,64 @@ def all_of(folder):
     TensorFlow's own look-up believes the file `checkpoint`, which may name files that are gone.
     """
     found = {int(match[1]): match[0] for match in map(
-        re.compile(r"model\.ckpt-(\d+)(?=\.index$)").match, list_files(folder)) if match}
+        re.compile(r"model\.ckpt-(\d+)(?=\.index$)").match, paths.names_in(folder)) if match}
     return [os.path.join(folder, found[step]) for step in sorted(found)]
 
 
 def latest(folder):
-    """Prefix of the newest checkpoint in a folder; None where there is none."""
-    return (all_of(folder) or [None])[-1]
+    """Prefix of the newest sound checkpoint in a folder; None where there is none.
+
+    A damaged one is passed over for the one before it, which is said. That of step 0 alone may be
+    missing, as nothing was trained with it.
+
+    Raises:
+      InputError: there are checkpoints, and none is sound.
+    """
+    damaged = {}
+    for prefix in reversed(all_of(folder)):
+        reason = damage_of(prefix)
+        if not reason:
+            for newer, why in damaged.items():
+                say_damaged(newer, why, prefix)
+            return prefix
+        damaged[prefix] = reason
+    for prefix, reason in damaged.items():
+        if not prefix.endswith("-0"):
+            raise InputError(f"{reason}; and no other checkpoint is there. Remove {prefix}.*, and "
+                             "the same command goes on without it")
+    return None
+
+
+def damage_of(prefix):
+    """What is wrong with a checkpoint, in words; None where all its values are as written.
+
+    TensorFlow holds each block of the index and each variable against the checksum written with it.
+    """
+    try:
+        for _ in base.Checkpoint(prefix).values():
+            pass
+    except InputError as error:
+        return str(error).partition("; fetch")[0]
+    return None
+
+
+@functools.cache
+def say_damaged(prefix, reason, used):
+    """Says once that a checkpoint is passed over for another one."""
+    del prefix
+    logging.info("%s; %s is used in its place", reason, used)
 
 
 def prune(folder, keep=5):
     """Removes all but the newest `keep` checkpoints; TensorFlow forgets older stretches'."""
     for prefix in all_of(folder)[:-keep]:
-        for path in reversed(files_of(prefix)):
-            os.remove(path)
+        remove(prefix)
+
+
+def remove(prefix):
+    """Removes the files of a checkpoint."""
+    for path in reversed(files_of(prefix)):
+        paths.remove(path)
 
 
 def files_of(prefix):
@@ -189,12 +233,10 @@ def files_of(prefix):
 
     So files are copied in this order and removed in the other one.
     """
-    return sorted(glob.glob(glob.escape(prefix) + ".*"), key=lambda path: path.endswith(".index"))
-
-
-def list_files(folder):
-    """The names in a folder; none where there is no such folder."""
-    return os.listdir(folder) if os.path.isdir(folder) else []
+    folder, name = os.path.split(prefix)
+    found = [os.path.join(folder, file) for file in paths.names_in(folder or ".")
+             if file.startswith(f"{name}.")]
+    return sorted(found, key=lambda path: path.endswith(".index"))
 
 
 def latest_step(folder):
@@ -206,14 +248,19 @@ def latest_step(folder):
 def point_to(folder, prefix):
     """Makes TensorFlow go on from `prefix`, or start anew where that is None.
 
-    A checkpoint of step 0, with which nothing was trained yet, is removed then.
+    Checkpoints after it go, which are damaged, and what a killed process left of writing one. The
+    checkpoint of step 0, with which nothing was trained yet, goes where `prefix` is None.
     """
+    every = all_of(folder)
+    for damaged in every[every.index(prefix) + 1:] if prefix else every:
+        remove(damaged)
+    for name in paths.names_in(folder):
+        if re.fullmatch(r"model\.ckpt-\d+(_temp|\..*tempstate.*)", name):
+            paths.remove_all(os.path.join(folder, name))
     if prefix:
         tf.train.update_checkpoint_state(folder, prefix)
-        return
-    for name in list_files(folder):
-        if name == "checkpoint" or name.startswith("model.ckpt-0."):
-            os.remove(os.path.join(folder, name))
+    elif "checkpoint" in paths.names_in(folder):
+        paths.remove(os.path.join(folder, "checkpoint"))
 
 
 def best_or_latest(output_dir):

@@ -13,6 +13,9 @@ from adapter_bert.training import checkpoints, history, results, setup
 from adapter_bert.training.estimator import build_estimator
 from adapter_bert.training.hooks import EvaluationHook, Progress
 from adapter_bert.training.model_fn import Schedule
+from adapter_bert.training.observation import MetricsHook, ProfileHook
+from adapter_bert.training.preemption import StopHook, handling
+from adapter_bert.training.settings import profile_span
 
 
 class Feed(NamedTuple):
@@ -84,17 +87,22 @@ def fit(current, start, feed, step, evaluate):
             note_scores(settings.output_dir, start, evaluate, scores)
         return scores.is_over()
 
-    hooks = [EvaluationHook(every, settings.output_dir, note, progress)] if (
+    stop_hook = StopHook()
+    hooks = [EvaluationHook(every, settings.output_dir, note, progress, stop_hook)] if (
         every and not settings.use_tpu) else []
+    others = [stop_hook, *profile_hooks(settings)]
     estimator = build_estimator(current, start, settings.output_dir, schedule=feed.schedule,
-                                progress=progress, announce=announcer(current, feed.examples))
+                                progress=progress, announce=announcer(current, feed.examples),
+                                observe=observer(settings))
     try:
         while not note(step) and step < total:
             stop = min(total, step + every - step % every) if every and not hooks else total
-            train_stretch(estimator, settings, feed, step, stop, hooks)
-            results.add_training_time(settings.output_dir, progress)
-            checkpoints.prune(settings.output_dir)
-            step = checkpoints.latest_step(settings.output_dir)[1]
+            with handling(stop_hook.note):
+                train_stretch(estimator, settings, feed, step, stop, [*hooks, *others])
+                results.add_training_time(settings.output_dir, progress)
+                checkpoints.prune(settings.output_dir)
+                step = checkpoints.latest_step(settings.output_dir)[1]
+            stop_hook.end_run(step)
     finally:
         progress.close()
     return scores.added
@@ -132,6 +140,21 @@ def announcer(current, examples):
         results.update_results(current.settings.output_dir, counts={
             "variables": counts, "train_examples": examples})
     return announce
+
+
+def observer(settings):
+    """A function (loss, features of a batch) -> hooks that write metrics.jsonl, if it is wanted."""
+    def observe(loss, features):
+        if not settings.log_steps:
+            return []
+        return [MetricsHook(settings.output_dir, settings.log_steps, loss, features)]
+    return observe
+
+
+def profile_hooks(settings):
+    """The hook of --profile_steps, if it is given."""
+    span = profile_span(settings.profile_steps)
+    return [ProfileHook(settings.output_dir, *span)] if span else []
 
 
 def train_stretch(estimator, settings, feed, step, stop, hooks):

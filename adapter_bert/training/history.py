@@ -1,9 +1,7 @@
 """The scores of a run while it trains: which checkpoint is best, and when to stop."""
-import glob
 import os
-import shutil
 
-from adapter_bert import base, files
+from adapter_bert import base, files, paths
 from adapter_bert.errors import InputError
 from adapter_bert.training import checkpoints
 
@@ -28,7 +26,7 @@ class History:
         self._best_dir = os.path.join(output_dir, base.BEST_FOLDER)
         self._metric, self._patience, self._keep_best = metric, patience, keep_best
         self.added = {}
-        self._rows = read_rows(self._path, metric) if os.path.exists(self._path) else []
+        self._rows = read_rows(self._path, metric) if paths.exists(self._path) else []
 
     def add(self, metrics, checkpoint):
         """Notes an evaluation of a checkpoint, and keeps the checkpoint where it is the best."""
@@ -74,17 +72,19 @@ def read_rows(path, metric):
 def forget(output_dir):
     """Removes the scores and the best checkpoint of an earlier run, where there are any."""
     forget_best(output_dir)
-    if not os.path.exists(os.path.join(output_dir, HISTORY_FILE)):
+    held = paths.names_in(output_dir)
+    if HISTORY_FILE not in held:
         return
-    for name in (HISTORY_FILE, "results.json", "eval_results.txt"):
-        if os.path.exists(os.path.join(output_dir, name)):
-            os.remove(os.path.join(output_dir, name))
+    for name in {HISTORY_FILE, "results.json", "eval_results.txt"}.intersection(held):
+        paths.remove(os.path.join(output_dir, name))
 
 
 def forget_best(output_dir):
     """Removes the best checkpoint that an earlier run kept, and nothing else of best/."""
-    for path in glob.glob(os.path.join(glob.escape(output_dir), base.BEST_FOLDER, "model.ckpt-*")):
-        os.remove(path)
+    folder = os.path.join(output_dir, base.BEST_FOLDER)
+    for name in paths.names_in(folder):
+        if name.startswith("model.ckpt-"):
+            paths.remove(os.path.join(folder, name))
 
 
 def keep_checkpoint(checkpoint, folder):
@@ -95,7 +95,7 @@ def keep_checkpoint(checkpoint, folder):
     name = os.path.basename(checkpoint)
     for path in checkpoints.files_of(checkpoint):
         with files.replacing(os.path.join(folder, os.path.basename(path))) as temporary:
-            shutil.copyfile(path, temporary)
-    for other in os.listdir(folder):
+            paths.copy(path, temporary)
+    for other in paths.names_in(folder):
         if not other.startswith(name + "."):
-            os.remove(os.path.join(folder, other))
+            paths.remove(os.path.join(folder, other))

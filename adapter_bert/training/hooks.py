@@ -135,10 +135,12 @@ class EvaluationHook(CountingHook):
       output_dir: folder of the run's checkpoints.
       judge: function (step) -> whether training is over; it evaluates the newest checkpoint.
       progress: Progress, which does not count that time.
+      stop_hook: preemption.StopHook, which a signal while evaluating ends at once.
     """
 
-    def __init__(self, every, output_dir, judge, progress):
+    def __init__(self, every, output_dir, judge, progress, stop_hook):
         self._every, self._judge, self._progress = every, judge, progress
+        self._stop_hook = stop_hook
         self._prefix = os.path.join(output_dir, "model.ckpt")
 
     def after_run(self, run_context, run_values):
@@ -150,5 +152,7 @@ class EvaluationHook(CountingHook):
             session = run_context.session
             saver = session.graph.get_collection(tf.GraphKeys.SAVERS)[0]
             saver.save(session, self._prefix, global_step=self.step, write_meta_graph=False)
-            if self._judge(self.step):
+            with self._stop_hook.saved():
+                is_over = self._judge(self.step)
+            if is_over:
                 run_context.request_stop()

@@ -26,7 +26,7 @@ class Schedule:
 
 
 def build_model_fn(model, start, engine, schedule=None, announce=lambda variables: None,
-                   use_tpu=False, progress=None):
+                   use_tpu=False, progress=None, observe=lambda loss, features: []):
     """The model_fn of a task.
 
     Args:
@@ -37,6 +37,7 @@ def build_model_fn(model, start, engine, schedule=None, announce=lambda variable
       announce: called with the list of the model's variables when the graph is built.
       use_tpu: bool.
       progress: hooks.Progress that training reports to; None for none.
+      observe: function (loss, features) -> more SessionRunHooks of training, not on a TPU.
     """
     def model_fn(features, labels, mode, params):
         del labels, params
@@ -61,7 +62,8 @@ def build_model_fn(model, start, engine, schedule=None, announce=lambda variable
                 schedule.num_warmup_steps))
         return tf.estimator.tpu.TPUEstimatorSpec(
             mode, loss=loss, train_op=train_op, scaffold_fn=scaffold_fn,
-            training_hooks=None if use_tpu or not progress else [ProgressHook(progress, loss)])
+            training_hooks=None if use_tpu or not progress else [
+                ProgressHook(progress, loss), *observe(loss, features)])
     return model_fn
 
 

@@ -5,7 +5,7 @@ import os
 from absl import logging
 
 import adapter_bert
-from adapter_bert import base, files
+from adapter_bert import base, files, paths
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest as manifests
 from adapter_bert.packs import store
@@ -20,8 +20,8 @@ def refuse_unpackable(run, splits):
         if settings.pack_dir:
             raise InputError("--pack_dir: full tuning changes the whole model and makes no pack")
         return
-    place, output = map(os.path.abspath, (place_of(settings), settings.output_dir))
-    if os.path.commonpath([place, output]) == place:
+    place, output = map(paths.absolute, (place_of(settings), settings.output_dir))
+    if f"{output}/".startswith(f"{place}/"):
         raise InputError(f"--pack_dir={settings.pack_dir}: holds the run's own folder; name a "
                          "folder of its own for the pack")
     store.check_place(place)
@@ -60,8 +60,7 @@ def write_pack(run, start, splits, metrics):
     trained, manifest = base.Checkpoint(run.trained), manifest_of(run, start, splits, metrics)
     weights = {name: trained[name] for name in manifest.shapes()}
     pack = store.write(path, store.Pack(manifest, weights), settings.pack_precision)
-    share = pack.manifest.weights.bytes / sum(map(os.path.getsize,
-                                                  checkpoints.files_of(start.base)))
+    share = pack.manifest.weights.bytes / sum(map(paths.size, checkpoints.files_of(start.base)))
     if any("/adapters/" in name for name in base.Checkpoint(start.base)):
         logging.info("%s has adapters of its own: the pack fits that checkpoint only", start.base)
     logging.info("pack: %s, %.1f MB, %.1f %% of its base; use it with --pack",
@@ -132,7 +131,7 @@ def unpack(pack, folder):
     """
     prefix = os.path.join(folder, "model.ckpt-0")
     now = run_record(pack)
-    if os.path.exists(f"{prefix}.index") and base.recorded_run(prefix) == now:
+    if paths.exists(f"{prefix}.index") and base.recorded_run(prefix) == now:
         return prefix   # of an earlier start of the same run, which knows it by its bytes
     fingerprint = base.fingerprint_as_int64(pack.manifest.base.fingerprint)
     with files.new_folder(folder) as place:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from absl import logging
 
-from adapter_bert import base, files, tasks
+from adapter_bert import base, files, paths, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.fields import setting
 from adapter_bert.heads import masked_lm
@@ -90,7 +90,7 @@ def with_vocabulary(settings):
     BERT's own command names none; a pack says which it was trained with.
     """
     beside = os.path.join(os.path.dirname(settings.bert_config_file or ""), base.VOCAB_FILE)
-    if settings.vocab_file or not settings.bert_config_file or not os.path.exists(beside):
+    if settings.vocab_file or not settings.bert_config_file or not paths.exists(beside):
         return settings
     return dataclasses.replace(settings, vocab_file=beside)
 

@@ -6,7 +6,7 @@ import platform
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-from adapter_bert import files
+from adapter_bert import files, paths
 
 # The order of BERT's block; a task's further metrics follow.
 FIRST_KEYS = ("eval_accuracy", "eval_loss", "global_step", "loss")
@@ -61,7 +61,7 @@ def write_events(output_dir, metrics, step):
 def update_results(output_dir, **parts):
     """Writes `parts` into results.json; what an earlier command on the folder wrote stays."""
     path = os.path.join(output_dir, RESULTS_FILE)
-    earlier = files.read_object(path) if os.path.exists(path) else {}
+    earlier = files.read_object(path) if paths.exists(path) else {}
     files.write_json(path, {**earlier, **parts, "versions": versions()})
 
 

@@ -1,15 +1,15 @@
 """What a run is told, each with its default and its flag's help text."""
 import dataclasses
 import math
-import os
 from typing import ClassVar
 
 import adapter_layers
+from adapter_bert import paths
 from adapter_bert.errors import InputError
 from adapter_bert.fields import KERNELS, PRECISIONS, setting
 
-CHOICES = {"precision": PRECISIONS, "kernels": KERNELS, "pack_precision": PRECISIONS[1:],
-           "bad_answers": ("refuse", "skip")}
+CHOICES = {"adapter_method": tuple(adapter_layers.METHODS), "precision": PRECISIONS,
+           "kernels": KERNELS, "pack_precision": PRECISIONS[1:], "bad_answers": ("refuse", "skip")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +25,14 @@ class ModelSettings:
     do_lower_case: bool = setting(True, "Lower-case the text; false for cased bases.")
     max_seq_length: int = setting(128, "The most word pieces of an example; the rest is cut.")
     tuning: str = setting(
-        "adapters", "What trains: adapters, adapters_only, adapters_pooler, full, top_layers=K, "
-                    "layer_norm, bias or head.")
-    adapter_fn: str = setting("feedforward_adapter", "The kind of adapter.")
-    adapter_size: int = setting(64, "Width of the adapters' bottleneck.")
+        "adapters", "What trains: adapters, adapters_drop, adapters_only, adapters_pooler, full, "
+                    "top_layers=K, layer_norm, bias or head.")
+    adapter_method: str = setting(
+        "houlsby", "A published method, which stands for --tuning and adapter flags that are not "
+                   f"given: {', '.join(adapter_layers.METHODS)}.")
+    adapter_fn: str = setting(
+        "feedforward_adapter", f"The kind of adapter: {', '.join(adapter_layers.ADAPTERS)}.")
+    adapter_size: int = setting(64, "Width of the bottleneck, rank of a LoRA, keys of a prefix.")
     adapter_placement: str = setting("both", "both, attention or feed_forward.")
     adapter_layers: str = setting("all", "Layers with adapters: all, or numbers as in 0,1,5.")
     adapter_activation: str = setting("gelu", "Activation in the adapters; gelu is the tanh form.")
@@ -37,6 +41,8 @@ class ModelSettings:
         False, "Adapters read what their LayerNorm gives (Pfeiffer's place; with feed_forward).")
     adapter_residual_before_ln: bool = setting(
         True, "With the former: the residual of an adapter is what LayerNorm was given.")
+    adapter_scale: float = setting(
+        1.0, "Factor of what a parallel adapter (its s) or a LoRA (alpha / r) adds.")
     precision: str = setting(
         "auto", "Type of the products: float32, bfloat16, or auto for what this CPU is faster in.")
     kernels: str = setting(
@@ -90,6 +96,11 @@ class TrainingSettings(ModelSettings):
     pack_precision: str = setting("float32", "Type of the pack's weights: float32 or bfloat16.")
     pack_license: str = setting("", "License of the pack, as SPDX writes it.")
     pack_description: str = setting("", "A sentence on the pack for those who look for one.")
+
+    log_steps: int = setting(
+        100, "Steps between two lines of OUTPUT_DIR/metrics.jsonl; 0: none.")
+    profile_steps: str | None = setting(
+        None, "FIRST,LAST: write a TensorFlow profile of these training steps for TensorBoard.")
 
     @property
     def evaluates_in_training(self):
@@ -164,9 +175,9 @@ LEAST = {
                      "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores",
                      "doc_stride", "n_best_size", "max_answer_length",
                      "max_predictions_per_seq", "num_train_steps", "max_eval_steps"), 1),
-    **dict.fromkeys(("seed", "eval_steps", "early_stopping_patience", "max_train_examples",
-                     "train_batch_tokens", "learning_rate", "warmup_proportion",
-                     "num_warmup_steps", "max_query_length"), 0)}
+    **dict.fromkeys(("seed", "eval_steps", "log_steps", "early_stopping_patience",
+                     "max_train_examples", "train_batch_tokens", "learning_rate",
+                     "warmup_proportion", "num_warmup_steps", "max_query_length"), 0)}
 
 MOST = {"seed": 2**31 - 1, "adapter_size": 2**16}
 ABOVE, BELOW = {"num_train_epochs": 0}, {"warmup_proportion": 1}
@@ -193,8 +204,19 @@ def check(settings):
     if 0 < settings.train_batch_tokens < settings.max_seq_length:
         raise InputError(f"--train_batch_tokens={settings.train_batch_tokens}: must hold an "
                          f"example of --max_seq_length={settings.max_seq_length}")
+    profile_span(settings.profile_steps)
     check_pack(settings)
     check_tpu(settings)
+
+
+def profile_span(text):
+    """(first, last) of --profile_steps; None where it is not given; InputError if it is no span."""
+    if text is None:
+        return None
+    first, _, last = text.partition(",")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise InputError(f"--profile_steps={text}: give the first and the last step, as in 20,30")
+    return int(first), int(last)
 
 
 def check_pack(settings):
@@ -221,6 +243,9 @@ def check_tpu(settings):
     if settings.use_tpu and settings.train_batch_tokens:
         raise InputError("--train_batch_tokens: a TPU wants batches of one shape; "
                          "give --train_batch_size")
+    if settings.use_tpu and settings.profile_steps:
+        raise InputError("--profile_steps: a TPU is profiled from TensorBoard, see docs/tpu.md; "
+                         "leave it out")
 
 
 def check_value(name, value):
@@ -241,17 +266,26 @@ def check_value(name, value):
 
 def check_path(name, value):
     """InputError where TensorFlow could not use a path."""
-    if "://" in value:
-        raise InputError(f"--{name}={value}: only local paths are read and written yet")
+    if paths.is_remote(value):
+        check_remote(name, value)
     if value.startswith("~"):
         raise InputError(f"--{name}={value}: the shell left the ~ as it is; write $HOME")
     if not value.isprintable() or "\ufffd" in value.encode("utf-8", "replace").decode():
         raise InputError(f"--{name}={value!r}: name a path of printable UTF-8 characters")
     if name in ("output_dir", "bert_dir", "init_checkpoint") and set("*?[\\") & set(
-            os.path.abspath(value)):
+            paths.absolute(value)):
         raise InputError(f"--{name}={value}: TensorFlow reads * ? [ \\ in paths of checkpoints as "
-                         f"patterns, and the whole path is {os.path.abspath(value)}; name a folder "
+                         f"patterns, and the whole path is {paths.absolute(value)}; name a folder "
                          "without them")
+
+
+def check_remote(name, value):
+    """InputError where a path of another file system is not one that can be used."""
+    if not paths.is_known(value):
+        raise InputError(f"--{name}={value}: TensorFlow knows no such file system here; name a "
+                         "path of this machine, or gs://BUCKET/PATH")
+    if name in ("pack", "init_pack"):
+        raise InputError(f"--{name}={value}: packs are read from this machine; copy it here first")
 
 
 def adapter_config(settings):
@@ -268,9 +302,31 @@ def adapter_config(settings):
             layers=_layers(settings.adapter_layers), activation=settings.adapter_activation,
             init_stddev=settings.adapter_init_stddev, adapter_fn=settings.adapter_fn,
             original_ln_before=settings.adapter_original_ln_before,
-            residual_before_ln=settings.adapter_residual_before_ln)
+            residual_before_ln=settings.adapter_residual_before_ln,
+            scale=settings.adapter_scale)
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def with_method(settings, given):
+    """The settings with what --adapter_method stands for, and the names now given.
+
+    Args:
+      settings: ModelSettings or a class made of it, checked.
+      given: names of the settings that a person gave, which a method does not change.
+
+    Raises:
+      InputError: the tuning mode that was given has no adapters.
+    """
+    if "adapter_method" not in given:
+        return settings, given
+    if "tuning" in given and not adapter_layers.uses_adapters(settings.tuning):
+        raise InputError(f"--adapter_method={settings.adapter_method}: --tuning={settings.tuning} "
+                         "has no adapters; give one of the two")
+    flags = {name if name in ("tuning", "adapter_fn") else f"adapter_{name}": value
+             for name, value in adapter_layers.METHODS[settings.adapter_method].items()}
+    flags = {name: value for name, value in flags.items() if name not in given}
+    return dataclasses.replace(settings, **flags), frozenset(given) | flags.keys()
 
 
 def adapter_flags(config):

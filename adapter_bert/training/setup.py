@@ -8,25 +8,27 @@ from absl import logging
 import adapter_layers
 import modeling
 import tokenization
-from adapter_bert import base, engine, files, heads, tasks
+from adapter_bert import base, engine, files, heads, paths, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.network import Model, read_config
 from adapter_bert.packs import store
 from adapter_bert.packs.manifest import check_pairs
 from adapter_bert.training import checkpoints
 from adapter_bert.training.pack import unpack, without_head
-from adapter_bert.training.settings import TrainingSettings, adapter_config, check
+from adapter_bert.training.settings import TrainingSettings, adapter_config, check, with_method
 
 # What a checkpoint fixes for evaluation and prediction.
 MODEL_FLAGS = ("tuning", "adapter_fn", "adapter_size", "adapter_placement", "adapter_layers",
                "adapter_activation", "adapter_original_ln_before", "adapter_residual_before_ln",
-               "do_lower_case")
+               "adapter_scale", "do_lower_case")
 # What a run fixes for going on with its training.
 RUN_FLAGS = (*MODEL_FLAGS, "max_seq_length", "max_predictions_per_seq", "train_batch_size",
              "train_batch_tokens", "learning_rate", "num_train_epochs", "num_train_steps",
              "warmup_proportion", "num_warmup_steps", "bias_correction", "adapter_init_stddev",
              "seed", "precision", "max_train_examples", "use_tpu", "doc_stride",
              "max_query_length", "version_2_with_negative")
+# What runs of before did not record, and did.
+NEW_FLAGS = {"adapter_scale": 1.0}
 # Of these, what may be raised to go on with a run.
 LENGTHS = ("num_train_epochs", "num_train_steps", "epochs")
 # What evaluation and prediction take over from a run or a pack, unless it is given.
@@ -78,6 +80,7 @@ def open_run(settings, given, task):
       InputError: a flag, file or folder that does not fit.
     """
     check(settings)
+    settings, given = with_method(settings, given)
     settings = dataclasses.replace(settings, precision=engine.choose_precision(
         settings.precision, settings.use_tpu))
     located = base.locate(settings.bert_dir) if settings.bert_dir else None
@@ -188,7 +191,7 @@ def with_recorded(settings, given, task, recorded):
             for name, value in differing.items()))
     for name in BASE_FILES[:2]:
         path = recorded["base"].get(name, "")
-        if name not in given and not settings.bert_dir and not os.path.exists(path):
+        if name not in given and not settings.bert_dir and not paths.exists(path):
             raise InputError(f"the base of this run was at {path} and is there no more; "
                              "name its folder with --bert_dir")
     if recorded["flags"]["task_name"] != task.name:
@@ -241,8 +244,9 @@ def check_model(settings, bert_config):
         raise InputError(f"--max_seq_length={settings.max_seq_length}: this BERT has {positions} "
                          f"positions; give 5 to {positions}")
     try:
-        adapter_layers.tuning_rules(settings.tuning, bert_config.num_hidden_layers)
-        adapter_layers.attach(adapter_config(settings), bert_config.num_hidden_layers)
+        adapter, layers = adapter_config(settings), bert_config.num_hidden_layers
+        adapter_layers.tuning_rules(settings.tuning, layers, adapter)
+        adapter_layers.attach(adapter, layers)
     except ValueError as error:
         raise InputError(str(error)) from error
 
@@ -253,7 +257,8 @@ def open_tokenizer(settings, bert_config):
     try:
         tokenization.validate_case_matches_checkpoint(
             settings.do_lower_case, settings.init_checkpoint)
-        tokenizer = tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
+        with paths.here(settings.vocab_file) as vocab_file:
+            tokenizer = tokenization.FullTokenizer(vocab_file, settings.do_lower_case)
     except ValueError as error:
         raise InputError(str(error)) from error
     if len(tokenizer.vocab) != bert_config.vocab_size:
@@ -300,8 +305,8 @@ def identity(run, train_data, start):
 
 def record_of_base(settings, bert_config, start):
     """What a run records of its base, as JSON values: where it lies and what it is."""
-    paths = {name: os.path.abspath(getattr(settings, name)) for name in BASE_FILES[:2]}
-    return {**paths, "init_checkpoint": start.base and os.path.abspath(start.base),
+    named = {name: paths.absolute(getattr(settings, name)) for name in BASE_FILES[:2]}
+    return {**named, "init_checkpoint": start.base and paths.absolute(start.base),
             "name": start.base and base.name_of(start.base), "fingerprint": start.fingerprint,
             **files_of_base(settings, bert_config)}
 
@@ -326,10 +331,11 @@ def refuse_contradiction(output_dir, now):
     if not before:
         raise InputError(f"{output_dir}: holds checkpoints but no run.json; "
                          "name an empty folder with --output_dir")
+    flags = {**NEW_FLAGS, **before["flags"]}
     differing = [
-        f"--{name}: {json.dumps(before['flags'].get(name))} then, {json.dumps(value)} now"
-        for name, value in now.get("flags", {}).items() if before["flags"].get(name) != value
-        and not (name in LENGTHS and value >= before["flags"].get(name, 0))]
+        f"--{name}: {json.dumps(flags.get(name))} then, {json.dumps(value)} now"
+        for name, value in now.get("flags", {}).items() if flags.get(name) != value
+        and not (name in LENGTHS and value >= flags.get(name, 0))]
     differing += [what for key, what in FACTS.items()
                   if key in now and before.get(key) != now[key]]
     differing += other_base(before["base"], now["base"]) if "base" in now else []
