@@ -83,6 +83,28 @@ def test_the_profile_of_a_step(tiny_dir):
     assert "GFLOP/s of products" in table and "TensorFlow's product alone" in table
 
 
+def test_the_report_of_meta_learned_starts(tmp_path):
+    def write(name, accuracies, **more):
+        points = [{"shots": shots, "draws": [
+            {"seed": 0, "domain": "toys", "draw": number, "accuracy": accuracy + number / 10}
+            for number in range(3)]} for shots, accuracy in accuracies.items()]
+        (tmp_path / f"{name}.json").write_text(json.dumps({
+            "command": "python it.py", "commit": "0" * 12, "data": "d", "draws_of": {},
+            "test_domains": ["toys"], "points": points, **more}))
+
+    for start, accuracy in (("plain", 0.5), ("meta", 0.7), ("trained", 0.6)):
+        write(f"shots-{start}-adapters", {0: accuracy, 8: accuracy})
+        write(f"domains1-{start}-adapters", {None: accuracy})
+    write("meta-adapters-0.001-0.003", {}, best={}, history=[
+        {"step": 1, "query_loss": 0.6, "accuracies": [0.5, 0.7]}])
+    tables = output_of("meta_quality.py", "--report", f"--results={tmp_path}")
+    row = "60.0 ± 24.8 | 80.0 ± 24.8 | 70.0 ± 24.8 | +20.0 ± 0.0 | +10.0 ± 0.0"
+    assert f"| 8 | {row} |" in tables
+    assert "| 1, low-resource | 60.0 ± 24.8 | 80.0 ± 24.8 | +20.0 ± 0.0 | 3 |" in tables
+    assert {"few-shot.png", "few-shot-adapters.png", "meta-adapters-0.001-0.003.png"} <= {
+        path.name for path in tmp_path.iterdir()}
+
+
 @pytest.mark.long
 def test_meta_learned_starts_against_plain_ones(tiny_dir, tmp_path):
     few = {"inner_batch_size": 4, "num_query": 4, "num_test_task": 2}
