@@ -11,6 +11,11 @@ def setting(default, text):
     return dataclasses.field(default=default, metadata={"help": text})
 
 
+def listed(text):
+    """What a flag names with commas between, without blanks around; a list of str."""
+    return list(filter(None, map(str.strip, text.split(","))))
+
+
 def kinds(settings_class):
     """{name of a field: its type}, X of `X | None`."""
     return {name: next(kind for kind in typing.get_args(hint) if kind is not type(None))

@@ -11,6 +11,7 @@ import time
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.errors import InputError
+from adapter_bert.processes import share_of_cores
 
 SECONDS_BETWEEN_LOOKS = 0.1
 
@@ -63,8 +64,8 @@ def start(number, addresses, gpus):
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = visible_gpus(gpus)[number]
     command = [sys.executable, *sys.orig_argv[1:], "--distribution=multi_worker"]
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cores[number::len(addresses)] or cores)   # a process begins with it
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, share_of_cores(number, len(addresses)))   # a process begins with it
     try:
         return subprocess.Popen(command, env=environment)
     finally:

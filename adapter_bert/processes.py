@@ -3,10 +3,17 @@ import contextlib
 import ctypes
 import gc
 import multiprocessing
+import os
 import signal
 import traceback
 
 _PR_SET_PDEATHSIG = 1   # of Linux's prctl
+
+
+def share_of_cores(number, count):
+    """The cores of this process that the one of this number, of `count`, is to run on."""
+    cores = sorted(os.sched_getaffinity(0))
+    return cores[number::count] or cores
 
 
 def map_forked(function, arguments):

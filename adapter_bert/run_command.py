@@ -1,16 +1,15 @@
 """What the commands that run a model do alike: flags in, one call out."""
 import functools
-import logging as standard_logging
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")   # before TensorFlow is imported
 
-import tensorflow.compat.v1 as tf  # noqa: E402
 from absl import app, logging  # noqa: E402
 
 from adapter_bert import flags, local_workers  # noqa: E402
 from adapter_bert.errors import InputError, exit_on_input_error  # noqa: E402
 from adapter_bert.training import clusters, exchange, preemption, settings  # noqa: E402
+from adapter_bert.training.hooks import speak_plainly  # noqa: E402
 from adapter_bert.training.run import plain_errors, run  # noqa: E402
 
 
@@ -63,10 +62,3 @@ def take_part(told, given, go):
 def of_task(task_of):
     """What `start` calls to run a task; `task_of` is a function of settings -> tasks.Task."""
     return lambda settings, given: run(settings, given, task_of(settings))
-
-
-def speak_plainly():
-    """Our lines without prefix on stderr; what TensorFlow has to say comes as exceptions."""
-    logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(message)s"))
-    tf.logging.set_verbosity(tf.logging.FATAL)

@@ -52,28 +52,44 @@ def side_by_side(tasks, count):
     return [list(step) for step in itertools.zip_longest(*tasks, *absent, fillvalue=[])]
 
 
-def query_accuracies(learner, count, episodes, steps, seeds):
-    """The share of right answers to each query after learning from its support.
+def learned(learner, count, episodes, steps, seeds):
+    """Has episodes learn from their supports, `count` of them side by side.
 
     Args:
-      learner: Learner of `count` tasks.
-      count: K, episodes that run side by side.
+      learner: Learner of `count` tasks, each of which begins at the meta-parameters.
+      count: K.
       episodes: list of (support, query), lists of Row; without a support nothing is learned.
       steps: Steps.
       seeds: a list of ints for each episode, which fixes the order of its batches.
+
+    Yields:
+      The queries of some of them, at most K, while the learner is as these have left it.
+    """
+    for first in range(0, len(episodes), count):
+        part, own_seeds = episodes[first:first + count], seeds[first:first + count]
+        learner.reset(now=int(np.random.SeedSequence(own_seeds[0]).generate_state(1)[0] >> 1))
+        learner.adapt(side_by_side([
+            shuffled_batches(support, steps, np.random.default_rng(seed))
+            for (support, _), seed in zip(part, own_seeds, strict=True)], count))
+        yield [query for _, query in part]
+
+
+def filled(queries, count):
+    """The rows of `count` tasks, those that are not there without any."""
+    return queries + [[]] * (count - len(queries))
+
+
+def query_accuracies(learner, count, episodes, steps, seeds):
+    """The share of right answers to each query after learning from its support.
+
+    Args as of `learned`.
 
     Returns:
       float64 [episodes].
     """
     found = []
-    for first in range(0, len(episodes), count):
-        part, own_seeds = episodes[first:first + count], seeds[first:first + count]
-        learner.reset(now=np.random.SeedSequence(own_seeds[0]).generate_state(1)[0] >> 1)
-        learner.adapt(side_by_side([
-            shuffled_batches(support, steps, np.random.default_rng(seed))
-            for (support, _), seed in zip(part, own_seeds, strict=True)], count))
-        queries = [query for _, query in part]
-        asked = learner.predict(queries + [[]] * (count - len(part)))
+    for queries in learned(learner, count, episodes, steps, seeds):
+        asked = learner.predict(filled(queries, count))
         found += [accuracy(query, probabilities)
                   for query, probabilities in zip(queries, asked, strict=False)]
     return np.array(found)

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 from typing import NamedTuple
 
-from adapter_bert import files
+from adapter_bert import fields, files
 from adapter_bert.errors import InputError
 from adapter_bert.tasks import Example
 from adapter_bert.tasks.readers import shown
@@ -156,7 +156,7 @@ def split(dataset, validation_domains="", test_domains=""):
 
 
 def _names(dataset, flag, text):
-    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
+    names = tuple(fields.listed(text or ""))
     for name in names:
         if name not in dataset.domains:
             raise InputError(f"--{flag}: {dataset.path} has no domain {name!r}; it has "

@@ -10,13 +10,11 @@ from adapter_bert import files
 from adapter_bert.errors import InputError
 from adapter_bert.metalearning import adaptation, comparison, domains, plots
 from adapter_bert.metalearning.adaptation import Steps
-from adapter_bert.metalearning.finetuning_settings import check, with_rates
+from adapter_bert.metalearning.finetuning_settings import check, tasks_at_once, with_rates
 from adapter_bert.metalearning.learner import Inner
 from adapter_bert.metalearning.start import open_start
 from adapter_bert.training import results
 from adapter_bert.training.run import plain_errors
-
-SIDE_BY_SIDE = 5   # draws at once; all of full tuning learn one after the other
 
 
 def run(settings, given):
@@ -122,7 +120,7 @@ def measure(opened, split, rows, chosen):
                 values = learner.values
             if tester is None:
                 inner = Inner(settings.inner_optimizer, settings.inner_update_lr)
-                tester = opened.learner(inner, tasks(settings), seed)
+                tester = opened.learner(inner, tasks_at_once(settings), seed)
                 until_the_end.callback(tester.close)
             tester.load(values)
             for count, found in draws.items():
@@ -150,11 +148,6 @@ def learned(opened, rows, names, seed):
     return learner
 
 
-def tasks(settings):
-    """How many draws run side by side."""
-    return 1 if settings.tuning == "full" else SIDE_BY_SIDE
-
-
 def ask_all(learner, split, rows, seed):
     """Draws of all examples of each test domain, one a domain, as comparison.point takes them."""
     return [{"seed": seed, "domain": name, "draw": 0, "accuracy": adaptation.accuracy(
@@ -177,7 +170,7 @@ def ask_draws(learner, opened, split, rows, seed, shots):
     episodes = [tuple([rows[one.domain][example] for example in part]
                       for part in (one.support, one.query)) for one in drawn]
     steps = Steps(settings.inner_update_step_eval, settings.inner_batch_size)
-    found = adaptation.query_accuracies(learner, tasks(settings), episodes, steps,
+    found = adaptation.query_accuracies(learner, tasks_at_once(settings), episodes, steps,
                                         [[*own, 1] for own in seeds])
     return [{"seed": seed, "domain": name, "draw": draw, "accuracy": accuracy}
             for (name, draw), accuracy in zip(keys, found, strict=True)]

@@ -8,6 +8,7 @@ from adapter_bert.training.settings import CHOICES, ModelSettings, check_value
 
 # Of this command and of run_meta_training.py.
 KNOWN = {**CHOICES, "inner_optimizer": ("adam", "sgd"), "algorithm": ("fomaml", "reptile")}
+AT_ONCE = 5   # tasks that learn side by side
 RATES = ("learning_rate", "inner_update_lr", "outer_update_lr")
 LEAST = {"tasks_at_once": 0, **dict.fromkeys((
     "num_domain", "num_train_task", "num_test_task", "num_support", "num_query", "epochs",
@@ -87,6 +88,11 @@ def with_rates(settings):
         name: getattr(settings, name) or rate for name in RATES if hasattr(settings, name)})
 
 
+def tasks_at_once(settings):
+    """How many tasks learn side by side: of full tuning one, for memory."""
+    return 1 if settings.tuning == "full" else AT_ONCE
+
+
 def check(settings, given):
     """Refuses settings that no run can have, before anything is read or written.
 
@@ -97,12 +103,7 @@ def check(settings, given):
     Raises:
       InputError: with the flag and what it may be.
     """
-    for name in ("output_dir", "data", "test_domains"):
-        if not getattr(settings, name):
-            raise InputError(f"--{name} is missing")
-    for name, value in dataclasses.asdict(settings).items():
-        if value is not None:
-            check_one(name, value)
+    check_each(settings, ("output_dir", "data", "test_domains"))
     _ = settings.shots_list, settings.seed_list
     if settings.zero_shot and {"shots", "num_domain", "epochs"} & given:
         raise InputError("--zero_shot: learns nothing, so --shots, --num_domain and --epochs do "
@@ -116,6 +117,16 @@ def check_start(settings):
         raise InputError("--bert_model and --pack: both name a start; give one of them")
     if settings.pack and not settings.bert_dir:
         raise InputError(f"--pack={settings.pack}: name the folder of its base with --bert_dir")
+
+
+def check_each(settings, required):
+    """InputError where a flag of `required` is missing, or a value alone is wrong."""
+    for name in required:
+        if not getattr(settings, name):
+            raise InputError(f"--{name} is missing")
+    for name, value in dataclasses.asdict(settings).items():
+        if value is not None:
+            check_one(name, value)
 
 
 def check_one(name, value):

@@ -3,10 +3,13 @@ import dataclasses
 
 from adapter_bert.errors import InputError
 from adapter_bert.fields import setting
-from adapter_bert.metalearning.finetuning_settings import check_one, check_start, with_rates
+from adapter_bert.metalearning.finetuning_settings import (
+    check_each,
+    check_start,
+    tasks_at_once,
+    with_rates,
+)
 from adapter_bert.training.settings import ModelSettings
-
-AT_ONCE = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +69,7 @@ def check(settings):
     Raises:
       InputError: with the flag and what it may be.
     """
-    for name in ("output_dir", "data"):
-        if not getattr(settings, name):
-            raise InputError(f"--{name} is missing")
-    for name, value in dataclasses.asdict(settings).items():
-        if value is not None:
-            check_one(name, value)
+    check_each(settings, ("output_dir", "data"))
     check_start(settings)
     if settings.pack_dir and settings.tuning == "full":
         raise InputError("--pack_dir: full tuning changes the whole model and makes no pack")
@@ -79,6 +77,5 @@ def check(settings):
 
 def with_defaults(settings):
     """Settings with what depends on the tuning mode filled in, where nobody gave it."""
-    at_once = settings.tasks_at_once or (
-        1 if settings.tuning == "full" else min(AT_ONCE, settings.outer_batch_size))
+    at_once = settings.tasks_at_once or min(tasks_at_once(settings), settings.outer_batch_size)
     return dataclasses.replace(with_rates(settings), tasks_at_once=at_once)

@@ -4,7 +4,7 @@ Letters: K tasks.
 """
 import numpy as np
 
-from adapter_bert.metalearning.adaptation import shuffled_batches, side_by_side
+from adapter_bert.metalearning.adaptation import filled, learned
 from adapter_bert.metalearning.learner import BETAS, Inner, rates
 
 SLOTS = ("adam_m", "adam_v")
@@ -61,25 +61,13 @@ def outer_gradient(learner, count, episodes, steps, algorithm, seeds):
     """
     total = {name: np.zeros_like(value) for name, value in learner.values.items()}
     losses = []
-    for first in range(0, len(episodes), count):
-        part = episodes[first:first + count]
-        learn(learner, count, [support for support, _ in part], steps, [*seeds, first])
-        queries = [query for _, query in part] + [[]] * (count - len(part))
-        gradient, found = ALGORITHMS[algorithm](learner, queries)
-        losses += found[:len(part)]
+    own_seeds = [[*seeds, number] for number in range(len(episodes))]
+    for queries in learned(learner, count, episodes, steps, own_seeds):
+        gradient, found = ALGORITHMS[algorithm](learner, filled(queries, count))
+        losses += found[:len(queries)]
         for name, value in gradient.items():
-            total[name] += np.float32(len(part) / len(episodes)) * value
+            total[name] += np.float32(len(queries) / len(episodes)) * value
     return total, float(np.mean(losses))
-
-
-def learn(learner, count, supports, steps, seeds):
-    """Inner loops of at most `count` tasks from the meta-parameters; `seeds` ends with the number
-    of the first of them, so that each has the order that it has alone."""
-    *seeds, first = seeds
-    learner.reset(now=int(np.random.SeedSequence([*seeds, first]).generate_state(1)[0] >> 1))
-    learner.adapt(side_by_side([
-        shuffled_batches(support, steps, np.random.default_rng([*seeds, first + place]))
-        for place, support in enumerate(supports)], count))
 
 
 def fomaml(learner, queries):

@@ -1,18 +1,12 @@
-"""Figures of meta-learning, as PNG files.
-
-Colours are those of Okabe and Ito, which people see apart whatever their colour vision; markers and
-dashes tell the lines apart without colour.
-"""
+"""Figures of meta-learning, as PNG files."""
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from adapter_bert import files
+from adapter_bert.palette import COLOURS, MARKERS, STYLE
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS, DASHES = ("o", "s", "^", "D", "v", "P", "X"), ("-", "--", "-.", ":")
-STYLE = {"font.size": 15, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
-         "axes.spines.right": False, "lines.linewidth": 2.5, "lines.markersize": 9}
+DASHES = ("-", "--", "-.", ":")
 INCHES, DOTS = (9, 6), 120
 
 

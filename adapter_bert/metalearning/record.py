@@ -11,14 +11,13 @@ import os
 import numpy as np
 from absl import logging
 
-import adapter_bert
 from adapter_bert import base, files
 from adapter_bert.errors import InputError
 from adapter_bert.metalearning.outer import SLOTS
 from adapter_bert.packs import manifest as manifests
 from adapter_bert.packs import store
-from adapter_bert.training import checkpoints, results, setup
-from adapter_bert.training.settings import adapter_config
+from adapter_bert.training import checkpoints, setup
+from adapter_bert.training.pack import manifest_with, place_of
 
 STATE, CHECKPOINTS = "state", "ckpt"
 # What a run fixes beside setup.RUN_FLAGS.
@@ -56,15 +55,10 @@ def begin(opened):
     state = os.path.join(settings.output_dir, STATE)
     setup.refuse_contradiction(state, now)
     if settings.tuning != "full":
-        store.check_place(os.path.abspath(pack_place(settings)))
+        store.check_place(os.path.abspath(place_of(settings)))
     for folder in (state, os.path.join(settings.output_dir, CHECKPOINTS)):
         files.make_folder(folder)
         files.write_json(os.path.join(folder, base.RUN_FILE), now)
-
-
-def pack_place(settings):
-    """Where the pack of a run goes."""
-    return settings.pack_dir or os.path.join(settings.output_dir, "pack")
 
 
 def read_state(output_dir, names):
@@ -120,7 +114,7 @@ def write_pack(opened, prefix, trained_on, scores):
       trained_on: names of the domains.
       scores: {name: float} on the validation domains.
     """
-    settings, path = opened.settings, pack_place(opened.settings)
+    settings, path = opened.settings, place_of(opened.settings)
     if settings.tuning == "full":
         logging.info("no pack: full tuning changes the whole model; start from %s", prefix)
         return
@@ -135,14 +129,9 @@ def manifest_of(opened, trained_on, scores):
     """The Manifest of what meta-training left; arguments as for `write_pack`."""
     settings, start = opened.settings, opened.start
     count = sum(len(opened.dataset.domains[name]) for name in trained_on)
-    return manifests.Manifest(
-        task=task_name(settings), head="classification", labels=opened.dataset.labels, pair=False,
-        tuning=settings.tuning, adapter=adapter_config(settings),
-        base=manifests.Base(base.name_of(start.base), start.fingerprint,
-                            files.sha256(settings.vocab_file), opened.bert_config),
-        do_lower_case=settings.do_lower_case, max_seq_length=settings.max_seq_length,
-        metrics=scores, data={"train": {"examples": count, "sha256": files.sha256(settings.data)}},
-        versions={"adapter-bert": adapter_bert.__version__, **results.versions()},
-        license=settings.pack_license, description=settings.pack_description,
+    return manifest_with(
+        settings, opened.bert_config, start, task=task_name(settings), head="classification",
+        labels=opened.dataset.labels, pair=False, metrics=scores,
+        data={"train": {"examples": count, "sha256": files.sha256(settings.data)}},
         meta=manifests.Meta(settings.algorithm, settings.inner_optimizer, settings.inner_update_lr,
                             settings.inner_update_step, trained_on))

@@ -1,27 +1,23 @@
 """The paper's figures: score by trained parameters, by size, by removed layers, by first values.
 
-Colours are those of Okabe and Ito, and cividis, which colour-blind readers can tell apart; lines
-differ in their marks as well.
+Heat maps are in cividis, which colour-blind readers can read as well.
 """
 import os
 
 import matplotlib
 import numpy as np
 
+from adapter_bert.palette import COLOURS, MARKERS, STYLE
 from adapter_bert.paper import cells, tables
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKS = "osD^vPX"
 MOST_TICKS = 6
 PERCENTILES = (20, 50, 80)   # as in the paper's figure 3
-STYLE = {"font.size": 15, "axes.spines.top": False, "axes.spines.right": False,
-         "lines.linewidth": 2.5, "lines.markersize": 9, "legend.frameon": False,
-         "axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "adapter-bert",
-         "svg.fonttype": "none"}
+OWN_STYLE = {**STYLE, "legend.frameon": False, "svg.hashsalt": "adapter-bert",
+             "svg.fonttype": "none"}
 
 
 def draw(experiment, all_scored, output):
@@ -36,7 +32,7 @@ def draw(experiment, all_scored, output):
       {name of the files: caption}.
     """
     drawn = {}
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(OWN_STYLE):
         for name, (function, caption) in FIGURES.items():
             figure = function(experiment, all_scored)
             if figure:
@@ -105,7 +101,7 @@ def by_parameters(experiment, all_scored):
         order = np.argsort(parameters)
         low, middle, high = np.percentile(gaps[order], PERCENTILES, axis=1)
         style = {"color": COLOURS[number % len(COLOURS)]}
-        axes.plot(parameters[order], middle, MARKS[number % len(MARKS)] + "-", **style,
+        axes.plot(parameters[order], middle, MARKERS[number % len(MARKERS)] + "-", **style,
                   label=f"{name} ({counted(gaps.shape[1])})")
         if len(order) > 1:
             axes.fill_between(parameters[order], low, high, alpha=0.2, linewidth=0, **style)
@@ -157,8 +153,8 @@ def size_panel(axes, experiment, all_scored, task, rows):
         found = [(size, some[size].held_out()) for size in sorted(some) if some[size]]
         axes.errorbar([size for size, _ in found], [points.mean() for _, points in found],
                       [tables.error_of(points) or 0 for _, points in found], capsize=4,
-                      fmt=MARKS[number % len(MARKS)] + "-", color=COLOURS[number % len(COLOURS)],
-                      label=name)
+                      fmt=MARKERS[number % len(MARKERS)] + "-",
+                      color=COLOURS[number % len(COLOURS)], label=name)
     reference = tables.reference_row(cells.rows(experiment))
     whole = reference and cells.cell(all_scored, task, reference)
     if whole:
@@ -187,7 +183,7 @@ def by_first_values(experiment, all_scored):
         stddevs = sorted(found)
         axes.errorbar(stddevs, [np.mean(found[stddev]) for stddev in stddevs],
                       [tables.error_of(np.array(found[stddev])) or 0 for stddev in stddevs],
-                      fmt=MARKS[number % len(MARKS)] + "-", capsize=4,
+                      fmt=MARKERS[number % len(MARKERS)] + "-", capsize=4,
                       color=COLOURS[number % len(COLOURS)],
                       label=f"{task} {tables.metrics(experiment)[task]}, {mode}")
     axes.set(xscale="log", xlabel="standard deviation of the first weights",

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from adapter_bert.errors import InputError
 from adapter_bert.paper import claims, estimate, grid, results
+from adapter_bert.processes import share_of_cores
 from adapter_bert.training.hooks import duration
 
 # What a worker ends with that only wants to be started anew.
@@ -64,14 +65,13 @@ class Workers:
         self._processes = [self._start(number) for number in range(count)]
 
     def _start(self, number):
-        cores = sorted(os.sched_getaffinity(0))
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         with open(os.path.join(self._logs, f"{os.uname().nodename}-{number}.log"), "ab") as log:
             process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=log,
                                        stderr=log, env={**os.environ, "PYTHONPATH": path})
         with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(process.pid, cores[number::self.count] or cores)
+            os.sched_setaffinity(process.pid, share_of_cores(number, self.count))
         return process
 
     def look(self):

@@ -6,7 +6,6 @@ It ends with exit code RECYCLE after RUNS_A_PROCESS runs, since TensorFlow gives
 then, and at once when the sweep that started it is gone: its standard input ends.
 """
 import gc
-import logging as standard_logging
 import os
 import shutil
 import signal
@@ -23,6 +22,7 @@ from adapter_bert.errors import InputError
 from adapter_bert.paper import claims, config, grid, keeping, results, spans
 from adapter_bert.paper.sweep import RECYCLE
 from adapter_bert.training import run as runs
+from adapter_bert.training.hooks import speak_plainly
 
 RUNS_A_PROCESS, SECONDS_BETWEEN_LOOKS = 20, 5
 
@@ -32,9 +32,7 @@ def main(config_path, folder, until):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.use_absl_handler()
-    logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(message)s"))
-    tf.logging.set_verbosity(tf.logging.FATAL)
+    speak_plainly()
     experiment = config.read(config_path)
     return work(experiment, grid.plan(experiment), folder, float(until))
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-from adapter_bert import files, paths
+from adapter_bert import fields, files, paths
 from adapter_bert.errors import InputError, reason_of
 
 RECORDS_AT_ONCE = 1024   # that are checked together; where each such part begins is kept
@@ -89,7 +89,7 @@ def find(flag, patterns):
       InputError: no pattern, or one that stands for no file.
     """
     found = set()
-    for pattern in filter(None, map(str.strip, patterns.split(","))):
+    for pattern in fields.listed(patterns):
         if not paths.is_known(pattern):
             raise InputError(f"--{flag}={pattern}: TensorFlow knows no such file system here")
         matching = [pattern] if paths.exists(pattern) else paths.matching(pattern)

@@ -14,7 +14,6 @@ from adapter_bert.serving import rest, strict_json
 from adapter_bert.serving.batching import Failed
 from adapter_bert.serving.refusal import Refusal, busy
 
-SEVERAL_ROWS = ("spans",)   # heads for which a text makes as many rows as its length wants
 _PATH = re.compile(r"([^/:]+)(?:/versions/([0-9]{1,18}))?(?::(\w+)|/(metadata))?")
 
 
@@ -183,7 +182,7 @@ class Models:
         """(name of a task, places of its texts) of what is encoded together."""
         places = collections.defaultdict(list)
         for place, name in enumerate(names):
-            alone = self._loaded(name).manifest.head in SEVERAL_ROWS
+            alone = rest.KINDS[self._loaded(name).manifest.head].has_windows
             places[name, place if alone else None].append(place)
         return [(name, mine) for (name, _), mine in places.items()]
 

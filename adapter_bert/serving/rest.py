@@ -65,12 +65,14 @@ class Kind(NamedTuple):
     prediction: function (an answer, see packs.answers) -> {name of an output: value}.
     verb: what it can be asked for beside "predict"; None for nothing.
     pair: whether it is asked about pairs; None where its packs say that.
+    has_windows: whether a text makes as many rows as its length wants.
     """
 
     outputs: Callable
     prediction: Callable
     verb: str | None = None
     pair: bool | None = None
+    has_windows: bool = False
 
 
 def check_pair(task, manifest, place, example):
@@ -196,7 +198,7 @@ def _of_answers(labels):
 KINDS = {
     "classification": Kind(_of_labels, _labelled, "classify"),
     "regression": Kind(_of_scores, _scored, "regress"),
-    "spans": Kind(_of_answers, _answered, pair=True),
+    "spans": Kind(_of_answers, _answered, pair=True, has_windows=True),
     "tokens": Kind(_of_entities, _tagged, pair=False),
 }
 

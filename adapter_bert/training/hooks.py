@@ -1,5 +1,6 @@
 """What a person sees of a run while it trains."""
 import contextlib
+import logging as standard_logging
 import os
 import sys
 import time
@@ -11,6 +12,13 @@ from tqdm import tqdm
 # Steps left out of the measured speed: the first ones set up memory and threads.
 WARM_UP_STEPS = 10
 SECONDS_BETWEEN_LINES = 10
+
+
+def speak_plainly():
+    """Our lines without prefix on stderr; what TensorFlow has to say comes as exceptions."""
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(message)s"))
+    tf.logging.set_verbosity(tf.logging.FATAL)
 
 
 class Progress:

@@ -75,16 +75,29 @@ def manifest_of(run, start, splits, metrics):
     name = run.task.name
     if name == "custom":
         name = os.path.basename(os.path.abspath(settings.data_dir))
-    return manifests.Manifest(
-        task=name, head=run.task.kind, labels=tuple(run.task.labels),
-        pair=run.task.is_pair, tuning=settings.tuning, adapter=adapter_config(settings),
-        base=manifests.Base(base.name_of(start.base), start.fingerprint,
-                            files.sha256(settings.vocab_file), run.bert_config),
-        do_lower_case=settings.do_lower_case, max_seq_length=settings.max_seq_length,
+    return manifest_with(
+        settings, run.bert_config, start, task=name, head=run.task.kind,
+        labels=tuple(run.task.labels), pair=run.task.is_pair,
         metrics={name: float(value) for name, value in metrics.items()}, data=data,
-        versions={"adapter-bert": adapter_bert.__version__, **results.versions()},
-        license=settings.pack_license, description=settings.pack_description,
         spans=spans_of(settings) if run.task.kind == "spans" else None)
+
+
+def manifest_with(settings, bert_config, start, **own):
+    """The Manifest of what settings and base say, and of fields of its own.
+
+    Args:
+      settings: settings.ModelSettings with those of a pack.
+      bert_config: modeling.BertConfig of the base.
+      start: checkpoints.Start of the base.
+      **own: the other fields.
+    """
+    return manifests.Manifest(
+        tuning=settings.tuning, adapter=adapter_config(settings),
+        base=manifests.Base(base.name_of(start.base), start.fingerprint,
+                            files.sha256(settings.vocab_file), bert_config),
+        do_lower_case=settings.do_lower_case, max_seq_length=settings.max_seq_length,
+        versions={"adapter-bert": adapter_bert.__version__, **results.versions()},
+        license=settings.pack_license, description=settings.pack_description, **own)
 
 
 def spans_of(settings):

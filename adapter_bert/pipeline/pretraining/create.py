@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 
 import tokenization
+from adapter_bert import fields
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline import messages, progress, runner, storage, tfrecord
 from adapter_bert.pipeline.pretraining import corpus, instances, masking, parts, statistics
@@ -131,7 +132,7 @@ def _tokenizer(settings):
 def _inputs(patterns):
     """The files of --input_file, pattern by pattern, each once."""
     found = []
-    for pattern in _named(patterns):
+    for pattern in fields.listed(patterns):
         paths = storage.inputs(pattern)
         if not paths:
             raise InputError(f"--input_file={pattern}: no such file; of a folder name the files, "
@@ -141,11 +142,6 @@ def _inputs(patterns):
         raise InputError(f"--input_file={patterns}: names no file; name text files, as "
                          "'texts/*.txt'")
     return list(dict.fromkeys(found))
-
-
-def _named(paths):
-    """What is named with commas between."""
-    return list(filter(None, map(str.strip, paths.split(","))))
 
 
 def _outputs(settings, paths):
