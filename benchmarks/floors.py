@@ -1,4 +1,9 @@
-"""Says which floors the measurements in docs/benchmarks meet; exits with 1 where one is missed."""
+"""Says which floors the measurements in docs/benchmarks meet; exits with 1 where one is missed.
+
+    python benchmarks/floors.py [NAME ...]
+
+NAMEs are patterns of measurements, as in `train-*`; all where there is none.
+"""
 import json
 import sys
 
@@ -7,7 +12,10 @@ from sides import RESULTS
 
 def main():
     """Prints a line for each missed floor, and the count."""
-    claims = [claim for path in sorted(RESULTS.glob("*.json"))
+    found = [sorted(RESULTS.glob(f"{name}.json")) for name in sys.argv[1:] or ["*"]]
+    if not all(found):
+        sys.exit("error: no measurement of that name in docs/benchmarks")
+    claims = [claim for paths in found for path in paths
               for claim in json.loads(path.read_text())["claims"] if claim[2] is not None]
     missed = [f"{what}: {number:.3g}, not {floor:g}" for what, number, floor in claims
               if number < floor]

@@ -173,9 +173,15 @@ def main():
     parser.add_argument("--results", help="folder of the results (docs/results/meta); the report "
                                           "is written for that one only")
     parser.add_argument("--report", action="store_true", help="only write the report")
+    parser.add_argument("--verdict", action="store_true",
+                        help="only say which claims the results miss")
     options = parser.parse_args()
     config = files.read_json(options.config)
     results = pathlib.Path(options.results or meta_report.RESULTS)
+    if options.verdict:
+        missed = meta_report.verdict(results)
+        print("; ".join(missed) or "all claims hold")
+        sys.exit(bool(missed))
     results.mkdir(parents=True, exist_ok=True)
     place = Place(config, *map(os.path.abspath, (
         options.bert_dir or ".", options.data or ".", options.work_dir)), results)

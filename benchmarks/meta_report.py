@@ -6,6 +6,7 @@ from adapter_bert.metalearning import comparison, plots
 from adapter_bert.metalearning.statistics import mean_and_interval
 
 RESULTS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "results" / "meta"
+ZERO_SHOT, GAINS = 0.75, {"zero-shot": 0.057, "one domain": 0.022}   # the least that is claimed
 STARTS = ("plain", "meta", "trained")
 NAMED = {"plain": "plain base", "meta": "meta-trained",
          "trained": "plain base after all training domains"}
@@ -25,6 +26,30 @@ def lines(results=RESULTS):
             "Accuracy in percent with its 95 % interval over draws and seeds, which says nothing",
             "of other domains or of other meta-trainings.", *found, "",
             "### Commands of these", "", *commands]
+
+
+def verdict(results=RESULTS):
+    """What of the claims is measured and does not hold, a line each; [] where all is well."""
+    if not _tunings(results):
+        return ["not measured yet"]
+    return [f"{tuning}: {line}" for tuning in _tunings(results)
+            for line in _missed(results, tuning)]
+
+
+def _missed(results, tuning):
+    """The claims that do not hold for a tuning mode."""
+    compared = {row[0]: row for row in comparison.compare(
+        *(results / f"shots-{start}-{tuning}.json" for start in ("meta", "plain")))}
+    (_, _, _, low_resource), = comparison.compare(
+        *(results / f"domains1-{start}-{tuning}.json" for start in ("meta", "plain")))
+    _, zero, _, zero_gain = compared[0]
+    if zero.mean <= ZERO_SHOT:
+        yield f"zero-shot accuracy {zero.percent()}, not {ZERO_SHOT:.0%}"
+    for what, gain in (("zero-shot", zero_gain), ("one domain", low_resource)):
+        if gain.mean < GAINS[what]:
+            yield f"{what}: gain {gain.percent(True)}, not {100 * GAINS[what]:.1f}"
+    if compared[8][3].low <= 0:
+        yield f"8 shots: gain {compared[8][3].percent(True)}"
 
 
 def _few_shots(results, tuning):

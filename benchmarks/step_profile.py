@@ -117,6 +117,15 @@ def products(config, rows, precision, cores, on_tiles):
         return Work(session, tf.group(last), 2 * math.prod(shape) * repeats * cores)
 
 
+def limits(config, rows, precision, cores):
+    """{name: Work} of products alone: TensorFlow's, and ours where there is one; see `products`."""
+    works = {"TensorFlow's product": products(config, rows, precision, cores, False)}
+    shape = [config.hidden_size, config.intermediate_size]
+    if packing.can_pack(shape, tf.as_dtype(precision)):
+        works["our product"] = products(config, rows, precision, cores, True)
+    return works
+
+
 def tile_product(left, packed):
     """The product alone, without bias, activation or dropout."""
     none = tf.zeros([0, 0], left.dtype)
@@ -168,11 +177,8 @@ def main():
         options, random_batch(options.tokens, config.vocab_size), BATCH)
     precision = model.precision
     cores, rows = len(os.sched_getaffinity(0)), BATCH * options.tokens // chosen.towers
-    shape, dtype = [config.hidden_size, config.intermediate_size], tf.as_dtype(precision)
     works = {"a step": Work(session, step, step_flop(config, options.tokens)),
-             "TensorFlow's product": products(config, rows, precision, cores, False)}
-    if packing.can_pack(shape, dtype):
-        works["our product"] = products(config, rows, precision, cores, True)
+             **limits(config, rows, precision, cores)}
     rounds, rates, shares = measure(works)
     seconds, memory = works["a step"].flop / rates["a step"], copy_rate(cores)
     kinds = by_kind(session, step)
