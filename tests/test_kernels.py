@@ -99,9 +99,28 @@ def test_add_norm(dtype, shape, record_property):
                  TOLERANCE[dtype], record_property)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+@pytest.mark.parametrize("shape", [[], [0], [5], [2, 7, 33]])
+def test_sums_of_bfloat16_by_tensorflows_own_name(count, shape):
+    """What is summed is left as it was, though the sum may lie in the place of an input."""
+    arrays = [normal(seed, shape, tf.bfloat16) for seed in range(count)]
+    total = tf.raw_ops.AddN(inputs=[array + 0 for array in arrays])
+    with tf.Session() as session:
+        found, *given = session.run([tf.cast(x, tf.float32) for x in (total, *arrays)])
+    assert found.shape == tuple(shape)
+    assert np.allclose(found, np.sum(given, axis=0), atol=0.02 * (count - 1), rtol=0)
+
+
+def test_a_sum_of_other_sizes_is_refused():
+    with tf.Session() as session, pytest.raises(tf.errors.InvalidArgumentError, match="same size"):
+        session.run(tf.raw_ops.AddN(inputs=[tf.placeholder_with_default(tf.ones(
+            [size], tf.bfloat16), None) for size in (3, 4)]))
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("batch,tokens,heads,width", [
-    (1, 1, 1, 16), (2, 5, 3, 8), (2, 16, 2, 32), (3, 49, 2, 24), (1, 97, 1, 64), (1, 130, 2, 32)])
+    (1, 1, 1, 16), (2, 5, 3, 8), (2, 16, 2, 32), (3, 49, 2, 24), (1, 97, 1, 64), (1, 130, 2, 32),
+    (2, 1, 2, 32), (2, 15, 3, 32), (2, 17, 2, 32), (2, 33, 2, 64), (2, 40, 3, 32), (2, 49, 2, 32)])
 def test_attend(dtype, batch, tokens, heads, width, record_property):
     shape = [batch, tokens, heads * width]
     bias = np.zeros([batch, tokens], np.float32)

@@ -89,12 +89,20 @@ INLINE vhalf to_bfloat16(vfloat x) {  // to the nearest, ties to even
 #endif
 }
 
+INLINE vuint widened(vhalf x) {
+#ifdef __AVX512F__
+  return (vuint)_mm512_cvtepu16_epi32((__m256i)x);
+#else
+  return __builtin_convertvector(x, vuint);
+#endif
+}
+
 // `count` numbers from place i of an array of float32, or of bfloat16 where `half`; the others are 0.
 INLINE vfloat load(const void *array, int64_t i, int count, int half) {
   if (half) {
     vhalf x = {};
     memcpy(&x, (const uint16_t *)array + i, count == LANES ? sizeof x : 2 * (size_t)count);
-    return (vfloat)(__builtin_convertvector(x, vuint) << 16);
+    return (vfloat)(widened(x) << 16);
   }
   vfloat x = {};
   memcpy(&x, (const float *)array + i, count == LANES ? sizeof x : 4 * (size_t)count);
@@ -307,6 +315,11 @@ INLINE void dropout(const void *x, const float *bias, void *y, int64_t rows, int
       if (bias) sum += load(bias, i, count, 0);
       store(y, r * w + i, drop(sum, bits, i, d), count, half);
     });
+}
+
+// The sum of arrays of n numbers: y + x.
+INLINE void add(const void *x, void *y, int64_t n, int half) {
+  FOR_LANES(n, { store(y, i, load(y, i, count, half) + load(x, i, count, half), count, half); });
 }
 
 // ---- LayerNorm of a sum -------------------------------------------------------------------------
@@ -570,7 +583,9 @@ static void attend_grad_head(const attention *s, int64_t batch, int64_t head, co
 //
 // The same with the CPU's tile registers, for bfloat16 and H a multiple of 32. A product of tiles
 // takes 16 rows of 32 numbers, and 16 rows of 16 pairs: (B[2k, n], B[2k + 1, n]). So a factor lies
-// as rows ("left") or as pairs ("right"); every size is padded with zeros to 32. Sums are float32.
+// as rows ("left") or as pairs ("right"). What is summed over is padded with zeros to a multiple of 32,
+// the rest to one of 16. Sums are float32. A call's scratch is zero at its start, and the padding of
+// its buffers is never written.
 
 #define TILE 16
 #define DEEP 32
@@ -588,55 +603,60 @@ static void tiles_on(void) {  // eight tiles of 16 rows of 64 bytes
   _tile_loadconfig(&config);
 }
 
-// Tiles 0 to 3 are C[32, 32].
-INLINE void tiles_zero(void) {
+// Tiles 0 to 3 are C[32, 32]; of C[16, n] the lower two are not used, of C[m, 16] the right two.
+INLINE void tiles_zero(const int tall, const int wide) {
   _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
+  if (wide) _tile_zero(1);
+  if (tall) _tile_zero(2);
+  if (tall && wide) _tile_zero(3);
 }
-INLINE void tiles_store(float *c, int64_t ldc) {
+INLINE void tiles_load(const float *c, int64_t ldc, const int tall, const int wide) {
+  _tile_loadd(0, c, 4 * ldc);
+  if (wide) _tile_loadd(1, c + TILE, 4 * ldc);
+  if (tall) _tile_loadd(2, c + TILE * ldc, 4 * ldc);
+  if (tall && wide) _tile_loadd(3, c + TILE * ldc + TILE, 4 * ldc);
+}
+INLINE void tiles_store(float *c, int64_t ldc, const int tall, const int wide) {
   _tile_stored(0, c, 4 * ldc);
-  _tile_stored(1, c + TILE, 4 * ldc);
-  _tile_stored(2, c + TILE * ldc, 4 * ldc);
-  _tile_stored(3, c + TILE * ldc + TILE, 4 * ldc);
+  if (wide) _tile_stored(1, c + TILE, 4 * ldc);
+  if (tall) _tile_stored(2, c + TILE * ldc, 4 * ldc);
+  if (tall && wide) _tile_stored(3, c + TILE * ldc + TILE, 4 * ldc);
 }
-// C[32, 32] += left[32, 32] right[32, 32]; `right` has n pairs a row.
-INLINE void tile_step(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t n) {
+// C[m, n] += left[m, 32] right[32, n]; `right` has ldr pairs a row.
+INLINE void tile_step(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t ldr,
+                      const int tall, const int wide) {
   _tile_loadd(4, left, 2 * ldl);
-  _tile_loadd(6, right, 4 * n);
-  _tile_loadd(7, right + TILE, 4 * n);
-  _tile_loadd(5, left + TILE * ldl, 2 * ldl);
+  _tile_loadd(6, right, 4 * ldr);
+  if (wide) _tile_loadd(7, right + TILE, 4 * ldr);
+  if (tall) _tile_loadd(5, left + TILE * ldl, 2 * ldl);
   _tile_dpbf16ps(0, 4, 6);
-  _tile_dpbf16ps(1, 4, 7);
-  _tile_dpbf16ps(2, 5, 6);
-  _tile_dpbf16ps(3, 5, 7);
+  if (wide) _tile_dpbf16ps(1, 4, 7);
+  if (tall) _tile_dpbf16ps(2, 5, 6);
+  if (tall && wide) _tile_dpbf16ps(3, 5, 7);
+}
+INLINE void tile_block(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t ldr, float *c,
+                       int64_t ldc, int64_t k, int add, const int tall, const int wide) {
+  if (add) tiles_load(c, ldc, tall, wide); else tiles_zero(tall, wide);
+  for (int64_t p = 0; p < k; p += DEEP) tile_step(left + p, ldl, right + p / 2 * ldr, ldr, tall, wide);
+  tiles_store(c, ldc, tall, wide);
 }
 
-// C[32, n] (+)= left[32, k] right[k, n], all sizes multiples of 32; `right` has n pairs a row.
-static void tile_product(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t n,
-                         float *c, int64_t ldc, int64_t k, int add) {
+// C[m, n] (+)= left[m, k] right[k, n]: m is 16 or 32, n a multiple of 16, k one of 32.
+static void tile_product(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t ldr,
+                         float *c, int64_t ldc, int64_t m, int64_t n, int64_t k, int add) {
   for (int64_t j = 0; j < n; j += 2 * TILE) {
-    float *c0 = c + j, *c1 = c0 + TILE * ldc;
-    if (add) {
-      _tile_loadd(0, c0, 4 * ldc);
-      _tile_loadd(1, c0 + TILE, 4 * ldc);
-      _tile_loadd(2, c1, 4 * ldc);
-      _tile_loadd(3, c1 + TILE, 4 * ldc);
-    } else {
-      tiles_zero();
-    }
-    for (int64_t p = 0; p < k; p += DEEP) tile_step(left + p, ldl, right + p / 2 * n + j, n);
-    tiles_store(c0, ldc);
+    int wide = n - j > TILE;
+#define TILES(TALL, WIDE) tile_block(left, ldl, right + j, ldr, c + j, ldc, k, add, TALL, WIDE)
+    if (m > TILE) { if (wide) TILES(1, 1); else TILES(1, 0); }
+    else if (wide) TILES(0, 1); else TILES(0, 0);
+#undef TILES
   }
 }
 
-// One head's rows of [T, D] as [size, H], and [size, H] as pairs of rows [size / 2, H].
-static void take_rows(const uint16_t *x, int64_t stride, int64_t t, int64_t size, int64_t h,
-                      uint16_t *rows) {
+// One head's rows of [T, D] as [T, H].
+static void take_rows(const uint16_t *x, int64_t stride, int64_t t, int64_t h, uint16_t *rows) {
   for (int64_t i = 0; i < t; i++)
     for (int64_t j = 0; j < h; j += DEEP) memcpy(rows + i * h + j, x + i * stride + j, 2 * DEEP);
-  memset(rows + t * h, 0, 2 * (size_t)((size - t) * h));
 }
 static void transpose_tile(const uint32_t *from, int64_t ldf, uint32_t *to, int64_t ldt) {
   __m512i a[TILE], b[TILE];
@@ -672,7 +692,7 @@ INLINE void pair_rows(const uint16_t *even, const uint16_t *odd, uint32_t *pairs
   vhalf low, high;
   memcpy(&low, even, sizeof low);
   memcpy(&high, odd, sizeof high);
-  vuint both = __builtin_convertvector(low, vuint) | __builtin_convertvector(high, vuint) << 16;
+  vuint both = widened(low) | widened(high) << 16;
   memcpy(pairs, &both, sizeof both);
 }
 static void paired(const uint16_t *rows, int64_t size, int64_t h, uint32_t *pairs) {
@@ -681,8 +701,7 @@ static void paired(const uint16_t *rows, int64_t size, int64_t h, uint32_t *pair
       pair_rows(rows + i * h + j, rows + (i + 1) * h + j, pairs + i / 2 * h + j);
 }
 INLINE void store_pair(uint32_t *pairs, int64_t i, vfloat even, vfloat odd) {
-  vuint both = __builtin_convertvector(to_bfloat16(even), vuint) |
-               __builtin_convertvector(to_bfloat16(odd), vuint) << 16;
+  vuint both = widened(to_bfloat16(even)) | widened(to_bfloat16(odd)) << 16;
   memcpy(pairs + i, &both, sizeof both);
 }
 
@@ -690,25 +709,25 @@ static void attend_head_tiles(const attention *s, int64_t batch, int64_t head, c
                               const uint16_t *key, const uint16_t *value, const float *mask,
                               uint16_t *context, norm *norms, char *scratch) {
   int64_t t = s->t, h = s->h, d = s->n * h, start = batch * t * d + head * h;
-  int64_t size = s->columns;
+  int64_t columns = s->columns, size = ROUND_UP_DEEP(t);
   uint16_t *q = (uint16_t *)scratch, *kv = q + size * h, *p = kv + size * h;
   uint32_t *kt = (uint32_t *)(p + DEEP * size), *vp = kt + size * h / 2;
   float *scores = (float *)(vp + size * h / 2), *out = scores + DEEP * size;
-  take_rows(query + start, d, t, size, h, q);
-  take_rows(key + start, d, t, size, h, kv);
-  transpose_tiles((uint32_t *)kv, size, h / 2, kt);
-  take_rows(value + start, d, t, size, h, kv);
-  paired(kv, size, h, vp);
+  take_rows(query + start, d, t, h, q);
+  take_rows(key + start, d, t, h, kv);
+  transpose_tiles((uint32_t *)kv, columns, h / 2, kt);
+  take_rows(value + start, d, t, h, kv);
+  paired(kv, columns, h, vp);
   for (int64_t first = 0; first < t; first += DEEP) {
     int64_t rows = t - first < DEEP ? t - first : DEEP;
-    tile_product(q + first * h, h, kt, size, scores, size, h, 0);
+    tile_product(q + first * h, h, kt, columns, scores, columns, rows, columns, h, 0);
     for (int64_t i = 0; i < rows; i++) {
-      float *row = scores + i * size;
-      norm n = exponentials(row, s->scale, mask, size, 1);
+      float *row = scores + i * columns;
+      norm n = exponentials(row, s->scale, mask, columns, 1);
       norms[(batch * s->n + head) * t + first + i] = n;
       weights(s, row, n.inverse, place(s, batch, head, first + i), p + i * size, 1);
     }
-    tile_product(p, size, vp, h, out, h, size, 0);
+    tile_product(p, size, vp, h, out, h, rows, h, size, 0);
     give_head(out, h, 1, context, start + first * d, d, rows, h, 1);
   }
 }
@@ -718,7 +737,7 @@ static void turned_product(const uint32_t *left, int64_t n, const uint32_t *righ
                            uint32_t *turned, float *c, int add) {
   transpose_tiles(left, DEEP / 2, n, turned);
   for (int64_t i = 0; i < n; i += DEEP)
-    tile_product((uint16_t *)turned + i * DEEP, DEEP, right, h, c + i * h, h, DEEP, add);
+    tile_product((uint16_t *)turned + i * DEEP, DEEP, right, h, c + i * h, h, n - i, h, DEEP, add);
 }
 
 static void attend_grad_head_tiles(const attention *s, int64_t batch, int64_t head,
@@ -727,25 +746,25 @@ static void attend_grad_head_tiles(const attention *s, int64_t batch, int64_t he
                                    const uint16_t *context, const norm *norms, uint16_t *dquery,
                                    uint16_t *dkey, uint16_t *dvalue, char *scratch) {
   int64_t t = s->t, h = s->h, d = s->n * h, start = batch * t * d + head * h;
-  int64_t size = s->columns, full = size * h, block = DEEP * size;
+  int64_t columns = s->columns, size = ROUND_UP_DEEP(t), full = size * h, block = DEEP * size;
   uint16_t *q = (uint16_t *)scratch, *dout = q + full, *kv = dout + full, *ds = kv + full;
   uint32_t *kt = (uint32_t *)(ds + block), *kp = kt + full / 2, *vt = kp + full / 2;
   uint32_t *pp = vt + full / 2, *dsp = pp + block / 2, *turned = dsp + block / 2;
   uint32_t *pairs = turned + block / 2;
   float *scores = (float *)(pairs + DEEP * h / 2), *slopes = scores + block, *dq = slopes + block;
   float *dk = dq + DEEP * h, *dv = dk + full;
-  take_rows(query + start, d, t, size, h, q);
-  take_rows(dcontext + start, d, t, size, h, dout);
-  take_rows(key + start, d, t, size, h, kv);
-  transpose_tiles((uint32_t *)kv, size, h / 2, kt);
-  paired(kv, size, h, kp);
-  take_rows(value + start, d, t, size, h, kv);
-  transpose_tiles((uint32_t *)kv, size, h / 2, vt);
+  take_rows(query + start, d, t, h, q);
+  take_rows(dcontext + start, d, t, h, dout);
+  take_rows(key + start, d, t, h, kv);
+  transpose_tiles((uint32_t *)kv, columns, h / 2, kt);
+  paired(kv, columns, h, kp);
+  take_rows(value + start, d, t, h, kv);
+  transpose_tiles((uint32_t *)kv, columns, h / 2, vt);
   for (int64_t first = 0; first < t; first += DEEP) {
     int64_t rows = t - first < DEEP ? t - first : DEEP;
-    tile_product(q + first * h, h, kt, size, scores, size, h, 0);
-    tile_product(dout + first * h, h, vt, size, slopes, size, h, 0);
-    if (rows < DEEP) {   // the rows beyond count for nothing
+    tile_product(q + first * h, h, kt, columns, scores, columns, rows, columns, h, 0);
+    tile_product(dout + first * h, h, vt, columns, slopes, columns, rows, columns, h, 0);
+    if (first && rows < DEEP) {   // the rows beyond are those of the block before
       memset(ds, 0, 2 * (size_t)block);
       memset(pp, 0, 2 * (size_t)block);
       memset(dsp, 0, 2 * (size_t)block);
@@ -760,25 +779,25 @@ static void attend_grad_head_tiles(const attention *s, int64_t batch, int64_t he
         n[o] = norms[(batch * s->n + head) * t + first + i + o];
         along[o] = dot(dout + (first + i + o) * h, context + start + (first + i + o) * d, h, 1);
       }
-      for (int64_t j = 0; j < size; j += LANES) {
+      for (int64_t j = 0; j < columns; j += LANES) {
         vfloat used[2] = {}, slope[2] = {};
         for (int o = 0; o <= pair; o++) {
           if (s->drops && !(j & LANES))
             bits[o] = random_bits(s->d.seed, index + o * PLACES(t) + j / (2 * LANES));
-          score_slopes(s, scores + (i + o) * size, slopes + (i + o) * size, mask, s->scale, n[o],
-                       along[o], bits[o], j, 1, used + o, slope + o);
+          score_slopes(s, scores + (i + o) * columns, slopes + (i + o) * columns, mask, s->scale,
+                       n[o], along[o], bits[o], j, 1, used + o, slope + o);
           store(ds + (i + o) * size, j, slope[o], LANES, 1);
         }
-        store_pair(pp + i / 2 * size, j, used[0], used[1]);
-        store_pair(dsp + i / 2 * size, j, slope[0], slope[1]);
+        store_pair(pp + i / 2 * columns, j, used[0], used[1]);
+        store_pair(dsp + i / 2 * columns, j, slope[0], slope[1]);
       }
     }
-    tile_product(ds, size, kp, h, dq, h, size, 0);
+    tile_product(ds, size, kp, h, dq, h, rows, h, size, 0);
     give_head(dq, h, s->scale, dquery, start + first * d, d, rows, h, 1);
     paired(dout + first * h, DEEP, h, pairs);
-    turned_product(pp, size, pairs, h, turned, dv, first > 0);
+    turned_product(pp, columns, pairs, h, turned, dv, first > 0);
     paired(q + first * h, DEEP, h, pairs);
-    turned_product(dsp, size, pairs, h, turned, dk, first > 0);
+    turned_product(dsp, columns, pairs, h, turned, dk, first > 0);
   }
   give_head(dk, h, s->scale, dkey, start, d, t, h, 1);
   give_head(dv, h, 1, dvalue, start, d, t, h, 1);
@@ -786,7 +805,7 @@ static void attend_grad_head_tiles(const attention *s, int64_t batch, int64_t he
 
 // Bytes of scratch: each buffer of attend_grad_head_tiles, which needs the most.
 static size_t tile_scratch(const attention *s) {
-  size_t size = s->columns, h = s->h;
+  size_t size = ROUND_UP_DEEP(s->t), h = s->h;
   return size * h * (3 * 2 + 3 * 2 + 2 * 4) + DEEP * size * (2 + 3 * 2 + 2 * 4) +
          DEEP * h * (2 + 4);
 }
@@ -849,12 +868,12 @@ INLINE void finish_rows(const finish *f, const block *b, int64_t from, int64_t t
 INLINE void multiply_block(const finish *f, const uint16_t *left, const uint32_t *panel, block *b,
                            const block *before, int form) {
   int64_t steps = f->in / DEEP, rows = (DEEP + steps - 1) / steps;
-  tiles_zero();
+  tiles_zero(1, 1);
   for (int64_t p = 0; p < steps; p++) {
-    tile_step(left + p * DEEP, f->in, panel + p * DEEP * DEEP / 2, DEEP);
+    tile_step(left + p * DEEP, f->in, panel + p * DEEP * DEEP / 2, DEEP, 1, 1);
     finish_rows(f, before, p * rows, (p + 1) * rows, form);
   }
-  tiles_store(b->sums, DEEP);
+  tiles_store(b->sums, DEEP, 1, 1);
 }
 
 // `tail` is room for 32 rows of x.
@@ -1066,6 +1085,23 @@ static void compute_add_norm(void *kernel, TF_OpKernelContext *context) {
   end(&c);
 }
 
+// TensorFlow's AddN, which sums bfloat16 number by number.
+static void compute_add_n(void *kernel, TF_OpKernelContext *context) {
+  call c = begin(context);
+  TF_Tensor *first = take(&c, 0);
+  int64_t n = TF_TensorElementCount(first);
+  void *sum = output_over(&c, 0, 0, first);
+  if (!failed(&c, sum, sum) && sum != TF_TensorData(first)) memcpy(sum, TF_TensorData(first), 2 * (size_t)n);
+  for (int i = 1; i < TF_NumInputs(context) && TF_GetCode(c.status) == TF_OK; i++) {
+    TF_Tensor *next = NULL;
+    TF_GetInput(context, i, &next, c.status);
+    if (TF_TensorElementCount(next) == n) add(TF_TensorData(next), sum, n, 1);
+    else TF_SetStatus(c.status, TF_INVALID_ARGUMENT, "inputs of AddN must have the same size");
+    TF_DeleteTensor(next);
+  }
+  end(&c);
+}
+
 // Rows of a stack in place, from memory of this process that the caller holds.
 static void compute_fill(void *kernel, TF_OpKernelContext *context) {
   (void)kernel;
@@ -1135,7 +1171,6 @@ static attention sizes(const attributes *a, const TF_Tensor *query, uint64_t see
                  .drops = a->rate > 0, .d = dropping_at(a->rate, seed)};
 #ifdef __AMX_BF16__
   s.tiles = a->half && h % DEEP == 0 && tiles_allowed();
-  if (s.tiles) s.columns = ROUND_UP_DEEP(t);
 #endif
   return s;
 }
@@ -1147,7 +1182,8 @@ static float *scratch_of(const attention *s, int matrices, int transposes, int b
   if (s->tiles) bytes = tile_scratch(s);
 #endif
   void *memory = NULL;   // the mask, and then what the heads work in, from a multiple of 64 on
-  return posix_memalign(&memory, 64, sizeof(float) * s->columns + bytes) ? NULL : memory;
+  bytes += sizeof(float) * s->columns;
+  return posix_memalign(&memory, 64, bytes) ? NULL : memset(memory, 0, bytes);
 }
 #ifdef __AMX_BF16__
 static void begin_heads(const attention *s) { if (s->tiles) tiles_on(); }
@@ -1346,5 +1382,9 @@ __attribute__((constructor)) static void register_operations(void) {
       TF_RegisterKernelBuilder(o->name, kernel, status);
     }
   }
+  TF_KernelBuilder *kernel = TF_NewKernelBuilder("AddN", "CPU", create, compute_add_n, delete);
+  TF_KernelBuilder_TypeConstraint(kernel, "T", TF_BFLOAT16, status);
+  TF_KernelBuilder_Priority(kernel, 1);   // TensorFlow's own has 0
+  TF_RegisterKernelBuilder("AddN of bfloat16", kernel, status);
   TF_DeleteStatus(status);
 }
