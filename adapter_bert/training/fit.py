@@ -1,5 +1,6 @@
 """Training: from the newest checkpoint of an output folder to the last step."""
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 from typing import NamedTuple
@@ -143,7 +144,7 @@ def evaluation_interval(settings, feed):
     """Steps between two evaluations while training; 0 for none."""
     if not settings.evaluates_in_training:
         return 0
-    return settings.eval_steps or max(1, int(feed.examples / feed.examples_a_step))
+    return settings.eval_steps or math.ceil(feed.examples / feed.examples_a_step)
 
 
 def announcer(current, examples):
