@@ -1,5 +1,6 @@
 """A tiny BERT for every test, and the real MiniLM base for those that compare recorded numbers."""
 import os
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -8,6 +9,9 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import modeling
+
+# A shell starts its background jobs with Ctrl-C ignored, and so would be what the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = modeling.BertConfig(vocab_size=40, hidden_size=16, num_hidden_layers=2,
                            num_attention_heads=2, intermediate_size=32,
