@@ -113,7 +113,8 @@ def test_meta_learned_starts_against_plain_ones(tiny_dir, tmp_path):
               "meta_training": {**few, "epochs": 2, "num_train_task": 2, "outer_batch_size": 2,
                                 "num_support": 4, "inner_update_step": 1},
               "few_shot": {**few, "shots": "0,4"}, "few_shot_choice": {**few, "shots": "4"},
-              "fine_tuning": {"seeds": "0,1"}, "fine_tuning_choice": {"num_domain": 1},
+              "fine_tuning": {"epochs": 1, "seeds": "0,1"},
+              "fine_tuning_choice": {"num_domain": 1},
               "num_domains": [1], "tunings": {"bias": {
                   "meta_rates": [[1e-3, 1e-2]], "rates": [1e-2], "fine_tuning_rates": [1e-3]}}}
     (tmp_path / "config.json").write_text(json.dumps(config))
