@@ -16,6 +16,7 @@ from adapter_bert import files
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "benchmarks"
+COSTS = ("peak_bytes", "seconds")   # what is better where it is less
 PEER_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 
 
@@ -76,9 +77,9 @@ def interleaved(sides, requests):
 def ratios(answers, ours, others, key="per_second"):
     """{name: (median, smallest, largest) of the ratio to that side's, pair by pair}.
 
-    The ratio says how much better ours is: of rates ours / theirs, of bytes theirs / ours.
+    The ratio says how much better ours is: of rates ours / theirs, of COSTS theirs / ours.
     """
-    found, sign = {}, -1 if key == "peak_bytes" else 1
+    found, sign = {}, -1 if key in COSTS else 1
     for name in others:
         pairs = [(mine[key] / theirs[key]) ** sign
                  for mine, theirs in zip(answers[ours], answers[name], strict=True)]

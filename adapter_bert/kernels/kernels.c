@@ -317,9 +317,9 @@ INLINE void dropout(const void *x, const float *bias, void *y, int64_t rows, int
     });
 }
 
-// The sum of arrays of n numbers: y + x.
-INLINE void add(const void *x, void *y, int64_t n, int half) {
-  FOR_LANES(n, { store(y, i, load(y, i, count, half) + load(x, i, count, half), count, half); });
+// sum = x + y, arrays of n numbers; sum may be one of them.
+INLINE void add(const void *x, const void *y, void *sum, int64_t n, int half) {
+  FOR_LANES(n, { store(sum, i, load(x, i, count, half) + load(y, i, count, half), count, half); });
 }
 
 // ---- LayerNorm of a sum -------------------------------------------------------------------------
@@ -641,7 +641,8 @@ INLINE void tile_block(const uint16_t *left, int64_t ldl, const uint32_t *right,
   tiles_store(c, ldc, tall, wide);
 }
 
-// C[m, n] (+)= left[m, k] right[k, n]: m is 16 or 32, n a multiple of 16, k one of 32.
+// C[m, n] (+)= left[m, k] right[k, n]: n is a multiple of 16, k one of 32. 16 rows are made for an m up to
+// 16 and 32 for any other; left and c have room for them.
 static void tile_product(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t ldr,
                          float *c, int64_t ldc, int64_t m, int64_t n, int64_t k, int add) {
   for (int64_t j = 0; j < n; j += 2 * TILE) {
@@ -1091,14 +1092,17 @@ static void compute_add_n(void *kernel, TF_OpKernelContext *context) {
   TF_Tensor *first = take(&c, 0);
   int64_t n = TF_TensorElementCount(first);
   void *sum = output_over(&c, 0, 0, first);
-  if (!failed(&c, sum, sum) && sum != TF_TensorData(first)) memcpy(sum, TF_TensorData(first), 2 * (size_t)n);
+  const void *so_far = TF_TensorData(first);
+  failed(&c, sum, sum);
   for (int i = 1; i < TF_NumInputs(context) && TF_GetCode(c.status) == TF_OK; i++) {
     TF_Tensor *next = NULL;
     TF_GetInput(context, i, &next, c.status);
-    if (TF_TensorElementCount(next) == n) add(TF_TensorData(next), sum, n, 1);
+    if (TF_TensorElementCount(next) == n) add(so_far, TF_TensorData(next), sum, n, 1);
     else TF_SetStatus(c.status, TF_INVALID_ARGUMENT, "inputs of AddN must have the same size");
+    so_far = sum;
     TF_DeleteTensor(next);
   }
+  if (so_far != sum && TF_GetCode(c.status) == TF_OK) memcpy(sum, so_far, 2 * (size_t)n);
   end(&c);
 }
 
