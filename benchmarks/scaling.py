@@ -3,12 +3,13 @@
     python benchmarks/scaling.py --bert_dir=DIR --glue_dir=DIR [--smoke]
 
 Each process has one core; one process with all cores is what one machine does. The model of a step
-of W workers is that of one worker with its share of the batch and the time of two sums:
+of W workers is that of the slowest of them with its share of the batch and the time of two sums:
 
-    seconds(W) = seconds of B / W examples in one process + 2 latency + bytes / rate
+    seconds(W) = slowest seconds of B / W examples in one process + 2 latency + bytes / rate
 
 where latency and rate are fitted to sums of two sizes without any training, and the processes with
-a share of the batch run side by side, since the cores of a machine have its memory in common.
+a share of the batch run side by side, since the cores of a machine have its memory in common. All
+of it is measured in rounds, so that a machine that becomes slower does so for every part.
 """
 import argparse
 import json
@@ -20,18 +21,21 @@ import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
 import sides
 
 from adapter_bert import files
 from adapter_bert.local_workers import free_ports
 
-BATCH, STEPS, LENGTH = 32, 25, 128
+BATCH, STEPS, LENGTH, ROUNDS = 32, 45, 128, 3
 WORKER = pathlib.Path(__file__).parent / "scaling_worker.py"
 SIZES = (1_000, 4_000_000)   # numbers that are summed
 
 
 def measure(folder, count, cores, flags, together=True):
-    """The readings of so many processes, each with so many cores: the first's, {name: float}.
+    """What so many processes, each with so many cores, read: {"step_seconds", "step_bytes"}.
+
+    A step takes as long as the slowest of them needs for it; the bytes are the first's.
 
     Args:
       folder: to work in.
@@ -55,7 +59,9 @@ def measure(folder, count, cores, flags, together=True):
         os.sched_setaffinity(0, own)
     lines = [process.communicate()[1] for process in processes]
     assert not any(process.returncode for process in processes), lines
-    return files.read_object(f"{folder}/0.json")
+    found = [files.read_object(f"{folder}/{number}.json") for number in range(count)]
+    slowest = np.max([one["seconds"] for one in found], axis=0)
+    return {"step_seconds": float(np.mean(slowest)), "step_bytes": found[0]["step_bytes"]}
 
 
 def training(options, tuning, processes, batch, cores, together=False):
@@ -85,26 +91,34 @@ def fitted(small, large):
     return max(small["step_seconds"] - small["step_bytes"] / rate, 0.0), rate
 
 
+def one_round(options, tuning, all_cores):
+    """What one process does, two alone with half the batch, two together, and the model of these."""
+    apart = [{all_cores[0]}, {all_cores[-1]}]
+    latency, rate = fitted(*(sums(size, apart) for size in SIZES))
+    whole = training(options, tuning, 1, BATCH, [set(all_cores)])
+    half = training(options, tuning, 2, BATCH // 2, apart)
+    two = training(options, tuning, 2, BATCH, apart, together=True)
+    model = half["step_seconds"] + 2 * latency + two["step_bytes"] / rate
+    return {"latency_seconds": latency, "bytes_per_second": rate, "one_process": whole,
+            "two_alone_with_half_the_batch": half, "two_processes": two,
+            "model_step_seconds": model, "model_to_measured": model / two["step_seconds"]}
+
+
 def main():
     """Measures, says how far the model is from what was measured, writes scaling.json."""
     options = parse()
-    all_cores = sorted(os.sched_getaffinity(0))
-    apart = [{all_cores[0]}, {all_cores[-1]}]
-    latency, rate = fitted(*(sums(size, apart) for size in SIZES))
-    record, claims = {"latency_seconds": latency, "bytes_per_second": rate}, []
+    all_cores, record, claims = sorted(os.sched_getaffinity(0)), {}, []
     for tuning in ("adapters", "full"):
-        whole = training(options, tuning, 1, BATCH, [set(all_cores)])
-        half = training(options, tuning, 2, BATCH // 2, apart)
-        two = training(options, tuning, 2, BATCH, apart, together=True)
-        model = half["step_seconds"] + 2 * latency + two["step_bytes"] / rate
-        record[tuning] = {"one_process": whole, "two_alone_with_half_the_batch": half,
-                          "two_processes": two, "model_step_seconds": model}
+        rounds = [one_round(options, tuning, all_cores) for _ in range(options.rounds)]
+        record[tuning] = rounds
+        whole, two = ([one[name] for one in rounds] for name in ("one_process", "two_processes"))
         claims += [
-            (f"{tuning}: examples/s, one process, all cores", whole["per_second"], None),
-            (f"{tuning}: examples/s, two processes, a core each", two["per_second"], None),
-            (f"{tuning}: MB a worker sends and receives a step", two["step_bytes"] / 1e6, None),
-            (f"{tuning}: step of two processes, model / measured", model / two["step_seconds"],
-             None)]
+            (f"{tuning}: examples/s, one process, all cores", sides.median(whole), None),
+            (f"{tuning}: examples/s, two processes, a core each", sides.median(two), None),
+            (f"{tuning}: MB a worker sends and receives a step",
+             sides.median(two, "step_bytes") / 1e6, None),
+            (f"{tuning}: step of two processes, model / measured",
+             sides.median(rounds, "model_to_measured"), None)]
     for what, number, _ in claims:
         print(f"{what}: {number:.4g}")
     if not options.smoke:
@@ -118,7 +132,8 @@ def parse():
     parser.add_argument("--glue_dir", required=True)
     parser.add_argument("--smoke", action="store_true", help="a few steps, and no file")
     options = parser.parse_args()
-    options.length, options.steps = (16, 8) if options.smoke else (LENGTH, STEPS)
+    options.length, options.steps, options.rounds = (16, 8, 1) if options.smoke else (
+        LENGTH, STEPS, ROUNDS)
     return options
 
 

@@ -4,6 +4,7 @@
     python benchmarks/scaling_worker.py --meter=FILE --sums=COUNT_OF_NUMBERS
 """
 import contextlib
+import itertools
 import os
 import socket
 import struct
@@ -37,10 +38,10 @@ def connected():
 
 
 class Meter(CountingHook):
-    """Writes seconds and bytes a step of a stretch of training to a file."""
+    """Writes the seconds of each step of a stretch of training, and bytes a step, to a file."""
 
     def __init__(self, path):
-        self._path = path
+        self._path, self._readings = path, []
 
     def after_create_session(self, session, coord):
         """Learns where the metered steps begin."""
@@ -50,20 +51,26 @@ class Meter(CountingHook):
     def after_run(self, run_context, run_values):
         """Reads the meter."""
         super().after_run(run_context, run_values)
-        if self.step == self._first:
-            self._began = time.perf_counter(), connected()
-        self._now = time.perf_counter(), connected()
+        if self.step >= self._first:
+            self._readings.append(reading())
 
     def end(self, session):
         """Writes what was read."""
         del session
-        write(self._path, self._began, self._now, self.step - self._first)
+        write(self._path, self._readings)
 
 
-def write(path, began, now, steps):
-    """Seconds and bytes a step between two readings."""
-    seconds, moved = (after - before for before, after in zip(began, now, strict=True))
-    files.write_json(path, {"step_seconds": seconds / steps, "step_bytes": moved / steps})
+def reading():
+    """The clock, and the bytes so far."""
+    return time.perf_counter(), connected()
+
+
+def write(path, readings):
+    """Seconds of each step, and bytes of one, from the readings before, between and after them."""
+    times, moved = zip(*readings, strict=True)
+    files.write_json(path, {
+        "seconds": [after - before for before, after in itertools.pairwise(times)],
+        "step_bytes": (moved[-1] - moved[0]) / (len(moved) - 1)})
 
 
 def only_sums(path, count):
@@ -74,12 +81,11 @@ def only_sums(path, count):
     with tf.Graph().as_default(), tf.device(link.device):
         total = tf.reduce_sum(link.summed([tf.random.uniform([count])], "sums")[0])
         with tf.Session(link.target, config=link.session_config()) as session:
-            for _ in range(WARM_UP_STEPS):
+            readings = []
+            for _ in range(WARM_UP_STEPS + SUMS):
                 session.run(total)
-            began = time.perf_counter(), connected()
-            for _ in range(SUMS):
-                session.run(total)
-            write(path, began, (time.perf_counter(), connected()), SUMS)
+                readings.append(reading())
+            write(path, readings[WARM_UP_STEPS:])
     exchange.meet(link, 0, 1, "0" * 64)
 
 

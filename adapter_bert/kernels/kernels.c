@@ -1,5 +1,6 @@
 // What BERT is made of, as TensorFlow kernels for CPU: the parts between its matrix products, and,
-// for bfloat16 on CPUs with tile registers (AMX), the products with what follows them.
+// for bfloat16 on CPUs that multiply its pairs (AMX, AVX512-BF16), the products with what follows
+// them.
 //
 // Every kernel reads float32 or bfloat16, computes in float32, and writes the type that it read. A
 // kernel runs on one thread: the model is built once for each core (towers in
@@ -578,19 +579,20 @@ static void attend_grad_head(const attention *s, int64_t batch, int64_t head, co
   give_head(dv, width, 1, dvalue, start, d, t, s->h, s->half);
 }
 
-#ifdef __AMX_BF16__
+#ifdef __AVX512BF16__
 // ---- attention on tiles -------------------------------------------------------------------------
 //
-// The same with the CPU's tile registers, for bfloat16 and H a multiple of 32. A product of tiles
+// The same with the CPU's products of pairs, for bfloat16 and H a multiple of 32. A product of tiles
 // takes 16 rows of 32 numbers, and 16 rows of 16 pairs: (B[2k, n], B[2k + 1, n]). So a factor lies
 // as rows ("left") or as pairs ("right"). What is summed over is padded with zeros to a multiple of 32,
 // the rest to one of 16. Sums are float32. A call's scratch is zero at its start, and the padding of
-// its buffers is never written.
+// its buffers is never written. C[16, n] and C[m, 16] are not `tall`, not `wide`.
 
 #define TILE 16
 #define DEEP 32
 #define ROUND_UP_DEEP(n) (((n) + DEEP - 1) / DEEP * DEEP)
 
+#ifdef __AMX_BF16__   // the CPU has tile registers
 static int tiles_allowed(void) {  // Linux gives a process the tile registers when it asks
   static int allowed = -1;
   if (allowed < 0) allowed = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
@@ -602,6 +604,8 @@ static void tiles_on(void) {  // eight tiles of 16 rows of 64 bytes
   for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.rows[i] = TILE;
   _tile_loadconfig(&config);
 }
+
+static void tiles_off(void) { _tile_release(); }
 
 // Tiles 0 to 3 are C[32, 32]; of C[16, n] the lower two are not used, of C[m, 16] the right two.
 INLINE void tiles_zero(const int tall, const int wide) {
@@ -640,6 +644,42 @@ INLINE void tile_block(const uint16_t *left, int64_t ldl, const uint32_t *right,
   for (int64_t p = 0; p < k; p += DEEP) tile_step(left + p, ldl, right + p / 2 * ldr, ldr, tall, wide);
   tiles_store(c, ldc, tall, wide);
 }
+#else   // tiles lie in memory, 8 rows of two at a time in vectors
+static int tiles_allowed(void) { return 1; }
+static void tiles_on(void) {}
+static void tiles_off(void) {}
+
+#define ROWS_OF_VECTORS 8
+// C[8, 16 * vectors] (+)= left[8, k] right[k, 16 * vectors].
+INLINE void vector_block(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t ldr,
+                         float *c, int64_t ldc, int64_t k, int add, const int vectors) {
+  __m512 sum[ROWS_OF_VECTORS][2];
+#pragma GCC unroll 8
+  for (int i = 0; i < ROWS_OF_VECTORS; i++)
+    for (int j = 0; j < vectors; j++)
+      sum[i][j] = add ? _mm512_loadu_ps(c + i * ldc + j * LANES) : _mm512_setzero_ps();
+  for (int64_t p = 0; p < k / 2; p++, right += ldr) {
+    __m512bh pairs[2];
+    for (int j = 0; j < vectors; j++) pairs[j] = (__m512bh)_mm512_loadu_si512(right + j * LANES);
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS_OF_VECTORS; i++) {
+      int32_t pair;
+      memcpy(&pair, left + i * ldl + 2 * p, sizeof pair);
+      __m512bh pairs_left = (__m512bh)_mm512_set1_epi32(pair);
+      for (int j = 0; j < vectors; j++)
+        sum[i][j] = _mm512_dpbf16_ps(sum[i][j], pairs_left, pairs[j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < ROWS_OF_VECTORS; i++)
+    for (int j = 0; j < vectors; j++) _mm512_storeu_ps(c + i * ldc + j * LANES, sum[i][j]);
+}
+INLINE void tile_block(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t ldr, float *c,
+                       int64_t ldc, int64_t k, int add, const int tall, const int wide) {
+  for (int i = 0; i < (tall ? 2 * TILE : TILE); i += ROWS_OF_VECTORS)
+    vector_block(left + i * ldl, ldl, right, ldr, c + i * ldc, ldc, k, add, wide ? 2 : 1);
+}
+#endif
 
 // C[m, n] (+)= left[m, k] right[k, n]: n is a multiple of 16, k one of 32. 16 rows are made for an m up to
 // 16 and 32 for any other; left and c have room for them.
@@ -864,10 +904,11 @@ INLINE void finish_rows(const finish *f, const block *b, int64_t from, int64_t t
   }
 }
 
-// The sums of a block, while the CPU's other units finish the one before: a step on tiles takes 64
-// cycles, in which they would wait.
+// The sums of a block, and the one before is finished. A step on tile registers takes 64 cycles, in
+// which the CPU's other units would wait: there they do it.
 INLINE void multiply_block(const finish *f, const uint16_t *left, const uint32_t *panel, block *b,
                            const block *before, int form) {
+#ifdef __AMX_BF16__
   int64_t steps = f->in / DEEP, rows = (DEEP + steps - 1) / steps;
   tiles_zero(1, 1);
   for (int64_t p = 0; p < steps; p++) {
@@ -875,6 +916,10 @@ INLINE void multiply_block(const finish *f, const uint16_t *left, const uint32_t
     finish_rows(f, before, p * rows, (p + 1) * rows, form);
   }
   tiles_store(b->sums, DEEP, 1, 1);
+#else
+  tile_block(left, f->in, panel, DEEP, b->sums, DEEP, f->in, 0, 1, 1);
+  finish_rows(f, before, 0, DEEP, form);
+#endif
 }
 
 // `tail` is room for 32 rows of x.
@@ -905,7 +950,7 @@ INLINE void linear(const finish *f, const uint16_t *x, const uint32_t *packed, u
 #endif
 
 int adapter_bert_has_tiles(void) {
-#ifdef __AMX_BF16__
+#ifdef __AVX512BF16__
   return tiles_allowed();
 #else
   return 0;
@@ -1173,7 +1218,7 @@ static attention sizes(const attributes *a, const TF_Tensor *query, uint64_t see
   attention s = {.b = b, .t = t, .n = a->heads, .h = h, .columns = ROUND_UP(t),
                  .width = ROUND_UP(h), .scale = 1.0f / sqrtf((float)h), .half = a->half,
                  .drops = a->rate > 0, .d = dropping_at(a->rate, seed)};
-#ifdef __AMX_BF16__
+#ifdef __AVX512BF16__
   s.tiles = a->half && h % DEEP == 0 && tiles_allowed();
 #endif
   return s;
@@ -1182,16 +1227,16 @@ static float *scratch_of(const attention *s, int matrices, int transposes, int b
   size_t bytes = sizeof(float) * (size_t)(matrices * s->t * s->width + transposes * s->h * s->columns +
                                           blocks * ROWS_AT_ONCE * s->columns +
                                           ROWS_AT_ONCE * s->width);
-#ifdef __AMX_BF16__
+#ifdef __AVX512BF16__
   if (s->tiles) bytes = tile_scratch(s);
 #endif
   void *memory = NULL;   // the mask, and then what the heads work in, from a multiple of 64 on
   bytes += sizeof(float) * s->columns;
   return posix_memalign(&memory, 64, bytes) ? NULL : memset(memory, 0, bytes);
 }
-#ifdef __AMX_BF16__
+#ifdef __AVX512BF16__
 static void begin_heads(const attention *s) { if (s->tiles) tiles_on(); }
-static void end_heads(const attention *s) { if (s->tiles) _tile_release(); }
+static void end_heads(const attention *s) { if (s->tiles) tiles_off(); }
 #define IF_TILES(s, yes, no) do { if ((s)->tiles) yes; else no; } while (0)
 #else
 static void begin_heads(const attention *s) { (void)s; }
@@ -1252,7 +1297,7 @@ static void compute_attend_grad(void *kernel, TF_OpKernelContext *context) {
   end(&c);
 }
 
-#ifdef __AMX_BF16__
+#ifdef __AVX512BF16__
 static void compute_pack(void *kernel, TF_OpKernelContext *context) {
   const attributes *a = kernel;
   call c = begin(context);
@@ -1292,7 +1337,7 @@ static void compute_linear(void *kernel, TF_OpKernelContext *context) {
     if (!a->keep) f.before = NULL;
     tiles_on();
     linear_of_form(&f, TF_TensorData(x), TF_TensorData(packed), tail, a->form);
-    _tile_release();
+    tiles_off();
   }
   free(tail);
   end(&c);
@@ -1317,7 +1362,7 @@ static void compute_linear_rows(void *kernel, TF_OpKernelContext *context) {
       linear_of_form(&f, (const uint16_t *)TF_TensorData(x) + b * t * in,
                      (const uint32_t *)(uintptr_t)addresses[b], tail, a->form);
     }
-    _tile_release();
+    tiles_off();
   }
   free(tail);
   end(&c);
@@ -1346,7 +1391,7 @@ static const operation OPERATIONS[] = {
   {"AdapterBertAttendGrad",
    "dcontext:T query:T key:T value:T bias:float seed:int64 context:T norms:float",
    "dquery:T dkey:T dvalue:T", "heads:int rate:float", compute_attend_grad},
-#ifdef __AMX_BF16__
+#ifdef __AVX512BF16__
   {"AdapterBertPack", "kernel:T", "packed:T", "turned:int", compute_pack, 1},
   {"AdapterBertLinear", "x:T packed:T turned:T bias:float seed:int64 residual:T", "y:T before:T",
    "form:int rate:float keep:int", compute_linear, 1},

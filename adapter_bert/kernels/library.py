@@ -41,7 +41,7 @@ def load():
 
 @functools.lru_cache(maxsize=1)
 def has_tiles():
-    """Whether the kernels multiply on the CPU's tile registers (AMX), which they do in bfloat16."""
+    """Whether the kernels multiply bfloat16 on this CPU, which has to have AVX512-BF16 or AMX."""
     try:
         load()
     except UnavailableError:
