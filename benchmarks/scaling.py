@@ -92,7 +92,7 @@ def fitted(small, large):
 
 
 def one_round(options, tuning, all_cores):
-    """What one process does, two alone with half the batch, two together, and the model of these."""
+    """One process, two alone with half the batch, two together, and the model's step of these."""
     apart = [{all_cores[0]}, {all_cores[-1]}]
     latency, rate = fitted(*(sums(size, apart) for size in SIZES))
     whole = training(options, tuning, 1, BATCH, [set(all_cores)])

@@ -322,7 +322,8 @@ def test_add_norm_with_weights_a_row(dtype):
     assert found.op.type == "AdapterBertAddNorm"
 
 
-needs_tiles = pytest.mark.skipif(not library.has_tiles(), reason="this CPU multiplies no pairs of bfloat16")
+needs_tiles = pytest.mark.skipif(
+    not library.has_tiles(), reason="this CPU multiplies no pairs of bfloat16")
 
 
 @needs_tiles

@@ -14,8 +14,10 @@ import run_classifier
 from adapter_bert import base, convert
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
-from adapter_bert.training import checkpoints
-from adapter_bert.training.data import Split
+from adapter_bert.pipeline.batches import evaluation_batches
+from adapter_bert.training import checkpoints, evaluation, setup
+from adapter_bert.training.data import Split, prepare
+from adapter_bert.training.passes import by_estimator
 from adapter_bert.training.run import make_schedule, run
 from adapter_bert.training.settings import Settings
 
@@ -376,3 +378,27 @@ def test_weights_that_are_no_numbers_are_not_scored(tmp_path, data, tiny_dir):
         go(data_dir=data, bert_dir=tiny_dir, output_dir=str(tmp_path), do_train=True, do_eval=True,
            do_predict=True, learning_rate=1e30, num_train_epochs=0.1, warmup_proportion=0.0)
     assert not os.path.exists(f"{tmp_path}/test_results.tsv")
+
+
+@pytest.mark.parametrize("tuning", ["adapters", "full"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_session_that_stays_predicts_what_a_new_one_does(
+        tmp_path, data, tiny_dir, tuning, precision):
+    out = str(tmp_path / "out")
+    settings = Settings(task_name="SST-2", max_seq_length=16, train_batch_size=8, do_train=True,
+                        learning_rate=0.01, do_eval=True, data_dir=data, bert_dir=tiny_dir,
+                        output_dir=out, tuning=tuning, precision=precision)
+    task = run_classifier.task_of(settings)
+    run(settings, frozenset(), task)
+    current, splits = prepare(setup.open_run(settings, frozenset(), task))
+    start = checkpoints.find_start(current.settings.init_checkpoint, TINY.to_dict())
+    first, last = (start._replace(task=f"{out}/model.ckpt-{step}") for step in (0, 36))
+    staying, fresh = (evaluation.passes_of(current, splits["dev"], 8) for _ in range(2))
+    before = list(staying.batches(first))
+    assert len(before) == 3 and before[0]["index"].shape == (8,)
+    found = list(staying.batches(last))
+    wanted = list(by_estimator(current, last, lambda params: evaluation_batches(
+        splits["dev"].path, splits["dev"].spec, 21, params["batch_size"], 16), 8))
+    for one, new, other, old in zip(found, fresh.batches(last), wanted, before, strict=True):
+        assert same(one, new) and same(one, other)
+        assert np.array_equal(one["index"], old["index"]) and not same(one, old)

@@ -1,6 +1,5 @@
 """Scores and predictions of whole splits with a trained checkpoint."""
 import collections
-import tempfile
 
 import numpy as np
 
@@ -8,39 +7,39 @@ from adapter_bert import tasks
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline import batches
 from adapter_bert.training import results
-from adapter_bert.training.estimator import build_estimator
 from adapter_bert.training.kinds import KINDS, predicts
 from adapter_bert.training.model_fn import PLACE
+from adapter_bert.training.passes import Passes
 
 
-def predict_split(run, start, split, batch_size):
+def passes_of(run, split, batch_size):
+    """Passes of a data.Split, so many examples a batch."""
+    def input_fn(params):
+        return batches.evaluation_batches(split.path, split.spec, split.examples,
+                                          params["batch_size"], run.settings.max_seq_length,
+                                          fixed=run.settings.use_tpu)
+    return Passes(run, input_fn, batch_size)
+
+
+def predict_split(passes, start, split):
     """The model's predictions for every example of a split, in the order of its file.
 
     Args:
-      run: setup.Run.
+      passes: Passes of the split.
       start: checkpoints.Start of a trained model.
       split: data.Split.
-      batch_size: examples a batch.
 
     Returns:
       {name: array [count, ...]}, and the mean over batches of the batch's loss (0.0 without
       labels).
     """
-
-    def input_fn(params):
-        return batches.evaluation_batches(split.path, split.spec, split.examples,
-                                          params["batch_size"], run.settings.max_seq_length,
-                                          fixed=run.settings.use_tpu)
-
     columns, batch_losses = collections.defaultdict(list), []
-    with tempfile.TemporaryDirectory() as empty:   # Estimator restores what it finds in its folder
-        estimator = build_estimator(run, start, empty, predict_batch_size=batch_size)
-        for batch in estimator.predict(input_fn, yield_single_examples=False):
-            real = batch["index"] >= 0
-            batch = {name: values[real] for name, values in batch.items()}
-            batch_losses.append(mean_loss(batch))
-            for name, values in batch.items():
-                columns[name].append(values)
+    for batch in passes.batches(start):
+        real = batch["index"] >= 0
+        batch = {name: values[real] for name, values in batch.items()}
+        batch_losses.append(mean_loss(batch))
+        for name, values in batch.items():
+            columns[name].append(values)
     whole = {name: stacked(values) for name, values in columns.items()}
     if not all(np.isfinite(values).all() for values in whole.values()):
         raise InputError(f"{start.prefixes[0]}: predicts what is no number for {split.name}; its "
@@ -68,22 +67,24 @@ def unseen(run, split, predicted):
     """What is told of predictions that nobody asks for: nothing."""
 
 
-def evaluate(run, start, step, split, suffix="", writes=False, seen=unseen):
+def evaluate(run, start, step, split, suffix="", writes=False, seen=unseen, passes=None):
     """The metrics of a dev split: eval_<metric>, eval_loss, global_step and loss.
 
     Args:
-      run, start, split: as for `predict_split`.
+      run: setup.Run.
+      start, split: as for `predict_split`.
       step: global step of the checkpoint.
       suffix: what is added to each key, as in eval_accuracy_mm; such a dict has no global_step.
       writes: whether the predictions are left in the output folder.
       seen: function (run, split, predicted), called with what was predicted.
+      passes: Passes of the split; made where None.
 
     Returns:
       {name: float}; {} where the split has no labels.
     """
     kind, settings = KINDS[run.task.kind], run.settings
     batch_size = settings.predict_batch_size if writes else settings.eval_batch_size
-    predicted, loss = predict_split(run, start, split, batch_size)
+    predicted, loss = predict_split(passes or passes_of(run, split, batch_size), start, split)
     seen(run, split, predicted)
     scores = (kind.write(run, split, predicted) if writes
               else kind.score(run, split.targets, predicted))
@@ -117,7 +118,8 @@ def predict_all(run, start, splits):
     """
     scores = {}
     for name, _ in tasks.splits(run.task, "test"):
-        predicted, _ = predict_split(run, start, splits[name], run.settings.predict_batch_size)
+        passes = passes_of(run, splits[name], run.settings.predict_batch_size)
+        predicted, _ = predict_split(passes, start, splits[name])
         found = KINDS[run.task.kind].write(run, splits[name], predicted)
         scores |= {f"{name}_{metric}": value for metric, value in found.items()}
     return scores

@@ -1,8 +1,8 @@
 """A run of BERT's own pre-training, from settings to results, in the order in which it happens."""
 import collections
 import dataclasses
+import functools
 import os
-import tempfile
 from typing import ClassVar
 
 import numpy as np
@@ -14,11 +14,12 @@ from adapter_bert.fields import setting
 from adapter_bert.heads import masked_lm
 from adapter_bert.pipeline import masked_batches, masked_files
 from adapter_bert.training import checkpoints, results, setup
-from adapter_bert.training.estimator import build_estimator, deployment
+from adapter_bert.training.estimator import deployment
 from adapter_bert.training.evaluation import mean_loss
 from adapter_bert.training.fit import Feed, train
 from adapter_bert.training.model_fn import Schedule
 from adapter_bert.training.pack import refuse_unpackable, write_pack
+from adapter_bert.training.passes import Passes
 from adapter_bert.training.run import noted_scores, plain_errors
 from adapter_bert.training.settings import TrainingSettings
 
@@ -72,9 +73,8 @@ def run(settings, given):
         logging.info(current.engine.line(settings.precision))
         if settings.do_train:
             refuse_unpackable(current, found)
-            current, start, noted = train(
-                current, feed_of(current, found["train"]),
-                lambda start, step: evaluate(current, start, step, found["dev"]))
+            current, start, noted = train(current, feed_of(current, found["train"]),
+                                          scorer(current, found.get("dev")))
             if not current.cluster.is_chief:
                 return {}
         else:
@@ -155,35 +155,37 @@ def report_scores(current, start, found, noted):
                for prefix in start.prefixes):
         logging.info("%s: has no head for masked words; a new one is evaluated, at chance",
                      current.trained)
-    metrics = noted.get(step) or evaluate(current, start, step, found["dev"])
+    metrics = noted.get(step) or scorer(current, found["dev"])(start, step)
     results.report(current.settings.output_dir, metrics, step, current.trained)
     return metrics
 
 
-def evaluate(current, start, step, found):
-    """The metrics of BERT's run_pretraining.py, each a mean over all that is scored.
-
-    Args:
-      current: setup.Run.
-      start: checkpoints.Start.
-      step: global step of the checkpoint.
-      found: masked_files.MaskedFiles, of which `examples` records are read.
-
-    Raises:
-      InputError: the model predicts what is no number.
-    """
+def scorer(current, found):
+    """A function (Start, step) -> metrics of masked_files.MaskedFiles, see `evaluate`."""
     def input_fn(params):
         return masked_batches.evaluation_batches(
             found, form_of(current), params["batch_size"], fixed=current.settings.use_tpu)
 
+    return functools.partial(evaluate, Passes(current, input_fn, current.settings.eval_batch_size))
+
+
+def evaluate(passes, start, step):
+    """The metrics of BERT's run_pretraining.py, each a mean over all that is scored.
+
+    Args:
+      passes: passes.Passes of the records.
+      start: checkpoints.Start.
+      step: global step of the checkpoint.
+
+    Raises:
+      InputError: the model predicts what is no number.
+    """
     totals, losses = collections.Counter(), []
-    with tempfile.TemporaryDirectory() as empty:   # Estimator restores what it finds in its folder
-        estimator = build_estimator(current, start, empty)
-        for batch in estimator.predict(input_fn, yield_single_examples=False):
-            batch = {name: values[batch["index"] >= 0] for name, values in batch.items()}
-            losses.append(mean_loss(batch))
-            totals.update({name: values.sum(dtype=np.float64) for name, values in batch.items()
-                           if name.endswith(SUMMED)})
+    for batch in passes.batches(start):
+        batch = {name: values[batch["index"] >= 0] for name, values in batch.items()}
+        losses.append(mean_loss(batch))
+        totals.update({name: values.sum(dtype=np.float64) for name, values in batch.items()
+                       if name.endswith(SUMMED)})
     metrics = metrics_of(totals)
     if not np.isfinite(list(metrics.values())).all():
         raise InputError(f"{start.prefixes[0]}: predicts what is no number; its training "

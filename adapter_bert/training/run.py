@@ -1,5 +1,6 @@
 """A run, from settings to results, in the order in which it happens."""
 import contextlib
+import functools
 
 import tensorflow.compat.v1 as tf
 from absl import logging
@@ -126,11 +127,13 @@ def feed_of(settings, split):
 
 
 def first_dev(current, splits):
-    """A function (Start, step) -> metrics of the first dev split, where there is one."""
-    def evaluate(start, step):
-        dev = splits[tasks.splits(current.task, "dev")[0][0]]
-        return evaluation.evaluate(current, start, step, dev)
-    return evaluate
+    """A function (Start, step) -> metrics of the first dev split; None where none is read."""
+    names = [name for name, _ in tasks.splits(current.task, "dev") if name in splits]
+    if not names:
+        return None
+    dev = splits[names[0]]
+    passes = evaluation.passes_of(current, dev, current.settings.eval_batch_size)
+    return functools.partial(evaluation.evaluate, current, split=dev, passes=passes)
 
 
 def examples_a_step(settings, split):
