@@ -83,8 +83,8 @@ ROWS = (
         "tests/test_paper_report.py tests/test_paper_statistics.py"),
     Row("benchmarks", "the benchmarks start", "pytest tests/test_benchmarks.py"),
     Row("speed", "the floors of speed and memory, as `make bench` and `make profile` measured them",
-        f"{sys.executable} benchmarks/floors.py train-* predict-* memory-* profile-* tokenize "
-        "time-to-accuracy"),
+        f"{sys.executable} benchmarks/floors.py intel-xeon/train-* intel-xeon/predict-* "
+        "intel-xeon/memory-* intel-xeon/profile-* intel-xeon/tokenize */time-to-accuracy"),
     Row("adapterhub", "recorded AdapterHub adapters load, logits within 1e-4; with the adapters' "
         "weights zeroed they differ; nothing in a .bin is run",
         "pytest tests/test_adapterhub.py tests/test_torch_file.py"),
@@ -135,7 +135,7 @@ ROWS = (
         "pytest tests/test_meta_training.py tests/test_finetuning.py tests/test_domains.py"),
     Row("meta-speed", "an outer step side by side, 3 times as fast as one task after the other "
         "and 8 times as full tuning, as `make bench-meta` measured it",
-        f"{sys.executable} benchmarks/floors.py meta"),
+        f"{sys.executable} benchmarks/floors.py */meta"),
     Row("meta-quality", "zero-shot accuracy above 75 % and 5.7 points above plain, a gain at 8 "
         "shots, 2.2 points from one domain",
         f"{sys.executable} benchmarks/meta_quality.py --verdict"),
@@ -144,7 +144,7 @@ ROWS = (
     Row("methods", "each method starts at the base's output, trains only what it says, is saved, "
         "loaded, exported and served", "pytest tests/test_methods.py"),
     Row("drop-speed", "AdapterDrop of 3 of 6 layers trains 1.5 times as fast, as "
-        "`make bench-drop` measured it", f"{sys.executable} benchmarks/floors.py adapter-drop"),
+        "`make bench-drop` measured it", f"{sys.executable} benchmarks/floors.py */adapter-drop"),
     Row("workers", "two and three workers train what one process trains, with parameter servers "
         "and without; after ten deaths too",
         "pytest tests/test_distribution.py tests/test_preemption.py"),

@@ -2,7 +2,7 @@
 
     python benchmarks/floors.py [NAME ...]
 
-NAMEs are patterns of measurements, as in `train-*`; all where there is none.
+NAMEs are patterns of measurements, as in `intel-xeon/train-*`; all where there is none.
 """
 import json
 import sys
@@ -12,7 +12,7 @@ from sides import RESULTS
 
 def main():
     """Prints a line for each missed floor, and the count."""
-    found = [sorted(RESULTS.glob(f"{name}.json")) for name in sys.argv[1:] or ["*"]]
+    found = [sorted(RESULTS.glob(f"{name}.json")) for name in sys.argv[1:] or ["*/*"]]
     if not all(found):
         sys.exit("error: no measurement of that name in docs/benchmarks")
     claims = [claim for paths in found for path in paths

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -100,16 +101,25 @@ def machine():
             "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
 
 
+def folder_of(cpu):
+    """Where the records of a CPU lie: `Intel(R) Xeon(R) Processor` in docs/benchmarks/intel-xeon."""
+    words = re.sub(r"\(\w+\)|processor|cpu|@.*", " ", cpu.lower())
+    return RESULTS / "-".join(re.findall(r"\w+", words))
+
+
 def write(name, record, claims):
-    """Writes docs/benchmarks/<name>.json, and docs/benchmarks.md anew from all such files.
+    """Writes docs/benchmarks/<cpu>/<name>.json, and docs/benchmarks.md anew from all such files.
 
     Args:
       name: of the measurement.
       record: dict of everything that was measured.
       claims: [(what, number, floor or None)], the lines of the table.
     """
-    files.write_json(RESULTS / f"{name}.json", {
-        "claims": claims, "machine": machine(), "commit": commit(), **record})
+    found = machine()
+    folder = folder_of(found["cpu"])
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / f"{name}.json", {
+        "claims": claims, "machine": found, "commit": commit(), **record})
     (RESULTS.parent / "benchmarks.md").write_text(table())
 
 
@@ -117,13 +127,14 @@ def table():
     """The text of docs/benchmarks.md."""
     lines = ["# Measured speed", "",
              "Written by `make bench` and `make profile` from the files in `docs/benchmarks/`; "
-             "edit nothing here. Ratios are medians of pairs measured in turn.", "",
-             "| what | measured | floor | cores | commit |", "|---|---|---|---|---|"]
-    for path in sorted(RESULTS.glob("*.json")):
-        record = json.loads(path.read_text())
+             "edit nothing here. Ratios are medians of pairs measured in turn."]
+    for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
+        records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+        lines += ["", f"## {records[0]['machine']['cpu']}", "",
+                  "| what | measured | floor | cores | commit |", "|---|---|---|---|---|"]
         lines += [f"| {what} | {number:.3g} | {'' if floor is None else f'{floor:g}'} | "
                   f"{record['machine']['cores']} | {record['commit']} |"
-                  for what, number, floor in record["claims"]]
+                  for record in records for what, number, floor in record["claims"]]
     return "\n".join(lines) + "\n"
 
 

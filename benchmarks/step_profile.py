@@ -167,7 +167,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tokens", type=int, default=56)
     graph.add_options(parser)
-    parser.add_argument("--name", help="write docs/benchmarks/NAME.json")
+    parser.add_argument("--name", help="write docs/benchmarks/CPU/NAME.json")
     parser.add_argument("--least_share", type=float, default=0.0,
                         help="exit with 1 where the products' share of the limit is below")
     options = parser.parse_args()
