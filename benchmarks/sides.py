@@ -102,7 +102,7 @@ def machine():
 
 
 def folder_of(cpu):
-    """Where the records of a CPU lie: `Intel(R) Xeon(R) Processor` in docs/benchmarks/intel-xeon."""
+    """The folder of a CPU: docs/benchmarks/intel-xeon of `Intel(R) Xeon(R) Processor`."""
     words = re.sub(r"\(\w+\)|processor|cpu|@.*", " ", cpu.lower())
     return RESULTS / "-".join(re.findall(r"\w+", words))
 
