@@ -79,7 +79,8 @@ def only_sums(path, count):
     link = exchange.open_link(clusters.find(settings))
     link, _, _ = exchange.meet(link, 0, 1, "0" * 64)
     with tf.Graph().as_default(), tf.device(link.device):
-        total = tf.reduce_sum(link.summed([tf.random.uniform([count])], "sums")[0])
+        summed = exchange.Sums(link)
+        total = [tf.reduce_sum(summed([tf.random.uniform([count])], "sums")[0]), *summed.done]
         with tf.Session(link.target, config=link.session_config()) as session:
             readings = []
             for _ in range(WARM_UP_STEPS + SUMS):

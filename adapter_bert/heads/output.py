@@ -39,7 +39,8 @@ def batch_loss(output):
 def shared_loss(output, summed=None):
     """The losses of a batch that several workers share: a worker's part of it, and the whole.
 
-    The parts are what workers have to differentiate: their gradients add up to the whole's.
+    The parts are what workers have to differentiate: their gradients add up to the whole's. Counts
+    have a sum of their own, which follows from the labels: no gradient waits for others' losses.
 
     Args:
       output: Output of this worker's part of the batch.
@@ -52,7 +53,7 @@ def shared_loss(output, summed=None):
         return (batch_loss(output),) * 2
     sums = tf.stack([tf.reduce_sum(loss.sums) for loss in output.losses.values()])
     counts = tf.stack([tf.reduce_sum(loss.counts) for loss in output.losses.values()])
-    all_sums, all_counts = summed([tf.stop_gradient(sums), counts], "losses")
+    (all_counts,), (all_sums,) = summed([counts], "counts"), summed([sums], "losses")
     all_counts = tf.maximum(all_counts, 1.0)
     return tf.reduce_sum(sums / all_counts), tf.reduce_sum(all_sums / all_counts)
 

@@ -24,6 +24,7 @@ from adapter_bert.training.clusters import Cluster
 CHIEF = "/job:worker/task:0"
 ANY_STEP = 2**62   # accumulators refuse what is older than their own step
 SECONDS_BETWEEN_TRIES = 0.5
+SPARE_THREADS = 2   # for what others want of a process while its own threads compute
 SECONDS_FOR_A_MEETING = 600   # workers start, and read their data, at different times
 
 
@@ -74,7 +75,21 @@ class Link:
         made.device_filters.extend(sorted({self.device, *(hubs or self.hubs), *others}))
         return made
 
-    def summed(self, tensors, name):
+
+class Sums:
+    """The sums over all workers that a step takes.
+
+    Args:
+      link: Link.
+
+    Attributes:
+      done: ops that end when the others have the sums too; whoever runs the sums runs them.
+    """
+
+    def __init__(self, link):
+        self._link, self.done = link, []
+
+    def __call__(self, tensors, name):
         """The sums of all workers' tensors.
 
         Args:
@@ -84,13 +99,16 @@ class Link:
         Returns:
           List of float32 tensors of the same shapes.
         """
+        link, totals = self._link, []
         sizes = [tensor.shape.num_elements() for tensor in tensors]
         flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)     # [P]
-        shares = [len(part) for part in np.array_split(np.arange(sum(sizes)), len(self.hubs))]
-        total = tf.concat([
-            total_on(hub, self.workers, self.cluster.number, part, f"{name}_{i}_{self.stretch}")
-            for i, (hub, part) in enumerate(zip(
-                self.hubs, tf.split(flat, shares), strict=True))], axis=0)             # [P]
+        shares = [len(part) for part in np.array_split(np.arange(sum(sizes)), len(link.hubs))]
+        for i, (hub, part) in enumerate(zip(link.hubs, tf.split(flat, shares), strict=True)):
+            total, done = total_on(hub, link.workers, link.cluster.number, part,
+                                   f"{name}_{i}_{link.stretch}")
+            totals.append(total)
+            self.done += done
+        total = tf.concat(totals, axis=0)                                              # [P]
         return [tf.reshape(part, tensor.shape) for part, tensor in zip(
             tf.split(total, sizes), tensors, strict=True)]
 
@@ -106,7 +124,8 @@ def total_on(hub, places, number, vector, name):
       name: str, the same in every worker and another one for each sum.
 
     Returns:
-      As vector.
+      As vector, and a list of the ops that give it to the others. A step ends after them, but does
+      not wait for them in its midst: they end when the others' threads have time for that.
     """
     with tf.device(hub):
         accumulator = tf.ConditionalAccumulator(
@@ -121,29 +140,36 @@ def total_on(hub, places, number, vector, name):
             return do(tf.FIFOQueue(1, [vector.dtype], [vector.shape],
                                    shared_name=f"{name}_for_{worker}"))
     if number:
-        return with_answer(number, lambda queue: queue.dequeue())
-    with tf.control_dependencies([with_answer(worker, lambda queue: queue.enqueue(total))
-                                  for worker in range(1, len(places))]):
-        return tf.identity(total)
+        return with_answer(number, lambda queue: queue.dequeue()), []
+    return total, [with_answer(worker, lambda queue: queue.enqueue(total))
+                   for worker in range(1, len(places))]
 
 
-def open_link(cluster):
+def open_link(cluster, config=None):
     """The Link of a worker of several, after its server was started; None for one alone.
+
+    Args:
+      cluster: Cluster.
+      config: ConfigProto with the threads to compute on; TensorFlow's own choice where None.
 
     Raises:
       InputError: its address is not to be had.
     """
-    return None if cluster.is_alone else Link(cluster, start_server(cluster).target)
+    return None if cluster.is_alone else Link(cluster, start_server(cluster, config).target)
 
 
-def start_server(cluster):
+def start_server(cluster, config=None):
     """The tf.distribute.Server of this process, which lives as long as the process does."""
+    threads = tf.ConfigProto()
+    threads.MergeFrom(config or threads)
+    threads.inter_op_parallelism_threads = SPARE_THREADS + (
+        threads.inter_op_parallelism_threads or len(os.sched_getaffinity(0)))
     os.environ.setdefault("GRPC_FAIL_FAST", "true")   # else a worker waits for ever for one gone
     jobs = {"worker": cluster.workers, "ps": cluster.servers}
     try:
         return tf.distribute.Server(
             tf.train.ClusterSpec({job: tasks for job, tasks in jobs.items() if tasks}),
-            "ps" if cluster.is_server else "worker", cluster.number)
+            "ps" if cluster.is_server else "worker", cluster.number, config=threads)
     except tf.errors.OpError as error:
         address = jobs["ps" if cluster.is_server else "worker"][cluster.number]
         raise InputError(f"TF_CONFIG: no server starts at {address}, the address of this task "
@@ -192,7 +218,7 @@ def told(link, vector):
     with tf.Graph().as_default(), tf.device(link.device):
         mine = tf.placeholder(tf.float64, vector.shape)
         places = [CHIEF] * len(link.cluster.workers)
-        total = total_on(CHIEF, places, link.cluster.number, mine, "meeting")
+        answer = total_on(CHIEF, places, link.cluster.number, mine, "meeting")
         seen = farewell(link.cluster)
         patience = max(link.cluster.timeout, SECONDS_FOR_A_MEETING)
         config = link.session_config(hubs=[CHIEF])
@@ -201,10 +227,10 @@ def told(link, vector):
         while True:
             try:
                 with tf.Session(link.target, config=config) as session:
-                    answer = session.run(total, {mine: vector})
+                    total, _ = session.run(answer, {mine: vector})
                     with contextlib.suppress(tf.errors.UnavailableError):   # the chief may be done
                         session.run(seen)
-                    return answer
+                    return total
             except tf.errors.UnavailableError as error:
                 if time.monotonic() > until:
                     raise InputError(f"the chief at {link.cluster.workers[0]} was not to be "
@@ -240,10 +266,11 @@ class SameStart(tf.train.SessionRunHook):
             is_chief = self._link.cluster.is_chief
             values = [variable.read_value() if is_chief else tf.zeros(variable.shape)
                       for variable in variables]
-            sums = self._link.summed(values, "start")
+            sums = Sums(self._link)
+            pairs = zip(variables, sums(values, "start"), strict=True)
             self._assign = tf.group(
                 tf.train.get_global_step().assign(self._step),
-                *(variable.assign(value) for variable, value in zip(variables, sums, strict=True)))
+                *(variable.assign(value) for variable, value in pairs), *sums.done)
 
     def after_create_session(self, session, coord):
         """Runs them."""

@@ -89,7 +89,8 @@ def fit(current, start, feed, step, evaluate, identity):
         every and not settings.use_tpu and current.cluster.is_alone) else []
     others = [stop_hook, *profile_hooks(settings)]
     schedule = dataclasses.replace(feed.schedule, seed=current.cluster.seed(feed.schedule.seed))
-    announce, link = announcer(current, feed.examples), exchange.open_link(current.cluster)
+    announce = announcer(current, feed.examples)
+    link = exchange.open_link(current.cluster, current.engine.session_config())
     try:
         while True:
             stop = next_stop(step, note, 0 if hooks else every, total)

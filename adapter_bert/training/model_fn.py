@@ -54,11 +54,14 @@ def build_model_fn(model, start, engine, schedule=None, announce=lambda variable
         if not is_training:   # evaluation is prediction of examples with labels
             return tf.estimator.tpu.TPUEstimatorSpec(
                 mode, predictions=prediction_columns(output, features), scaffold_fn=scaffold_fn)
-        own_loss, loss = heads.shared_loss(output, link and link.summed)
+        sums = link and exchange.Sums(link)
+        own_loss, loss = heads.shared_loss(output, sums)
         checkpoints.fingerprint_variable(start.fingerprint)
         train_op = optimization.create_optimizer(
             own_loss, schedule.learning_rate, schedule.num_train_steps, schedule.num_warmup_steps,
-            use_tpu, bias_correction=schedule.bias_correction, summed=link and link.summed)
+            use_tpu, bias_correction=schedule.bias_correction, summed=sums)
+        if link:
+            train_op = tf.group(train_op, *sums.done)
         if not use_tpu:   # a TPU's graph holds no summaries
             tf.summary.scalar("learning_rate", optimization.learning_rate_schedule(
                 tf.train.get_global_step(), schedule.learning_rate, schedule.num_train_steps,
