@@ -83,7 +83,8 @@ def mix_times(folder, source):
 def end_at_random(context, flags, log, signals, seconds, seed=0):
     """Ends a run with each of the signals at a random moment, starting it again each time.
 
-    A run that came to its end before is started anew, in an empty folder.
+    A run that came to its end before is started anew, in an empty folder; so is one that did while
+    it was killed.
 
     Returns:
       [(exit code, what it said last, whether it was writing a checkpoint)].
@@ -101,6 +102,9 @@ def end_at_random(context, flags, log, signals, seconds, seed=0):
             continue
         os.kill(process.pid, signals[len(ends)])
         process.join()
+        if signals[len(ends)] == signal.SIGKILL and not process.exitcode:   # which none survives
+            shutil.rmtree(out)
+            continue
         left = os.listdir(out) if os.path.isdir(out) else []
         ends.append((process.exitcode, said(log), any("_temp" in name for name in left)))
         mix_times(out, source)
