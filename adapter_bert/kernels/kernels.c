@@ -4,7 +4,7 @@
 //
 // Every kernel reads float32 or bfloat16, computes in float32, and writes the type that it read. A
 // kernel runs on one thread: the model is built once for each core (towers in
-// training/model_fn.py), and its copies run side by side. Nothing here is stored for a gradient that
+// network.py), and its copies run side by side. Nothing here is stored for a gradient that
 // can be computed again from what the model keeps anyway: a dropout mask comes from a hash of seed
 // and place.
 //

@@ -161,7 +161,7 @@ def open_link(cluster, config=None):
 def start_server(cluster, config=None):
     """The tf.distribute.Server of this process, which lives as long as the process does."""
     threads = tf.ConfigProto()
-    threads.MergeFrom(config or threads)
+    threads.MergeFrom(config or tf.ConfigProto())
     threads.inter_op_parallelism_threads = SPARE_THREADS + (
         threads.inter_op_parallelism_threads or len(os.sched_getaffinity(0)))
     os.environ.setdefault("GRPC_FAIL_FAST", "true")   # else a worker waits for ever for one gone
