@@ -65,10 +65,24 @@ def test_a_wrong_config_is_one_line(tmp_path, tiny_dir, changes, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("mode, message", [
+    (full(tuning="fulll"), "task films, mode full: tuning 'fulll': not one of"),
+    (full(tuning="top_layers=9"), "mode full: tuning top_layers=9: the model has 2 layers"),
+    (full(settings={"max_seq_length": 9999}), "mode full: --max_seq_length=9999: this BERT has"),
+    (adapters(settings={"adapter_layers": "7"}), "mode adapters: adapter layers .*7"),
+])
+def test_what_the_base_lacks_is_said_before_the_first_run(tmp_path, tiny_dir, mode, message):
+    path = write_config(tmp_path, tiny_dir, [mode])
+    with pytest.raises(InputError, match=message):
+        grid.check_models(config.read(path), planned(path))
+
+
 def test_the_command_says_it_in_one_line(tmp_path, tiny_dir, capsys):
     path = write_config(tmp_path, tiny_dir, [full()], sizes=[1])
+    (tmp_path / "other").mkdir()
+    other = write_config(tmp_path / "other", tiny_dir, [full(tuning="fulll")])
     for arguments, message in (
-            ([path], "unknown key sizes"), ([path, "--workers=0"], "--workers=0"),
+            ([path], "unknown key sizes"), ([other], "tuning 'fulll': not one of"), ([path, "--workers=0"], "--workers=0"),
             ([str(tmp_path / "none.json")], "no such file")):
         with pytest.raises(SystemExit) as ended:
             main(["experiment", *arguments, f"--results={tmp_path / 'results'}"])

@@ -5,10 +5,11 @@ import json
 import os
 from typing import NamedTuple
 
-from adapter_bert import fields, tasks
+from adapter_bert import base, fields, network, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.paper.config import Mode, TaskRow
 from adapter_bert.training import settings as run_settings
+from adapter_bert.training import setup
 from adapter_bert.training.named_task import squad_task, text_task
 
 QUESTIONS = "SQuAD"
@@ -105,7 +106,7 @@ def settings_of(experiment, run, output_dir):
 
 def check(experiment, run):
     """InputError where a run has a flag or metric that it cannot have."""
-    where = f"task {run.task.name}, mode {run.mode.name}"
+    where = where_of(run)
     said = {**experiment.settings, **run.task.settings, **run.mode.settings}
     known = fields.kinds(kind_of(run))
     for name, value in said.items():
@@ -131,6 +132,24 @@ def check(experiment, run):
     if run.task.metric not in (None, *metrics_of(task)):
         raise InputError(f"{where}: metric {run.task.metric!r}; known: "
                          f"{', '.join(metrics_of(task))}")
+
+
+def check_models(experiment, runs):
+    """InputError where the base is missing, or a run asks for what that BERT does not have."""
+    config = network.read_config(base.locate(experiment.base).bert_config_file)
+    for run in runs:
+        if run.seed:
+            continue
+        settings, given, _ = settings_of(experiment, run, "run")
+        try:
+            setup.check_model(run_settings.with_method(settings, given)[0], config)
+        except InputError as error:
+            raise InputError(f"{where_of(run)}: {error}") from error
+
+
+def where_of(run):
+    """The place in the file that a Planned run comes from, in words."""
+    return f"task {run.task.name}, mode {run.mode.name}"
 
 
 def kind_of(run):

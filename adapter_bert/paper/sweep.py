@@ -34,6 +34,7 @@ def sweep(experiment, config_path, folder, workers=1, retry_failed=False):
       InputError: data or base are missing, or the folder belongs to another experiment.
     """
     planned = grid.plan(experiment)
+    grid.check_models(experiment, planned)
     data = {run.task.name: grid.data_files(experiment, run) for run in planned}
     results.bind(folder, results.facts_of(experiment.base, data))
     claims.sweep_out(os.path.join(folder, results.CLAIMS))
