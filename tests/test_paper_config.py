@@ -82,7 +82,8 @@ def test_the_command_says_it_in_one_line(tmp_path, tiny_dir, capsys):
     (tmp_path / "other").mkdir()
     other = write_config(tmp_path / "other", tiny_dir, [full(tuning="fulll")])
     for arguments, message in (
-            ([path], "unknown key sizes"), ([other], "tuning 'fulll': not one of"), ([path, "--workers=0"], "--workers=0"),
+            ([path], "unknown key sizes"), ([other], "tuning 'fulll': not one of"),
+            ([path, "--workers=0"], "--workers=0"),
             ([str(tmp_path / "none.json")], "no such file")):
         with pytest.raises(SystemExit) as ended:
             main(["experiment", *arguments, f"--results={tmp_path / 'results'}"])
