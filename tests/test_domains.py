@@ -102,6 +102,13 @@ def test_too_few_examples_and_one_label(dataset, tmp_path):
         domains.check(one, one.domains, 5, 4)
 
 
+def test_a_label_that_one_domain_alone_has(tmp_path):
+    odd = domains.read_dataset(write(tmp_path, [
+        *rows_of("books", 9), *rows_of("music", 9), row("so so", "postive", "music")]))
+    with pytest.raises(InputError, match="label 'postive' is found in domain music alone .1 of"):
+        domains.check(odd, ["books"], 5, 4)
+
+
 def test_labels_are_checked_against_a_models(dataset):
     domains.check_labels(dataset, ["negative", "positive"], "the pack")
     for labels in (["positive", "negative"], ["negative"], ["bad", "good"]):

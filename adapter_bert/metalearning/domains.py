@@ -170,7 +170,8 @@ def check(dataset, names, num_support, num_query):
     """Refuses domains that no task of this size can be drawn from.
 
     Raises:
-      InputError: a domain has fewer examples, or of all its examples only one label.
+      InputError: a domain has fewer examples, or of all its examples only one label; or one
+        domain alone has a label, as where it is misspelt.
     """
     for name in names:
         examples = dataset.domains[name]
@@ -182,6 +183,20 @@ def check(dataset, names, num_support, num_query):
         if len(labels) < 2:
             raise InputError(f"{dataset.path}: domain {name} has the label {labels.pop()} only; "
                              "add examples of another, or leave the domain out")
+    _check_shared(dataset)
+
+
+def _check_shared(dataset):
+    """InputError where of several domains one alone has a label, and so says nothing to others."""
+    counts = {name: collections.Counter(example.label for example in examples)
+              for name, examples in dataset.domains.items()}
+    counts = {name: count for name, count in counts.items() if len(count) > 1}
+    for label in dataset.labels:
+        holders = [name for name, count in counts.items() if label in count]
+        if len(holders) == 1 < len(counts):
+            raise InputError(f"{dataset.path}: label {shown(label)} is found in domain "
+                             f"{holders[0]} alone ({counts[holders[0]][label]} of its texts), and "
+                             "domains share their labels; correct it, or leave those texts out")
 
 
 def check_labels(dataset, labels, source):
