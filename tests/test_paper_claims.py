@@ -73,6 +73,18 @@ def test_a_claim_of_another_machine_ends_when_it_is_old(tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("content", ["", "{", "3", "{}"])
+def test_a_claim_that_a_crash_damaged_ends_when_it_is_old(tmp_path, content):
+    path = tmp_path / "run"
+    path.write_text(content)
+    with claims.claimed(str(tmp_path), "run") as is_ours:
+        assert not is_ours
+    old = time.time() - claims.STALE_SECONDS - 1
+    os.utime(path, (old, old))
+    with claims.claimed(str(tmp_path), "run") as is_ours:
+        assert is_ours
+
+
 def test_what_a_killed_process_left_goes(tmp_path):
     for name, age in ((".old", claims.STALE_SECONDS + 1), (".new", 0)):
         (tmp_path / name).touch()

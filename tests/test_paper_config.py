@@ -1,11 +1,14 @@
 """What an experiment's file may say, which runs it makes, and whose a results folder is."""
+import subprocess
+import time
+
 import pytest
 from sweeps import SMALL, adapters, full, write_config
 
 from adapter_bert import files
 from adapter_bert.__main__ import main
 from adapter_bert.errors import InputError
-from adapter_bert.paper import config, estimate, grid, results
+from adapter_bert.paper import config, estimate, grid, results, sweep
 
 
 def planned(path):
@@ -57,6 +60,11 @@ def test_names_depend_on_what_makes_a_run(tmp_path, tiny_dir):
     ({"budget_minutes": 0}, "budget_minutes 0; give more than 0"),
     ({"epoch_seconds": {"films": 3}}, "epoch_seconds: give {task: {mode: seconds}}"),
     ({"tasks": [{"name": "no/task", "data_dir": "d"}]}, "names of tasks"),
+    ({"tasks": [{"name": name, "data_dir": "d"} for name in ("a b", "a_b")]}, "names of tasks"),
+    ({"tasks": [{"name": name, "data_dir": "d"} for name in ("films", "plots")],
+      "modes": [full(tasks=["films"])]}, "no mode does the task plots; leave it out"),
+    ({"modes": [adapters(sizes=[4, 8]), adapters(name="adapters 4")]}, "two rows adapters 4"),
+    ({"modes": [adapters(init_stddevs=[0.1, 1.0], epochs=[1, 2])]}, "give one of learning_rates"),
 ])
 def test_a_wrong_config_is_one_line(tmp_path, tiny_dir, changes, message):
     path = write_config(tmp_path, tiny_dir, **{"modes": [full()], **changes})
@@ -115,6 +123,39 @@ def test_a_folder_belongs_to_a_base_and_data(tmp_path):
             results.bind(folder, changed)
 
 
+def test_results_of_other_labels_are_refused_and_what_is_done_has_not_failed(tmp_path):
+    folder = str(tmp_path)
+    results.write(folder, "a", {"task": "films"}, {"kind": "classification", "dev": [0, 1]})
+    results.write(folder, "b", {"task": "films"}, {"kind": "classification", "dev": [0, 1]})
+    with pytest.raises(InputError, match="earlier runs of films had other labels"):
+        results.write(folder, "c", {"task": "films"}, {"kind": "classification", "dev": [2, 1]})
+    for name in ("b", "c"):
+        results.write_failure(folder, name, "no luck")
+    assert results.failures(folder, ["a", "b", "c"]) == {"c": "no luck"}
+    results.forgive(folder, "c")
+    results.forgive(folder, "c")
+    assert not results.failures(folder, ["c"])
+
+
+def test_workers_that_are_killed_outside_a_run_start_anew_a_few_times(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep.Workers, "_start", lambda *_: subprocess.Popen(["sleep", "1000"]))
+    workers = sweep.Workers("config", str(tmp_path), 1, 0.0)
+    for _ in range(sweep.MOST_KILLED):
+        workers.stop()
+        assert workers.look()
+    workers.stop()
+    with pytest.raises(InputError, match="a worker ended with -9, outside of a run"):
+        workers.look()
+
+
+def test_a_worker_that_cannot_begin_ends_the_sweep(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep.Workers, "_start", lambda *_: subprocess.Popen(["false"]))
+    workers = sweep.Workers("config", str(tmp_path), 1, 0.0)
+    with pytest.raises(InputError, match="a worker ended with 1, outside of a run"):
+        while workers.look():
+            time.sleep(0.01)
+
+
 def test_time_left_is_that_of_alike_runs(tmp_path, tiny_dir):
     path = write_config(tmp_path, tiny_dir, [full(epochs=[3]), adapters(epochs=[2])], seeds=2,
                         epoch_seconds={"films": {"full": 10}})
@@ -122,3 +163,5 @@ def test_time_left_is_that_of_alike_runs(tmp_path, tiny_dir):
     assert estimate.seconds_left(experiment, runs, {}, 1) == 2 * 3 * 10 + 2 * 2 * 10
     found = {("films", "full"): [5.0, 7.0], ("films", "adapters"): [1.0]}
     assert estimate.seconds_left(experiment, runs, found, 2) == (2 * 3 * 6 + 2 * 2 * 1) / 2
+    assert estimate.seconds_left(experiment, runs[:1], found, 2) == 3 * 6
+    assert estimate.measured(runs, {runs[0].name: 30.0}) == {("films", "full"): [10.0]}

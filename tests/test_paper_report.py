@@ -75,9 +75,9 @@ def test_a_setting_is_chosen_without_the_half_it_is_reported_on(made, tmp_path):
             is_right = first if run.flags["learning_rate"] == 1e-3 else ~first
             result["predictions"]["dev"] = np.where(is_right, labels, 1 - labels).tolist()
             files.write_json(results.path_of(folder, results.RUNS, run.name), result)
-    row = tables.reference_row(cells.rows(experiment))
+    row = tables.reference_row(cells.rows(experiment), "films")
     cell = cells.cell(cells.read_all(experiment, folder), "films", row)
-    assert cell.held_out().tolist() == [0, 0, 0] and cell.on_all().max() == 50
+    assert cell.points_held_out().tolist() == [0, 0, 0] and cell.points_best().max() == 50
 
 
 def test_the_tables(made):
@@ -96,8 +96,9 @@ def test_the_tables(made):
     assert f"| head | {less:+.1f} (" in text
     compared = files.read_json(os.path.join(output, "differences.json"))
     assert compared["head"]["films"]["difference"] == pytest.approx(less)
-    assert compared["head"]["films"]["bound"] > less and compared["head"]["mean"] is None
-    assert "| head | 1.00x" not in text   # it lacks a task
+    assert compared["head"]["films"]["bound"] > less and compared["head"]["plots"] is None
+    assert compared["head"]["mean"] == compared["head"]["films"]
+    assert "| head | 2.00x (1 task) | 100% |" in text   # it lacks a task
     assert "**adapters, best size**: +" in text and "**adapters 4**" not in text
     with open(os.path.join(output, "table.csv"), encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -113,7 +114,8 @@ def test_parameters_of_all_tasks(made):
     for row in cells.rows(experiment):
         found = [cells.cell(scored, task, row) for task in ("films", "plots")]
         if all(found):
-            totals[row.label] = cells.total_parameters(found, row)
+            totals[row.label] = cells.total_parameters(
+                [cell.share_best() for cell in found], row)
     assert totals["full"] == pytest.approx(2.0)
     assert totals["adapters 4"] == pytest.approx(1.008)
 
@@ -121,7 +123,7 @@ def test_parameters_of_all_tasks(made):
 def test_the_figures_and_what_their_axes_say(made):
     _, _, output = made
     for name, labels in (
-            ("parameters", ("trained parameters of a task", "score − full (points)")),
+            ("parameters", ("trained parameters of a task", "score − full tuning (points)")),
             ("sizes", ("adapter size", "accuracy (points)", "films", "plots")),
             ("spans", ("first layer without adapters", "change of the score (points)")),
             ("init_stddev", ("standard deviation of the first weights", "dev score (points)"))):
@@ -147,12 +149,67 @@ def test_half_a_sweep_has_a_report(made, tmp_path):
             os.remove(results.path_of(folder, results.RUNS, run.name))
     written = report.write(experiment, folder, str(tmp_path / "half"))
     assert (written.done, written.planned) == (2 + 2 + 1 + 2, 2 * (6 + 6 + 2) + 3)
-    assert tables.NOTHING in pathlib.Path(written.path).read_text(encoding="utf-8")
+    text = pathlib.Path(written.path).read_text(encoding="utf-8")
+    assert tables.NOTHING in text and f"{tables.UNDONE} |" in text
     for run in grid.plan(experiment):
         if results.is_done(folder, run.name):
             os.remove(results.path_of(folder, results.RUNS, run.name))
     with pytest.raises(InputError, match="no result of this experiment is there yet"):
         report.write(experiment, folder, str(tmp_path / "none"))
+
+
+def test_a_run_that_is_missing_does_not_change_what_is_chosen(made, tmp_path):
+    experiment, folder = made[0], str(shutil.copytree(made[1], tmp_path / "results"))
+    for run in grid.plan(experiment):   # of the far better rate of full tuning
+        if (run.mode.name, run.seed, run.flags["learning_rate"]) == ("full", 2, 1e-4):
+            os.remove(results.path_of(folder, results.RUNS, run.name))
+    text = pathlib.Path(report.write(experiment, folder, str(tmp_path / "report")).path).read_text(
+        encoding="utf-8")
+    found = files.read_json(str(tmp_path / "report" / "cells.json"))
+    assert {(one["runs_missing"], one["seeds"], one["chosen_on_all"]["point"]["learning_rate"])
+            for one in found if one["row"] == "full"} == {(1, 2, 1e-4)}
+    assert "**adapters, best size**: 2 runs of it and of full tuning are not done" in text
+    assert " is shown." not in text and " is not shown." not in text
+
+
+def test_settings_without_a_seed_in_common_make_no_cell(made, tmp_path):
+    experiment, folder = made[0], str(shutil.copytree(made[1], tmp_path / "results"))
+    for run in grid.plan(experiment):
+        if run.mode.name == "full" and (run.flags["learning_rate"] == 1e-4) == bool(run.seed):
+            os.remove(results.path_of(folder, results.RUNS, run.name))
+    report.write(experiment, folder, str(tmp_path / "report"))
+    assert "full" not in {one["row"] for one in files.read_json(
+        str(tmp_path / "report" / "cells.json"))}
+
+
+def test_modes_of_one_family_on_other_tasks(tmp_path, tiny_dir):
+    """As in the paper's grid: sizes that two modes share, and a full tuning for each task."""
+    path = write_config(tmp_path, tiny_dir, [
+        full(tasks=["films", "plots"]), full(name="full of tweets", tasks=["tweets"]),
+        adapters(sizes=[4, 64], tasks=["films", "plots"]),
+        adapters(name="small", sizes=[2, 4], tasks=["tweets"])],
+        tasks=[{"name": name, "task": "SST-2", "data_dir": "d"}
+               for name in ("films", "plots", "tweets")], seeds=2)
+    folder, output = str(tmp_path / "results"), tmp_path / "report"
+    experiment = made_results(folder, path, lambda run: 0.8)
+    report.write(experiment, folder, str(output))
+    compared = files.read_json(str(output / "differences.json"))
+    assert {label: [task for task, found in one.items() if found]
+            for label, one in compared.items()} == {
+                **dict.fromkeys(("adapters 4", "adapters 64", "adapters, best size"),
+                                ["films", "plots", "mean"]),
+                **dict.fromkeys(("small 2", "small 4", "small, best size"), ["tweets", "mean"])}
+    for name in ("parameters", "sizes"):
+        text = (output / f"{name}.svg").read_text(encoding="utf-8")
+        assert ">small" in text and ">adapters" in text
+    assert "(2 tasks) |" in (output / "README.md").read_text(encoding="utf-8")
+
+
+def test_first_values_alone_have_a_report(tmp_path, tiny_dir):
+    path = write_config(tmp_path, tiny_dir, [adapters(init_stddevs=[1e-4, 1.0])])
+    folder, output = str(tmp_path / "results"), tmp_path / "report"
+    report.write(made_results(folder, path, lambda run: 0.8), folder, str(output))
+    assert (output / "init_stddev.png").exists() and (output / "README.md").exists()
 
 
 def test_a_span_is_removed_by_zeros():

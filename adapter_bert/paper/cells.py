@@ -50,13 +50,16 @@ class Cell(NamedTuple):
     best: the Scoreds of the setting that is best on the whole dev set, a seed each.
     chosen: those chosen on the first half and on the second, with the same seeds.
     size: n.
+
+    Points and shares come in two ways: what one half of dev chose, of the other half (held out),
+    and what all of dev chose, of all of it (best).
     """
 
     best: list[Scored]
     chosen: tuple[list[Scored], list[Scored]]
     size: int
 
-    def on_all(self):
+    def points_best(self):
         """Points of the best setting on the dev set that chose it, float [S]."""
         whole = np.ones([1, self.size])
         return np.array([scored.points(whole)[0] for scored in self.best])
@@ -71,9 +74,17 @@ class Cell(NamedTuple):
                              for one, other in zip(by_first, by_second, strict=True)])
         return comparison.Sample(points, self.size)
 
-    def held_out(self):
+    def points_held_out(self):
         """Points of each seed on the halves that did not choose, float [S]."""
         return self.sample().points(np.ones([1, self.size]))[:, 0]
+
+    def share_best(self):
+        """Trained values of the best setting by those of the encoder."""
+        return share_trained(self.best[0])
+
+    def share_held_out(self):
+        """The same of the two settings that the halves chose, their mean."""
+        return float(np.mean([share_trained(some[0]) for some in self.chosen]))
 
 
 def rows(experiment):
@@ -104,20 +115,36 @@ def read_all(experiment, folder):
 
 
 def cell(all_scored, task, row):
-    """The Cell of a task's name and a Row; None where nothing is done yet."""
-    settings = collections.defaultdict(list)
-    for scored in all_scored.get((task, row.mode.name), ()):
-        if row.size in (None, scored.run.point["size"]):
-            settings[grid.setting_of(scored.run)].append(scored)
-    if not settings:
+    """The Cell of a task's name and a Row; None where too little is done yet.
+
+    A sweep that is not over has some settings with fewer seeds than others. They are chosen from by
+    the seeds that all of them have.
+    """
+    settings = collections.defaultdict(dict)
+    for scored in done_of(all_scored, task, row):
+        settings[grid.setting_of(scored.run)][scored.run.seed] = scored
+    seeds = set.intersection(*map(set, settings.values())) if settings else set()
+    if not seeds:
         return None
-    count = count_of(next(iter(settings.values()))[0])
-    first, second = comparison.halves(count)
-    chosen = [best(settings, part) for part in (first, second)]
-    seeds = [{scored.run.seed for scored in some} for some in chosen]
-    common = tuple([scored for scored in some if scored.run.seed in seeds[0] & seeds[1]]
-                   for some in chosen)
-    return Cell(best(settings, np.ones(count)), common, count)
+    comparable = [[some[seed] for seed in sorted(seeds)] for some in settings.values()]
+    count = count_of(comparable[0][0])
+    return Cell(best(comparable, np.ones(count)), tuple(
+        best(comparable, part) for part in comparison.halves(count)), count)
+
+
+def done_of(all_scored, task, row):
+    """The Scoreds of a task's name and a Row."""
+    return [scored for scored in all_scored.get((task, row.mode.name), ())
+            if row.size in (None, scored.run.point["size"])]
+
+
+def missing(experiment, all_scored, task, row):
+    """How many of the planned runs of a config.TaskRow and a Row have no result."""
+    if not row.mode.does(task.name):
+        return 0
+    settings = sum(row.size in (None, point["size"]) for point in grid.points(task, row.mode))
+    return (settings * grid.seeds_of(experiment, task, row.mode)
+            - len(done_of(all_scored, task.name, row)))
 
 
 def count_of(scored):
@@ -128,21 +155,17 @@ def count_of(scored):
 def best(settings, part):
     """The Scoreds of the setting with the highest mean over seeds on a part of dev, float [n].
 
-    Of equal ones the first. Settings with fewer seeds than others, as a sweep that is not over has
-    them, are left out.
+    Of equal ones the first.
     """
-    most = max(map(len, settings.values()))
-    whole = [some for some in settings.values() if len(some) == most]
     weights = np.asarray(part, float)[None]
-    return max(whole, key=lambda some: np.mean([one.points(weights)[0] for one in some]))
+    return max(settings, key=lambda some: np.mean([one.points(weights)[0] for one in some]))
 
 
-def share_trained(cell):
-    """Trained values of the best setting by those of the encoder."""
-    result = cell.best[0].result
-    return result["trained_parameters"] / result["encoder_parameters"]
+def share_trained(scored):
+    """Trained values of a Scored by those of the encoder."""
+    return scored.result["trained_parameters"] / scored.result["encoder_parameters"]
 
 
-def total_parameters(cells, row):
-    """What all tasks need together, by what one encoder has: the base once unless it changes."""
-    return (row.mode.tuning != "full") + sum(map(share_trained, cells))
+def total_parameters(shares, row):
+    """What tasks need together, by what one encoder has: the base once unless it changes."""
+    return (row.mode.tuning != "full") + sum(shares)

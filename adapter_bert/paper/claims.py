@@ -74,6 +74,7 @@ def _take(folder, path):
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         os.write(handle, json.dumps({"host": platform.node(), "pid": os.getpid()}).encode())
+        os.fsync(handle)
         os.link(temporary, path)
         return handle
     except FileExistsError:
@@ -92,8 +93,7 @@ def _remove_dead(path):
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         status = os.fstat(handle)
-        owner = json.loads(os.read(handle, 1000))
-        is_dead = owner["host"] == platform.node() or (
+        is_dead = _host(handle) == platform.node() or (
             time.time() - status.st_mtime > STALE_SECONDS)
         if is_dead and os.path.samestat(status, os.stat(path)):
             os.remove(path)
@@ -103,8 +103,16 @@ def _remove_dead(path):
         os.close(handle)
 
 
+def _host(handle):
+    """The host that an open claim names; None where a crash of the machine left it damaged."""
+    try:
+        return json.loads(os.read(handle, 1000))["host"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def _touch(path, is_over):
     """Tells other machines now and then that the owner lives."""
     while not is_over.wait(TOUCH_SECONDS):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):   # a share that is away for a moment, too
             os.utime(path)

@@ -61,6 +61,10 @@ class Mode:
     spans: bool = False
     settings: dict = dataclasses.field(default_factory=dict)
 
+    def does(self, task_name):
+        """Whether it is done for a task."""
+        return self.tasks is None or task_name in self.tasks
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -176,11 +180,11 @@ def _expanded(path, where):
 def _check(found, path):
     """InputError where names are odd or used twice, or counts are below 1."""
     for kind, rows in (("task", found.tasks), ("mode", found.modes)):
-        names = [row.name for row in rows]
-        odd = [name for name in names if not _NAME.fullmatch(name)]
+        names = [row.name.replace(" ", "_") for row in rows]   # as in file names
+        odd = [row.name for row in rows if not _NAME.fullmatch(row.name)]
         if odd or not names or len(set(names)) < len(names):
             raise InputError(f"{path}: names of {kind}s {names}; give each one of its own of "
-                             "letters and digits, parted by . _ - or a space")
+                             "letters and digits, parted by . _ - or a space, which is as _")
     if found.budget_minutes is not None and found.budget_minutes <= 0:
         raise InputError(f"{path}: budget_minutes {found.budget_minutes}; give more than 0, or "
                          "leave it out")
@@ -188,12 +192,33 @@ def _check(found, path):
                                                for value in modes.values())
                for modes in found.epoch_seconds.values()):
         raise InputError(f"{path}, epoch_seconds: give {{task: {{mode: seconds}}}}")
+    _check_modes(found, path)
+    for where, row in ((path, found), *((f"{path}, {row.name}", row)
+                                        for row in [*found.tasks, *found.modes])):
+        if row.seeds is not None and row.seeds < 1:
+            raise InputError(f"{where}: seeds {row.seeds}; give 1 or more")
+
+
+def _check_modes(found, path):
+    """InputError where modes and tasks do not fit, or tables and figures could not tell them apart.
+    """
     known = {row.name for row in found.tasks}
     for mode in found.modes:
         unknown = sorted(set(mode.tasks or ()) - known)
         if unknown:
             raise InputError(f"{path}, mode {mode.name}: no task is called {', '.join(unknown)}")
-    for where, row in ((path, found), *((f"{path}, {row.name}", row)
-                                        for row in [*found.tasks, *found.modes])):
-        if row.seeds is not None and row.seeds < 1:
-            raise InputError(f"{where}: seeds {row.seeds}; give 1 or more")
+    idle = [name for name in known if not any(mode.does(name) for mode in found.modes)]
+    if idle:
+        raise InputError(f"{path}: no mode does the task {', '.join(sorted(idle))}; leave it out")
+    rows = [f"{mode.name} {size}" for mode in found.modes if len(mode.sizes) > 1
+            for size in mode.sizes]
+    twice = sorted(set(rows) & {mode.name for mode in found.modes})
+    if twice:
+        raise InputError(f"{path}: tables would have two rows {', '.join(twice)}, a mode and a "
+                         "size of another; name the mode otherwise")
+    for mode in found.modes:
+        epochs = [task.epochs or mode.epochs for task in found.tasks if mode.does(task.name)]
+        if mode.init_stddevs and max(map(len, (mode.learning_rates, mode.sizes, *epochs))) > 1:
+            raise InputError(f"{path}, mode {mode.name}: its figure has a point for each of "
+                             "init_stddevs; give one of learning_rates, epochs and sizes beside "
+                             "them")

@@ -2,16 +2,18 @@
 import collections
 import statistics
 
-from adapter_bert.paper import results
 
+def measured(planned, done):
+    """{(task, mode): [seconds an epoch]} of the Planned runs that are done, start-up included.
 
-def measured(folder, planned):
-    """{(task, mode): [seconds an epoch]} of the Planned runs that are done, start-up included."""
+    Args:
+      planned: list of grid.Planned.
+      done: {name of a run: its seconds}.
+    """
     found = collections.defaultdict(list)
     for run in planned:
-        if results.is_done(folder, run.name):
-            seconds = results.read(folder, run.name)["seconds"]
-            found[run.task.name, run.mode.name].append(seconds / run.point["epochs"])
+        if run.name in done:
+            found[run.task.name, run.mode.name].append(done[run.name] / run.point["epochs"])
     return found
 
 
@@ -31,4 +33,4 @@ def seconds_left(experiment, open_runs, found, workers):
     mean = {key: statistics.mean(values) for key, values in known.items()}
     of_all = statistics.mean(mean.values())
     return sum(mean.get((run.task.name, run.mode.name), of_all) * run.point["epochs"]
-               for run in open_runs) / workers
+               for run in open_runs) / max(1, min(workers, len(open_runs)))

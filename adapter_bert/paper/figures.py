@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-MOST_TICKS = 6
+MOST_TICKS, FULL = 6, "full tuning"
 PERCENTILES = (20, 50, 80)   # as in the paper's figure 3
 OWN_STYLE = {**STYLE, "legend.frameon": False, "svg.hashsalt": "adapter-bert",
              "svg.fonttype": "none"}
@@ -49,13 +49,24 @@ def save(figure, path):
     pyplot.close(figure)
 
 
-def families(experiment):
+def series(experiment):
     """{name: [cells.Row]} of the rows that are one line each: sizes of adapters, counts of layers.
+
+    A mode joins the line of its family where most of the tasks of both are the same, so that the
+    points of a line are comparable; else it is a line of its own.
     """
-    found = {}
+    found, tasks_of = {}, {}
     for row in cells.rows(experiment):
-        if row.mode.tuning != "full" and not row.is_choice:
-            found.setdefault(family_of(row.mode), []).append(row)
+        if row.mode.tuning == "full" or row.is_choice:
+            continue
+        tasks = {task.name for task in experiment.tasks if row.mode.does(task.name)}
+        name = family_of(row.mode)
+        common = tasks_of.get(name, tasks) & tasks
+        if 2 * len(common) <= max(len(tasks), len(tasks_of.get(name, ()))):
+            own = row.mode.name
+            name, common = own if own != name else f"{own}, other tasks", tasks
+        tasks_of[name] = common
+        found.setdefault(name, []).append(row)
     return found
 
 
@@ -67,32 +78,39 @@ def family_of(mode):
     return "adapters" if mode.tuning == "adapters" and not mode.settings else mode.name
 
 
-def curve(experiment, all_scored, rows, reference):
-    """Trained parameters and points above the reference, of the tasks that have every row.
+def curve(experiment, all_scored, rows):
+    """Trained parameters and points above full tuning, of the tasks that have every row.
+
+    Rows that no task has yet are left out.
 
     Returns:
       Float [rows] and float [rows, tasks]; None where no task has all of them.
     """
     parameters, gaps = [], []
+    begun = [row for row in rows if any(cells.cell(all_scored, task.name, row)
+                                        for task in experiment.tasks)]
     for task in experiment.tasks:
-        whole = cells.cell(all_scored, task.name, reference)
-        found = [cells.cell(all_scored, task.name, row) for row in rows]
-        if whole and all(found):
-            full = whole.held_out().mean()
+        whole = full_tuning(experiment, all_scored, task.name)
+        found = [cells.cell(all_scored, task.name, row) for row in begun]
+        if whole and found and all(found):
+            full = whole.points_held_out().mean()
             parameters.append([cell.best[0].result["trained_parameters"] for cell in found])
-            gaps.append([cell.held_out().mean() - full for cell in found])
+            gaps.append([cell.points_held_out().mean() - full for cell in found])
     if not gaps:
         return None
     return np.mean(parameters, axis=0), np.transpose(gaps)
 
 
+def full_tuning(experiment, all_scored, task):
+    """The cells.Cell of full tuning on a task; None where there is none."""
+    reference = tables.reference_row(cells.rows(experiment), task)
+    return reference and cells.cell(all_scored, task, reference)
+
+
 def by_parameters(experiment, all_scored):
     """Figures 3 and 4: points above full tuning by the count of trained values."""
-    reference = tables.reference_row(cells.rows(experiment))
-    if not reference:
-        return None
-    curves = {name: curve(experiment, all_scored, rows, reference)
-              for name, rows in families(experiment).items()}
+    curves = {name: curve(experiment, all_scored, rows)
+              for name, rows in series(experiment).items()}
     curves = {name: found for name, found in curves.items() if found}
     if not curves:
         return None
@@ -100,23 +118,26 @@ def by_parameters(experiment, all_scored):
     for number, (name, (parameters, gaps)) in enumerate(curves.items()):
         order = np.argsort(parameters)
         low, middle, high = np.percentile(gaps[order], PERCENTILES, axis=1)
-        style = {"color": COLOURS[number % len(COLOURS)]}
-        axes.plot(parameters[order], middle, MARKERS[number % len(MARKERS)] + "-", **style,
-                  label=f"{name} ({counted(gaps.shape[1])})")
+        style = look(number)
+        axes.plot(parameters[order], middle, **style,
+                  label=f"{name} ({tables.counted(gaps.shape[1])})")
         if len(order) > 1:
-            axes.fill_between(parameters[order], low, high, alpha=0.2, linewidth=0, **style)
+            axes.fill_between(parameters[order], low, high, alpha=0.2, linewidth=0,
+                              color=style["color"])
         else:
-            axes.vlines(parameters[order], low, high, alpha=0.5, linewidth=4, **style)
-    axes.axhline(0, color="#000000", linestyle="--", linewidth=1.5, label=reference.label)
+            axes.vlines(parameters[order], low, high, alpha=0.5, linewidth=4,
+                        color=style["color"])
+    axes.axhline(0, color="#000000", linestyle="--", linewidth=1.5, label=FULL)
     axes.set(xscale="log", xlabel="trained parameters of a task",
-             ylabel=f"score − {reference.label} (points)")
+             ylabel=f"score − {FULL} (points)")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     return figure
 
 
-def counted(tasks):
-    """A count of tasks in words."""
-    return f"{tasks} task{'s' * (tasks != 1)}"
+def look(number):
+    """Colour, marker and kind of the line of a number, which no two of a figure share."""
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)],
+            "linestyle": ("-", ":", "-.")[number // len(COLOURS) % 3]}
 
 
 def by_size(experiment, all_scored):
@@ -128,8 +149,8 @@ def by_size(experiment, all_scored):
         return None
     figure, panels = panels_of(len(names))
     for axes, task in zip(panels, names, strict=True):
-        size_panel(axes, experiment, all_scored, task, rows)
-    panels[0].legend(loc="best")
+        size_panel(axes, experiment, all_scored, task)
+        axes.legend(loc="best")
     return figure
 
 
@@ -144,23 +165,22 @@ def panels_of(count):
     return figure, list(panels.flat[:count])
 
 
-def size_panel(axes, experiment, all_scored, task, rows):
+def size_panel(axes, experiment, all_scored, task):
     """A task's score by size, with the standard error over seeds, and that of full tuning."""
-    names = dict.fromkeys(family_of(row.mode) for row in rows)
-    for number, name in enumerate(names):
-        some = {row.size: cells.cell(all_scored, task, row) for row in rows
-                if family_of(row.mode) == name}
-        found = [(size, some[size].held_out()) for size in sorted(some) if some[size]]
-        axes.errorbar([size for size, _ in found], [points.mean() for _, points in found],
-                      [tables.error_of(points) or 0 for _, points in found], capsize=4,
-                      fmt=MARKERS[number % len(MARKERS)] + "-",
-                      color=COLOURS[number % len(COLOURS)], label=name)
-    reference = tables.reference_row(cells.rows(experiment))
-    whole = reference and cells.cell(all_scored, task, reference)
+    sizes = set()
+    for number, (name, rows) in enumerate(series(experiment).items()):
+        found = {row.size: cells.cell(all_scored, task, row) for row in rows if row.size}
+        found = {size: cell.points_held_out() for size, cell in sorted(found.items()) if cell}
+        sizes |= found.keys()
+        if found:
+            axes.errorbar(list(found), [points.mean() for points in found.values()],
+                          [tables.error_of(points) or 0 for points in found.values()], capsize=4,
+                          label=name, **look(number))
+    whole = full_tuning(experiment, all_scored, task)
     if whole:
-        axes.axhline(whole.held_out().mean(), color="#000000", linestyle="--", linewidth=1.5,
-                     label=reference.label)
-    sizes = sorted({row.size for row in rows})
+        axes.axhline(whole.points_held_out().mean(), color="#000000", linestyle="--",
+                     linewidth=1.5, label=FULL)
+    sizes = sorted(sizes)
     sizes = sizes[::-(-len(sizes) // MOST_TICKS)]
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, sizes)
@@ -183,9 +203,8 @@ def by_first_values(experiment, all_scored):
         stddevs = sorted(found)
         axes.errorbar(stddevs, [np.mean(found[stddev]) for stddev in stddevs],
                       [tables.error_of(np.array(found[stddev])) or 0 for stddev in stddevs],
-                      fmt=MARKERS[number % len(MARKERS)] + "-", capsize=4,
-                      color=COLOURS[number % len(COLOURS)],
-                      label=f"{task} {tables.metrics(experiment)[task]}, {mode}")
+                      label=f"{task} {tables.metrics(experiment)[task]}, {mode}", capsize=4,
+                      **look(number))
     axes.set(xscale="log", xlabel="standard deviation of the first weights",
              ylabel="dev score (points)")
     axes.legend(loc="best")
@@ -209,9 +228,10 @@ def by_removed_layers(experiment, all_scored):
         return None
     figure, panels = panels_of(len(found))
     losses = {task: lost(scored) for task, scored in found.items()}
-    least = min(np.nanmin(values) for values in losses.values())
+    span = [function([function(values) for values in losses.values()])
+            for function in (np.nanmin, np.nanmax)]
     for axes, (task, values) in zip(panels, losses.items(), strict=True):
-        image = heat_map(axes, values, least)
+        image = heat_map(axes, values, span[0], max(0.0, span[1]))
         axes.set_title(f"{task}, {found[task].run.mode.name}: {whole_score(found[task]):.1f}")
     figure.colorbar(image, ax=panels, label="change of the score (points)", shrink=0.8)
     return figure
@@ -227,9 +247,9 @@ def lost(scored):
     return values
 
 
-def heat_map(axes, values, least):
-    """Draws a heat map from `least` to 0 or above, with its numbers; returns the image."""
-    image = axes.imshow(values, cmap="cividis", vmin=least, vmax=max(0.0, np.nanmax(values)))
+def heat_map(axes, values, least, most):
+    """Draws a heat map of values from `least` to `most`, with its numbers; returns the image."""
+    image = axes.imshow(values, cmap="cividis", vmin=least, vmax=most)
     size = 15 if len(values) <= 6 else 8
     for (first, last), value in np.ndenumerate(values):
         if not np.isnan(value):

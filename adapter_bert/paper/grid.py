@@ -45,7 +45,7 @@ def plan(experiment):
     """
     found = [planned(experiment, task, mode, point, seed)
              for task, mode in itertools.product(experiment.tasks, experiment.modes)
-             if mode.tasks is None or task.name in mode.tasks
+             if mode.does(task.name)
              for point in points(task, mode)
              for seed in range(seeds_of(experiment, task, mode))]
     for run in found:
@@ -75,7 +75,8 @@ def planned(experiment, task, mode, point, seed):
     flags = {**experiment.settings, **task.settings, **mode.settings,
              **{name: value for name, value in said.items() if value is not None}}
     task_name = task.task or task.name
-    key = json.dumps([task_name, flags, mode.spans and not seed], sort_keys=True)
+    spans_of = task.metric or "the first" if mode.spans and not seed else None
+    key = json.dumps([task.name, mode.name, task_name, flags, spans_of], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     size = "" if point["size"] is None else f"-{point['size']}"
     name = f"{task.name}-{mode.name}{size}-seed{seed}-{digest}".replace(" ", "_")

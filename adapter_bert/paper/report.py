@@ -33,13 +33,13 @@ def write(experiment, folder, output):
     if not all_scored:
         raise InputError(f"{folder}: no result of this experiment is there yet")
     found = tables.records(experiment, all_scored)
-    drawn = figures.draw(experiment, all_scored, output)
     compared = tables.comparisons(experiment, all_scored)
     path = os.path.join(output, "README.md")
     files.write_json(os.path.join(output, "differences.json"),
                      tables.difference_records(experiment, compared))
     files.write_text(os.path.join(output, "table.csv"), tables.as_csv(found))
     files.write_json(os.path.join(output, "cells.json"), found)
+    drawn = figures.draw(experiment, all_scored, output)
     files.write_text(path, "\n".join([
         *introduction(folder, output, planned, all_scored),
         tables.markdown(experiment, all_scored, compared),

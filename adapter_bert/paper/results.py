@@ -5,6 +5,7 @@
     runs/MRPC-adapters-64-seed0-0123456789ab.json
     failures/ claims/       what went wrong; who does what just now
 """
+import contextlib
 import os
 import subprocess
 
@@ -42,28 +43,36 @@ def read_dev(folder, task):
 
 
 def write(folder, name, result, targets):
-    """Leaves a result, and the targets of its task where they are not there yet."""
+    """Leaves a result, and the targets of its task where they are not there yet.
+
+    Raises:
+      InputError: earlier runs of the task had other targets.
+    """
     path = path_of(folder, DEV, result["task"])
     if not os.path.exists(path):
         files.write_text(path, files.one_line_a_key(targets))
+    elif files.read_object(path) != targets:
+        raise InputError(f"{path}: earlier runs of {result['task']} had other labels, as where "
+                         "another column was read; give the task another name")
     files.write_text(path_of(folder, RUNS, name), files.one_line_a_key(result))
     forgive(folder, name)
 
 
 def write_failure(folder, name, reason):
-    """Records that a run went wrong."""
-    files.write_json(path_of(folder, FAILURES, name), {"run": name, "reason": reason})
+    """Records that a run went wrong, unless another machine did it meanwhile."""
+    if not is_done(folder, name):
+        files.write_json(path_of(folder, FAILURES, name), {"run": name, "reason": reason})
 
 
 def failures(folder, names):
     """{name: reason} of those of these runs that went wrong."""
     return {name: files.read_object(path_of(folder, FAILURES, name), "reason")["reason"]
-            for name in names if is_failed(folder, name)}
+            for name in names if is_failed(folder, name) and not is_done(folder, name)}
 
 
 def forgive(folder, name):
     """Forgets that a run went wrong."""
-    if is_failed(folder, name):
+    with contextlib.suppress(FileNotFoundError):
         os.remove(path_of(folder, FAILURES, name))
 
 

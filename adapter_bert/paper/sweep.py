@@ -12,8 +12,8 @@ from adapter_bert.paper import claims, estimate, grid, results
 from adapter_bert.processes import share_of_cores
 from adapter_bert.training.hooks import duration
 
-# What a worker ends with that only wants to be started anew.
-RECYCLE = 75
+# What a worker ends with that only wants to be started anew; how many may be killed outside a run.
+RECYCLE, MOST_KILLED = 75, 10
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -60,7 +60,7 @@ class Workers:
     def __init__(self, config_path, folder, count, until):
         self._command = [sys.executable, "-m", "adapter_bert.paper.worker", config_path, folder,
                          str(until)]
-        self._folder, self.count = folder, count
+        self._folder, self.count, self._killed = folder, count, 0
         self._logs = os.path.join(folder, "logs")
         os.makedirs(self._logs, exist_ok=True)
         self._processes = [self._start(number) for number in range(count)]
@@ -85,8 +85,10 @@ class Workers:
             if not code:
                 continue
             if code != RECYCLE and not self._note_broken(process.pid, code):
-                raise InputError(f"a worker ended with {code}, outside of a run; see "
-                                 f"{self._logs}")
+                self._killed += 1   # by a signal; its run may be another's by now
+                if code > 0 or self._killed > MOST_KILLED:
+                    raise InputError(f"a worker ended with {code}, outside of a run; see "
+                                     f"{self._logs}")
             self._processes[number] = self._start(number)
         return any(process.poll() is None for process in self._processes)
 
@@ -109,9 +111,11 @@ class Workers:
 
 def watch(experiment, planned, folder, workers, bar):
     """Says what is done until the workers end."""
-    done = {run.name for run in planned if results.is_done(folder, run.name)}
+    done = {run.name: results.read(folder, run.name)["seconds"]
+            for run in planned if results.is_done(folder, run.name)}
     failed = set(results.failures(folder, [run.name for run in planned]))
-    say(f"{len(planned)} runs, {len(done)} done before{left(experiment, planned, folder, workers)}")
+    say(f"{len(planned)} runs, {len(done)} done before"
+        f"{left(experiment, planned, done, failed, workers)}")
     bar.update(len(done))
     try:
         is_over = False
@@ -120,10 +124,11 @@ def watch(experiment, planned, folder, workers, bar):
             is_over = not workers.look()
             for run in planned:
                 if run.name not in done and results.is_done(folder, run.name):
-                    done.add(run.name)
+                    result = results.read(folder, run.name)
+                    done[run.name] = result["seconds"]
                     bar.update()
-                    say(f"[{len(done)}/{len(planned)}] {line(folder, run)}"
-                        f"{left(experiment, planned, folder, workers)}")
+                    say(f"[{len(done)}/{len(planned)}] {line(run, result)}"
+                        f"{left(experiment, planned, done, failed, workers)}")
                 elif run.name not in failed and results.is_failed(folder, run.name):
                     failed.add(run.name)
                     say(f"FAILED {run.name}: see {results.path_of(folder, 'failures', run.name)}")
@@ -136,19 +141,25 @@ def say(text):
     tqdm.write(text, file=sys.stderr)
 
 
-def line(folder, run):
+def line(run, result):
     """What came out of a run, in a few words."""
-    result = results.read(folder, run.name)
     metrics = ", ".join(f"{name.removeprefix('eval_')} {value:.4f}"
                         for name, value in result["metrics"].items()
                         if name.startswith("eval_") and "loss" not in name)
     return f"{run.name}: {metrics}, {result['seconds']:.0f} s"
 
 
-def left(experiment, planned, folder, workers):
-    """How long the rest will take, in words; nothing while that is not known."""
-    open_runs = [run for run in planned if not results.is_done(folder, run.name)
-                 and not results.is_failed(folder, run.name)]
-    seconds = estimate.seconds_left(experiment, open_runs, estimate.measured(folder, planned),
+def left(experiment, planned, done, failed, workers):
+    """How long the rest will take, in words; nothing while that is not known.
+
+    Args:
+      experiment: config.Experiment.
+      planned: list of grid.Planned.
+      done: {name of a run: its seconds}.
+      failed: names of runs.
+      workers: Workers.
+    """
+    open_runs = [run for run in planned if run.name not in done and run.name not in failed]
+    seconds = estimate.seconds_left(experiment, open_runs, estimate.measured(planned, done),
                                     workers.count)
     return f", about {duration(seconds)} left" if seconds else ""

@@ -7,7 +7,7 @@ import numpy as np
 
 from adapter_bert.paper import cells, comparison, grid
 
-NOTHING = "–"
+NOTHING, UNDONE = "–", "\\*"
 MARGIN = 1.0   # points that the mean over tasks may lose, by the upper bound
 
 
@@ -23,17 +23,18 @@ def markdown(experiment, all_scored, compared):
     parts = [
         "## Scores, each setting chosen on one half of dev and reported on the other",
         "Mean and standard error over seeds, in points; the halves swapped and averaged.",
-        *score_table(experiment, all_scored, rows, cells.Cell.held_out),
+        *score_table(experiment, all_scored, rows, "held_out"),
         "## Best on dev",
         "The same, chosen and reported on all of dev, as the paper's development scores are.",
-        *score_table(experiment, all_scored, rows, cells.Cell.on_all)]
-    reference = reference_row(rows)
-    if reference:
+        *score_table(experiment, all_scored, rows, "best"),
+        f"{UNDONE} Some of its runs are not done: the numbers may change. Where a row has not all "
+        "tasks, total and mean name the count of those that it has."]
+    if compared:
         parts += ["## Full tuning against the others",
-                  f"Points that {reference.label} is better by, and in brackets the one-sided "
+                  f"Points that full tuning is better by, and in brackets the one-sided "
                   f"{comparison.CONFIDENCE:.0%} upper bound (how: the top of "
                   "`adapter_bert/paper/comparison.py`).",
-                  *difference_table(experiment, rows, reference, compared)]
+                  *difference_table(experiment, all_scored, rows, compared)]
     return joined(parts)
 
 
@@ -46,28 +47,42 @@ def joined(parts):
     return text.rstrip("\n") + "\n"
 
 
-def score_table(experiment, all_scored, rows, points):
+def score_table(experiment, all_scored, rows, way):
     """Lines of a table of all rows and tasks.
 
     Args:
       experiment, all_scored: as for `markdown`.
       rows: list of cells.Row.
-      points: function of a cells.Cell -> float [S].
+      way: held_out or best, see cells.Cell.
     """
-    tasks = [task.name for task in experiment.tasks]
     yield header(["", "total parameters", "trained a task",
                   *(f"{task} {metric}" for task, metric in metrics(experiment).items()), "mean"])
     for row in rows:
-        found = [cells.cell(all_scored, task, row) for task in tasks]
-        is_whole = all(found)
-        means = [points(cell).mean() for cell in found if cell]
-        yield line([
-            row.label,
-            f"{cells.total_parameters(found, row):.2f}x" if is_whole else NOTHING,
-            percent(np.mean([cells.share_trained(cell) for cell in found if cell]))
-            if any(found) else NOTHING,
-            *(with_error(points(cell)) if cell else NOTHING for cell in found),
-            f"{np.mean(means):.1f}" if is_whole else NOTHING])
+        yield score_line(experiment, all_scored, row, way)
+
+
+def score_line(experiment, all_scored, row, way):
+    """A row's line of a table, see `score_table`."""
+    found = {task.name: cells.cell(all_scored, task.name, row) for task in experiment.tasks}
+    points, shares = ({task: getattr(cell, f"{of}_{way}")() for task, cell in found.items() if cell}
+                      for of in ("points", "share"))
+    undone = {task.name for task in experiment.tasks
+              if cells.missing(experiment, all_scored, task, row)}
+    planned = [task for task in found if row.mode.does(task)]
+    is_whole = all(task in points for task in planned)
+    count = "" if len(planned) == len(found) else f" ({counted(len(planned))})"
+    return line([
+        row.label,
+        f"{cells.total_parameters(shares.values(), row):.2f}x{count}" if is_whole else NOTHING,
+        percent(np.mean(list(shares.values()))) if shares else NOTHING,
+        *(with_error(points[task]) + UNDONE * (task in undone) if task in points else NOTHING
+          for task in found),
+        f"{np.mean([one.mean() for one in points.values()]):.1f}{count}" if is_whole else NOTHING])
+
+
+def counted(tasks):
+    """A count of tasks in words."""
+    return f"{tasks} task{'s' * (tasks != 1)}"
 
 
 def percent(share):
@@ -99,24 +114,32 @@ def line(values):
     return f"| {' | '.join(values)} |"
 
 
-def reference_row(rows):
-    """The row of full tuning; None where there is none."""
-    return next((row for row in rows if row.mode.tuning == "full"), None)
+def reference_row(rows, task):
+    """The row of full tuning of a task's name, the first there is; None where there is none."""
+    return next((row for row in rows if row.mode.tuning == "full" and row.mode.does(task)), None)
+
+
+def compared_tasks(experiment, row):
+    """[(config.TaskRow, the Row of full tuning)] of the tasks that a row is held against it on."""
+    rows = cells.rows(experiment)
+    pairs = [(task, reference_row(rows, task.name)) for task in experiment.tasks
+             if row.mode.does(task.name)]
+    return [(task, reference) for task, reference in pairs if reference not in (None, row)]
 
 
 def comparisons(experiment, all_scored):
     """{row's label: comparison.Difference of each task to full tuning, and of their mean}.
 
-    None stands where one is missing; {} without a row of full tuning.
+    None stands where one is missing, and for the mean where one of those that are planned is.
+    Rows that are compared on no task are left out.
     """
-    rows = cells.rows(experiment)
-    reference, found = reference_row(rows), {}
-    for row in rows if reference else ():
-        if row is not reference:
-            some = [difference(all_scored, task.name, row, reference)
-                    for task in experiment.tasks]
-            mean = comparison.mean_difference(some) if all(some) else None
-            found[row.label] = [*some, mean]
+    found = {}
+    for row in cells.rows(experiment):
+        some = {task.name: difference(all_scored, task.name, row, reference)
+                for task, reference in compared_tasks(experiment, row)}
+        if some:
+            mean = comparison.mean_difference(list(some.values())) if all(some.values()) else None
+            found[row.label] = [*(some.get(task.name) for task in experiment.tasks), mean]
     return found
 
 
@@ -126,7 +149,7 @@ def difference(all_scored, task, row, reference):
     return comparison.difference(*(cell.sample() for cell in pair)) if all(pair) else None
 
 
-def difference_table(experiment, rows, reference, compared):
+def difference_table(experiment, all_scored, rows, compared):
     """Lines of the table of differences, and a sentence on the claim for whole modes."""
     yield header(["", *(task.name for task in experiment.tasks), "mean"])
     for label, found in compared.items():
@@ -134,7 +157,10 @@ def difference_table(experiment, rows, reference, compared):
     for row in rows:
         mean = compared.get(row.label, [None])[-1]
         if mean and mean.bound is not None and row.is_whole_mode:
-            yield verdict(row, reference, mean, len(experiment.tasks))
+            pairs = compared_tasks(experiment, row)
+            undone = sum(cells.missing(experiment, all_scored, task, one)
+                         for task, reference in pairs for one in (row, reference))
+            yield verdict(row, mean, len(pairs), undone)
 
 
 def difference_records(experiment, compared):
@@ -153,11 +179,14 @@ def in_words(difference):
     return f"{difference.value:+.1f}{bound}"
 
 
-def verdict(row, reference, mean, count):
-    """What the mean over tasks says of the paper's claim for a row."""
+def verdict(row, mean, tasks, undone):
+    """What the mean over tasks says of the paper's claim for a row; nothing before all is done."""
+    if undone:
+        return (f"**{row.label}**: {undone} runs of it and of full tuning are not done, so nothing "
+                "is said of it yet.")
     holds = mean.bound < MARGIN
-    return (f"**{row.label}**: {mean.value:+.2f} points behind {reference.label} in the mean of "
-            f"{count} tasks, at most {mean.bound:+.2f} with {comparison.CONFIDENCE:.0%} "
+    return (f"**{row.label}**: {mean.value:+.2f} points behind full tuning in the mean of "
+            f"{counted(tasks)}, at most {mean.bound:+.2f} with {comparison.CONFIDENCE:.0%} "
             f"confidence: that it loses less than {MARGIN:g} point is {'' if holds else 'not '}"
             "shown.")
 
@@ -165,25 +194,28 @@ def verdict(row, reference, mean, count):
 def records(experiment, all_scored):
     """Every cell as a dict: scores, settings, and the result files that it is made of."""
     found = []
+    of_tasks = metrics(experiment)
     for row in cells.rows(experiment):
-        for task, metric in metrics(experiment).items():
-            cell = cells.cell(all_scored, task, row)
+        for task in experiment.tasks:
+            cell = cells.cell(all_scored, task.name, row)
             if cell:
-                found.append(record(row, task, metric, cell))
+                missing = cells.missing(experiment, all_scored, task, row)
+                found.append(record(row, task.name, of_tasks[task.name], cell, missing))
     return found
 
 
-def record(row, task, metric, cell):
-    """A cells.Cell as JSON values."""
-    held_out, on_all = cell.held_out(), cell.on_all()
+def record(row, task, metric, cell, missing):
+    """A cells.Cell as JSON values; `missing` runs of it are not done."""
+    held_out, on_all = cell.points_held_out(), cell.points_best()
     return {
         "row": row.label, "task": task, "metric": metric, "seeds": len(held_out),
+        "runs_missing": missing,
         "held_out": float(held_out.mean()), "held_out_by_seed": held_out.tolist(),
         "held_out_standard_error": error_of(held_out),
         "best": float(on_all.mean()), "best_by_seed": on_all.tolist(),
         "best_standard_error": error_of(on_all),
         "trained_parameters": cell.best[0].result["trained_parameters"],
-        "share_trained": cells.share_trained(cell),
+        "share_trained": cell.share_best(),
         **{name: {"point": some[0].run.point, "files": [one.run.name + ".json" for one in some]}
            for name, some in (("chosen_on_first_half", cell.chosen[0]),
                               ("chosen_on_second_half", cell.chosen[1]),
@@ -198,7 +230,8 @@ def error_of(points):
 def as_csv(found):
     """The plain columns of `records` as CSV."""
     text = io.StringIO()
-    names = [name for name, value in found[0].items() if not isinstance(value, (list, dict))]
+    names = [name for name, value in (found[0] if found else {}).items()
+             if not isinstance(value, (list, dict))]
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(found)

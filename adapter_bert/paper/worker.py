@@ -7,6 +7,7 @@ then, and at once when the sweep that started it is gone: its standard input end
 """
 import gc
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -94,7 +95,7 @@ def do(experiment, run, work_dir):
       What results.KEYS name, and {split: targets} with the kind of head.
     """
     began, seen = time.monotonic(), {}
-    output_dir = os.path.abspath(os.path.join(work_dir, run.name))
+    output_dir = os.path.abspath(os.path.join(work_dir, f"{run.name}@{platform.node()}"))
     shutil.rmtree(output_dir, ignore_errors=True)   # of an earlier attempt that was killed
     settings, given, task = grid.settings_of(experiment, run, output_dir)
 
