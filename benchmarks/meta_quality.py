@@ -146,19 +146,20 @@ def chosen(place, what, name, tuning, start):
 def measure(place, tuning):
     """Everything of one tuning mode."""
     starts = {PLAIN: {}, META: {"bert_model": meta_trained(place, tuning)}}
-    shots, learning = ({name: chosen(place, what, name, tuning, start)
-                        for name, start in starts.items()} for what in CHOICES)
+    learning = {name: chosen(place, "domains", name, tuning, start)
+                for name, start in starts.items()}
     for name, start in starts.items():
-        fine_tuned(place, f"shots-{name}-{tuning}", flags_of(
-            place, "test_domains", "few_shot", tuning=tuning, inner_update_lr=shots[name], **start))
         for count in place.config["num_domains"]:
             fine_tuned(place, f"domains{count}-{name}-{tuning}", flags_of(
                 place, "test_domains", "fine_tuning", tuning=tuning, num_domain=count,
                 learning_rate=learning[name], **start))
-    fine_tuned(place, f"shots-{TRAINED}-{tuning}", flags_of(
-        place, "test_domains", "few_shot", tuning=tuning, learning_rate=learning[PLAIN],
-        epochs=place.config["fine_tuning"]["epochs"], num_domain=max(place.config["num_domains"]),
-        inner_update_lr=shots[PLAIN]))
+    starts[TRAINED] = {"learning_rate": learning[PLAIN],
+                       "epochs": place.config["fine_tuning"]["epochs"],
+                       "num_domain": max(place.config["num_domains"])}
+    for name, start in starts.items():
+        rate = chosen(place, "shots", name, tuning, start)
+        fine_tuned(place, f"shots-{name}-{tuning}", flags_of(
+            place, "test_domains", "few_shot", tuning=tuning, inner_update_lr=rate, **start))
 
 
 @exit_on_input_error
