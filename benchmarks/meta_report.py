@@ -23,8 +23,10 @@ def lines(results=RESULTS):
     return ["", "## New domains from a few examples", "",
             "Written by `make meta-quality`; `experiments/meta.json` names the domains and what",
             "was tried. Checkpoints and learning rates are chosen on the validation domains.",
-            "Accuracy in percent with its 95 % interval over draws and seeds, which says nothing",
-            "of other domains or of other meta-trainings.", *found, "",
+            "Accuracy in percent with its 95 % interval over draws of texts of these domains.",
+            "Draws of a seed share its training and its first head, and the interval takes them",
+            "for independent: of other trainings, heads and domains it says nothing.",
+            *found, "",
             "### Commands of these", "", *commands]
 
 
