@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from adapter_bert import files
-from adapter_bert.palette import COLOURS, MARKERS, STYLE
+from adapter_bert.palette import COLOURS, STYLE, look
 
 DASHES = ("-", "--", "-.", ":")
 INCHES, DOTS = (9, 6), 120
@@ -65,14 +65,13 @@ def _empty(title):
 
 def _line(axes, number, name, places, estimates):
     """One line with a band of the estimates' intervals, in percent."""
-    colour = COLOURS[number % len(COLOURS)]
+    style = look(number, DASHES[number % len(DASHES)])
     means = [100 * estimate.mean for estimate in estimates]
     margins = [100 * (estimate.margin or 0) for estimate in estimates]
-    axes.plot(places, means, label=name, color=colour, marker=MARKERS[number % len(MARKERS)],
-              linestyle=DASHES[number % len(DASHES)])
+    axes.plot(places, means, label=name, **style)
     axes.fill_between(places, [mean - margin for mean, margin in zip(means, margins, strict=True)],
                       [mean + margin for mean, margin in zip(means, margins, strict=True)],
-                      color=colour, alpha=0.15, linewidth=0)
+                      color=style["color"], alpha=0.15, linewidth=0)
 
 
 def _finish(axes):

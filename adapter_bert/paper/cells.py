@@ -94,7 +94,7 @@ def rows(experiment):
         if mode.init_stddevs:
             continue
         if len(mode.sizes) > 1:
-            found += [Row(f"{mode.name} {size}", mode, size) for size in mode.sizes]
+            found += [Row(mode.label(size), mode, size) for size in mode.sizes]
             found.append(Row(f"{mode.name}, best size", mode, None))
         else:
             found.append(Row(mode.name, mode, *(mode.sizes or [None])))

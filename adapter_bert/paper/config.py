@@ -61,6 +61,10 @@ class Mode:
     spans: bool = False
     settings: dict = dataclasses.field(default_factory=dict)
 
+    def label(self, size):
+        """What tables call one of its sizes: of a single one the mode's name."""
+        return f"{self.name} {size}" if len(self.sizes) > 1 else self.name
+
     def does(self, task_name):
         """Whether it is done for a task."""
         return self.tasks is None or task_name in self.tasks
@@ -169,6 +173,11 @@ def _in_words(hint):
     return " or ".join(_WORDS[kind] for kind in _kinds(hint))
 
 
+def file_name(name):
+    """A name of a task, mode or run as the names of files have it."""
+    return name.replace(" ", "_")
+
+
 def _expanded(path, where):
     """A path with its environment variables filled in; InputError where one is not set."""
     unset = [name for name in re.findall(r"\$\{?(\w+)", path) if name not in os.environ]
@@ -180,7 +189,7 @@ def _expanded(path, where):
 def _check(found, path):
     """InputError where names are odd or used twice, or counts are below 1."""
     for kind, rows in (("task", found.tasks), ("mode", found.modes)):
-        names = [row.name.replace(" ", "_") for row in rows]   # as in file names
+        names = [file_name(row.name) for row in rows]
         odd = [row.name for row in rows if not _NAME.fullmatch(row.name)]
         if odd or not names or len(set(names)) < len(names):
             raise InputError(f"{path}: names of {kind}s {names}; give each one of its own of "
@@ -210,9 +219,9 @@ def _check_modes(found, path):
     idle = [name for name in known if not any(mode.does(name) for mode in found.modes)]
     if idle:
         raise InputError(f"{path}: no mode does the task {', '.join(sorted(idle))}; leave it out")
-    rows = [f"{mode.name} {size}" for mode in found.modes if len(mode.sizes) > 1
-            for size in mode.sizes]
-    twice = sorted(set(rows) & {mode.name for mode in found.modes})
+    labels = [label for mode in found.modes
+              for label in {mode.name, *map(mode.label, mode.sizes)}]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise InputError(f"{path}: tables would have two rows {', '.join(twice)}, a mode and a "
                          "size of another; name the mode otherwise")

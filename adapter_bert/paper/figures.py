@@ -7,7 +7,7 @@ import os
 import matplotlib
 import numpy as np
 
-from adapter_bert.palette import COLOURS, MARKERS, STYLE
+from adapter_bert.palette import COLOURS, STYLE, look
 from adapter_bert.paper import cells, tables
 
 matplotlib.use("Agg")
@@ -118,7 +118,7 @@ def by_parameters(experiment, all_scored):
     for number, (name, (parameters, gaps)) in enumerate(curves.items()):
         order = np.argsort(parameters)
         low, middle, high = np.percentile(gaps[order], PERCENTILES, axis=1)
-        style = look(number)
+        style = line_look(number)
         axes.plot(parameters[order], middle, **style,
                   label=f"{name} ({tables.counted(gaps.shape[1])})")
         if len(order) > 1:
@@ -134,10 +134,9 @@ def by_parameters(experiment, all_scored):
     return figure
 
 
-def look(number):
-    """Colour, marker and kind of the line of a number, which no two of a figure share."""
-    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)],
-            "linestyle": ("-", ":", "-.")[number // len(COLOURS) % 3]}
+def line_look(number):
+    """The look of a line, of which no two of a figure have the same; full tuning's is dashed."""
+    return look(number, ("-", ":", "-.")[number // len(COLOURS) % 3])
 
 
 def by_size(experiment, all_scored):
@@ -175,7 +174,7 @@ def size_panel(axes, experiment, all_scored, task):
         if found:
             axes.errorbar(list(found), [points.mean() for points in found.values()],
                           [tables.error_of(points) or 0 for points in found.values()], capsize=4,
-                          label=name, **look(number))
+                          label=name, **line_look(number))
     whole = full_tuning(experiment, all_scored, task)
     if whole:
         axes.axhline(whole.points_held_out().mean(), color="#000000", linestyle="--",
@@ -204,7 +203,7 @@ def by_first_values(experiment, all_scored):
         axes.errorbar(stddevs, [np.mean(found[stddev]) for stddev in stddevs],
                       [tables.error_of(np.array(found[stddev])) or 0 for stddev in stddevs],
                       label=f"{task} {tables.metrics(experiment)[task]}, {mode}", capsize=4,
-                      **look(number))
+                      **line_look(number))
     axes.set(xscale="log", xlabel="standard deviation of the first weights",
              ylabel="dev score (points)")
     axes.legend(loc="best")

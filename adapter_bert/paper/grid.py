@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from adapter_bert import base, fields, network, tasks
 from adapter_bert.errors import InputError
-from adapter_bert.paper.config import Mode, TaskRow
+from adapter_bert.paper.config import Mode, TaskRow, file_name
 from adapter_bert.training import settings as run_settings
 from adapter_bert.training import setup
 from adapter_bert.training.named_task import squad_task, text_task
@@ -79,7 +79,7 @@ def planned(experiment, task, mode, point, seed):
     key = json.dumps([task.name, mode.name, task_name, flags, spans_of], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     size = "" if point["size"] is None else f"-{point['size']}"
-    name = f"{task.name}-{mode.name}{size}-seed{seed}-{digest}".replace(" ", "_")
+    name = file_name(f"{task.name}-{mode.name}{size}-seed{seed}-{digest}")
     return Planned(name, task, mode, point, seed, flags)
 
 

@@ -11,6 +11,7 @@ import subprocess
 
 from adapter_bert import base, files
 from adapter_bert.errors import InputError
+from adapter_bert.paper.config import file_name
 
 FILE, RUNS, DEV, FAILURES, CLAIMS = "experiment.json", "runs", "dev", "failures", "claims"
 KEYS = ("task", "flags", "point", "seed", "metrics", "predictions", "trained_parameters",
@@ -19,7 +20,7 @@ KEYS = ("task", "flags", "point", "seed", "metrics", "predictions", "trained_par
 
 def path_of(folder, kind, name):
     """Path of a file of a results folder."""
-    return os.path.join(folder, kind, f"{name.replace(' ', '_')}.json")
+    return os.path.join(folder, kind, f"{file_name(name)}.json")
 
 
 def is_done(folder, name):
@@ -28,8 +29,8 @@ def is_done(folder, name):
 
 
 def is_failed(folder, name):
-    """Whether a run went wrong the last time."""
-    return os.path.exists(path_of(folder, FAILURES, name))
+    """Whether a run went wrong the last time, and no machine has done it since."""
+    return os.path.exists(path_of(folder, FAILURES, name)) and not is_done(folder, name)
 
 
 def read(folder, name):
@@ -67,7 +68,7 @@ def write_failure(folder, name, reason):
 def failures(folder, names):
     """{name: reason} of those of these runs that went wrong."""
     return {name: files.read_object(path_of(folder, FAILURES, name), "reason")["reason"]
-            for name in names if is_failed(folder, name) and not is_done(folder, name)}
+            for name in names if is_failed(folder, name)}
 
 
 def forgive(folder, name):

@@ -23,10 +23,12 @@ def markdown(experiment, all_scored, compared):
     parts = [
         "## Scores, each setting chosen on one half of dev and reported on the other",
         "Mean and standard error over seeds, in points; the halves swapped and averaged.",
-        *score_table(experiment, all_scored, rows, "held_out"),
+        *score_table(experiment, all_scored, rows, cells.Cell.points_held_out,
+                     cells.Cell.share_held_out),
         "## Best on dev",
         "The same, chosen and reported on all of dev, as the paper's development scores are.",
-        *score_table(experiment, all_scored, rows, "best"),
+        *score_table(experiment, all_scored, rows, cells.Cell.points_best,
+                     cells.Cell.share_best),
         f"{UNDONE} Some of its runs are not done: the numbers may change. Where a row has not all "
         "tasks, total and mean name the count of those that it has."]
     if compared:
@@ -47,37 +49,37 @@ def joined(parts):
     return text.rstrip("\n") + "\n"
 
 
-def score_table(experiment, all_scored, rows, way):
+def score_table(experiment, all_scored, rows, points, share):
     """Lines of a table of all rows and tasks.
 
     Args:
       experiment, all_scored: as for `markdown`.
       rows: list of cells.Row.
-      way: held_out or best, see cells.Cell.
+      points, share: functions of a cells.Cell -> float [S], and float.
     """
     yield header(["", "total parameters", "trained a task",
                   *(f"{task} {metric}" for task, metric in metrics(experiment).items()), "mean"])
     for row in rows:
-        yield score_line(experiment, all_scored, row, way)
+        yield score_line(experiment, all_scored, row, points, share)
 
 
-def score_line(experiment, all_scored, row, way):
+def score_line(experiment, all_scored, row, points, share):
     """A row's line of a table, see `score_table`."""
     found = {task.name: cells.cell(all_scored, task.name, row) for task in experiment.tasks}
-    points, shares = ({task: getattr(cell, f"{of}_{way}")() for task, cell in found.items() if cell}
-                      for of in ("points", "share"))
+    scores = {task: points(cell) for task, cell in found.items() if cell}
+    shares = [share(cell) for cell in found.values() if cell]
     undone = {task.name for task in experiment.tasks
               if cells.missing(experiment, all_scored, task, row)}
     planned = [task for task in found if row.mode.does(task)]
-    is_whole = all(task in points for task in planned)
+    is_whole = all(task in scores for task in planned)
     count = "" if len(planned) == len(found) else f" ({counted(len(planned))})"
     return line([
         row.label,
-        f"{cells.total_parameters(shares.values(), row):.2f}x{count}" if is_whole else NOTHING,
-        percent(np.mean(list(shares.values()))) if shares else NOTHING,
-        *(with_error(points[task]) + UNDONE * (task in undone) if task in points else NOTHING
+        f"{cells.total_parameters(shares, row):.2f}x{count}" if is_whole else NOTHING,
+        percent(np.mean(shares)) if shares else NOTHING,
+        *(with_error(scores[task]) + UNDONE * (task in undone) if task in scores else NOTHING
           for task in found),
-        f"{np.mean([one.mean() for one in points.values()]):.1f}{count}" if is_whole else NOTHING])
+        f"{np.mean([one.mean() for one in scores.values()]):.1f}{count}" if is_whole else NOTHING])
 
 
 def counted(tasks):
