@@ -1,12 +1,15 @@
 """Plain against meta-trained starts on new domains; a part of docs/results.md is made of it.
 
 Meta-training is chosen by its own accuracy on the validation domains, and on these a learning rate
-for each start out of the same ones; the test domains are asked once, with what was chosen. A run
-whose result file is there is not done again; meta-training that was cut off goes on.
+for each start and number of shots out of the same ones; the test domains are asked once, with what
+was chosen. A run whose result file is there is not done again; meta-training that was cut off goes
+on.
 
     python benchmarks/meta_quality.py --bert_dir=DIR --data=dataset.json [--only=adapters]
 """
 import argparse
+import collections
+import operator
 import os
 import pathlib
 import shlex
@@ -21,7 +24,7 @@ from sides import commit
 
 from adapter_bert import files
 from adapter_bert.errors import InputError, exit_on_input_error
-from adapter_bert.metalearning.comparison import mean_of
+from adapter_bert.metalearning.comparison import KEYS, mean_of
 
 PLAIN, META, TRAINED = meta_report.STARTS
 # What a rate is chosen for: a part of the config, the rates in it, their flag.
@@ -119,14 +122,8 @@ def call(words):
         raise InputError(f"{shlex.join(words)}: ended with exit code {done.returncode}")
 
 
-def score(result):
-    """The mean accuracy of a result over its points."""
-    means = [mean_of(point["draws"]).mean for point in result["points"]]
-    return sum(means) / len(means)
-
-
 def chosen(place, what, name, tuning, start):
-    """The learning rate that is best on the validation domains.
+    """The learning rate that is best on the validation domains, for each number of shots.
 
     Args:
       place: Place.
@@ -134,19 +131,42 @@ def chosen(place, what, name, tuning, start):
       name: of the start.
       tuning: tuning mode.
       start: flags that name the start.
+
+    Returns:
+      {shots: rate}; of whole domains, whose shots are None, likewise.
     """
     part, listed, flag = CHOICES[what]
-    found = {}
+    found = collections.defaultdict(dict)
     for rate in place.config["tunings"][tuning][listed]:
         flags = flags_of(place, "validation_domains", part, tuning=tuning, **{flag: rate}, **start)
-        found[rate] = score(fine_tuned(place, f"choose-{what}-{name}-{tuning}-{rate:g}", flags))
-    return max(found, key=found.__getitem__)
+        for point in fine_tuned(place, f"choose-{what}-{name}-{tuning}-{rate:g}", flags)["points"]:
+            found[point["shots"]][rate] = mean_of(point["draws"]).mean
+    return {shots: max(means, key=means.__getitem__) for shots, means in found.items()}
+
+
+def few_shots(place, name, tuning, start, rates):
+    """Leaves the curve of a start on the test domains, a run for each rate of `rates`.
+
+    Args:
+      place, name, tuning, start: as for `chosen`.
+      rates: {shots: rate}; no shots, where nothing is learned, go with the fewest of these.
+    """
+    wanted = collections.defaultdict(list)
+    for count in place.config["few_shot"]["shots"].split(","):
+        wanted[rates[int(count) or min(rates)]].append(count)
+    parts = [fine_tuned(place, f"few-{name}-{tuning}-{rate:g}", {
+        **flags_of(place, "test_domains", "few_shot", tuning=tuning, inner_update_lr=rate, **start),
+        "shots": ",".join(counts)}) for rate, counts in wanted.items()]
+    files.write_json(place.results / f"shots-{name}-{tuning}.json", {
+        **{key: parts[0][key] for key in KEYS},
+        "points": sorted((point for part in parts for point in part["points"]),
+                         key=operator.itemgetter("shots"))})
 
 
 def measure(place, tuning):
     """Everything of one tuning mode."""
     starts = {PLAIN: {}, META: {"bert_model": meta_trained(place, tuning)}}
-    learning = {name: chosen(place, "domains", name, tuning, start)
+    learning = {name: chosen(place, "domains", name, tuning, start)[None]
                 for name, start in starts.items()}
     for name, start in starts.items():
         for count in place.config["num_domains"]:
@@ -157,9 +177,7 @@ def measure(place, tuning):
                        "epochs": place.config["fine_tuning"]["epochs"],
                        "num_domain": max(place.config["num_domains"])}
     for name, start in starts.items():
-        rate = chosen(place, "shots", name, tuning, start)
-        fine_tuned(place, f"shots-{name}-{tuning}", flags_of(
-            place, "test_domains", "few_shot", tuning=tuning, inner_update_lr=rate, **start))
+        few_shots(place, name, tuning, start, chosen(place, "shots", name, tuning, start))
 
 
 @exit_on_input_error

@@ -7,6 +7,7 @@ from adapter_bert.metalearning.statistics import mean_and_interval
 
 RESULTS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "results" / "meta"
 ZERO_SHOT, GAINS = 0.75, {"zero-shot": 0.057, "one domain": 0.022}   # the least that is claimed
+TUNINGS = ("adapters", "full")
 STARTS = ("plain", "meta", "trained")
 NAMED = {"plain": "plain base", "meta": "meta-trained",
          "trained": "plain base after all training domains"}
@@ -18,32 +19,33 @@ def lines(results=RESULTS):
              for text in part(results, tuning)]
     if not found:
         return []
-    commands = [f"- `{files.read_json(path)['command']}` ({path.name}, commit "
-                f"{files.read_json(path)['commit']})" for path in sorted(results.glob("*.json"))]
+    runs = {path.name: files.read_json(path) for path in sorted(results.glob("*.json"))}
+    commands = [f"- `{run['command']}` ({name}, commit {run['commit']})"
+                for name, run in runs.items() if "command" in run]
     return ["", "## New domains from a few examples", "",
             "Written by `make meta-quality`; `experiments/meta.json` names the domains and what",
             "was tried. Checkpoints and learning rates are chosen on the validation domains.",
-            "Accuracy in percent with its 95 % interval over draws of texts of these domains.",
-            "Draws of a seed share its training and its first head, and the interval takes them",
-            "for independent: of other trainings, heads and domains it says nothing.",
+            "Accuracy in percent with its 95 % interval over the means of the seeds: each has its",
+            "own draws of texts, first head, and training on domains. All seeds share the one",
+            "meta-training and the test domains: of others the interval says nothing.",
             *found, "",
             "### Commands of these", "", *commands]
 
 
 def verdict(results=RESULTS):
-    """What of the claims is measured and does not hold, a line each; [] where all is well."""
-    if not _tunings(results):
-        return ["not measured yet"]
-    return [f"{tuning}: {line}" for tuning in _tunings(results)
-            for line in _missed(results, tuning)]
+    """What of the claims does not hold or is not measured, a line each; [] where all is well."""
+    return [f"{tuning}: {line}" for tuning in TUNINGS for line in _missed(results, tuning)]
 
 
 def _missed(results, tuning):
     """The claims that do not hold for a tuning mode."""
-    compared = {row[0]: row for row in comparison.compare(
-        *(results / f"shots-{start}-{tuning}.json" for start in ("meta", "plain")))}
-    (_, _, _, low_resource), = comparison.compare(
-        *(results / f"domains1-{start}-{tuning}.json" for start in ("meta", "plain")))
+    few, one_domain = ([results / f"{what}-{start}-{tuning}.json" for start in ("meta", "plain")]
+                       for what in ("shots", "domains1"))
+    if not all(path.exists() for path in few + one_domain):
+        yield "not measured yet"
+        return
+    compared = {row[0]: row for row in comparison.compare(*few)}
+    (_, _, _, low_resource), = comparison.compare(*one_domain)
     _, zero, _, zero_gain = compared[0]
     if zero.mean <= ZERO_SHOT:
         yield f"zero-shot accuracy {zero.percent()}, not {ZERO_SHOT:.0%}"
@@ -83,9 +85,9 @@ def _domains(results, tuning):
     if not rows:
         return []
     return ["", f"### Fine-tuned on training domains, {tuning}", "",
-            "Each draw is a seed (it draws the training domains and a new head) and a test domain, "
-            "of which all examples are asked.", "",
-            "| training domains | plain base | meta-trained | difference | draws |",
+            "A seed draws the training domains and a new head; all examples of the test domains "
+            "are asked.", "",
+            "| training domains | plain base | meta-trained | difference | seeds |",
             "|---|---|---|---|---|", *rows]
 
 

@@ -10,24 +10,24 @@ import graph
 import numpy as np
 import sides
 import tensorflow.compat.v1 as tf
-from workload import peak_memory
+import workload
 
 from adapter_bert.pipeline import batches, features, messages, records
 
 BATCH, MAX_LENGTH = 32, 128
 
 
-def input_batch(folder, workload, is_training):
+def input_batch(folder, rows, is_training):
     """The features of a batch, by the input pipeline of a run."""
     def rows_between(start, stop):
-        ends = np.concatenate([[0], np.cumsum(workload["lengths"])])
-        tokens, rows = slice(ends[start], ends[stop]), slice(start, stop)
-        yield messages.Rows(workload["lengths"][rows], {
-            "input_ids": workload["input_ids"][tokens],
-            "segment_ids": workload["segment_ids"][tokens],
-            "label_ids": workload["label_ids"][rows], "index": np.arange(start, stop)})
+        ends = np.concatenate([[0], np.cumsum(rows["lengths"])])
+        tokens, own = slice(ends[start], ends[stop]), slice(start, stop)
+        yield messages.Rows(rows["lengths"][own], {
+            "input_ids": rows["input_ids"][tokens],
+            "segment_ids": rows["segment_ids"][tokens],
+            "label_ids": rows["label_ids"][own], "index": np.arange(start, stop)})
 
-    count, spec = len(workload["lengths"]), features.feature_spec("classification", True)
+    count, spec = len(rows["lengths"]), features.feature_spec("classification", True)
     path = os.path.join(folder, "rows.tf_record")
     records.write_once(path, rows_between, count, spec, "benchmark")
     if is_training:
@@ -52,19 +52,19 @@ def main():
 def serve(options, folder):
     """Answers requests; the records lie in `folder`."""
     is_training = options.work == "train"
-    with np.load(options.rows) as workload:
-        batch = input_batch(folder, dict(workload), is_training)
-    shape = tf.shape(batch["input_ids"])
+    with np.load(options.rows) as file:
+        rows = dict(file)
+    batch = input_batch(folder, rows, is_training)
+    counts = tf.reduce_sum(batch["input_mask"]), tf.size(batch["input_mask"])
     session, wanted, model, chosen = graph.build(options, batch, BATCH, is_training)
 
     def answer(request):
-        shapes, start = [], time.perf_counter()
+        found, start = [], time.perf_counter()
         for _ in range(request["steps"]):
-            shapes.append(session.run([shape, wanted])[0])
+            found.append(session.run([counts, wanted])[0])
         seconds = time.perf_counter() - start
-        examples = int(sum(rows for rows, _ in shapes))
-        return {"seconds": seconds, "examples": examples, "per_second": examples / seconds,
-                "padded_tokens": int(np.prod(shapes, axis=1).sum()), "peak_bytes": peak_memory()}
+        tokens, padded = np.sum(found, axis=0).tolist()
+        return workload.answer(seconds, tokens, padded, rows["lengths"].mean())
     sides.serve({"engine": chosen.line(model.precision), "tensorflow": tf.__version__}, answer)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import peer_quality
 import sides
 import torch
-from workload import peak_memory, read
+import workload
 
 BATCH, MAX_LENGTH = peer_quality.BATCH, peer_quality.MAX_LENGTH
 
@@ -82,18 +82,18 @@ def main():
     model = peer_quality.build_model(options.base)
     model.train(options.work == "train")
     work = (step_function if options.work == "train" else predict_function)(model, options)
-    data = batches_without_end(read(options.rows), options.mode, np.random.default_rng(0))
+    rows = workload.read(options.rows)
+    mean_length = np.mean([len(row["input_ids"]) for row in rows])
+    data = batches_without_end(rows, options.mode, np.random.default_rng(0))
 
     def answer(request):
-        examples, padded, start = 0, 0, time.perf_counter()
+        tokens, padded, start = 0, 0, time.perf_counter()
         for _ in range(request["steps"]):
             inputs, labels = next(data)
             work(inputs, labels)
-            examples += len(labels)
-            padded += inputs["input_ids"].numel()
-        seconds = time.perf_counter() - start
-        return {"seconds": seconds, "examples": examples, "per_second": examples / seconds,
-                "padded_tokens": padded, "peak_bytes": peak_memory()}
+            tokens += int(inputs["attention_mask"].sum())
+            padded += inputs["attention_mask"].numel()
+        return workload.answer(time.perf_counter() - start, tokens, padded, mean_length)
     sides.serve({"engine": f"adapters, {options.mode}", "torch": torch.__version__}, answer)
 
 

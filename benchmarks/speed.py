@@ -13,16 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 import sides
+import step_profile
 import workload
 
 import modeling
 import tokenization
-from adapter_bert import base, convert, forms, tasks
+from adapter_bert import base, convert, engine, forms, tasks
 from adapter_bert.pipeline import features
 
 WORK_DIR = sides.ROOT / "demo" / "work" / "bench"
 BERT_BASE = modeling.BertConfig(vocab_size=30522, type_vocab_size=2)
 ROWS_OF_A_WORKLOAD = 3200
+PRODUCT_TOKENS = 56   # of a row, where a product is measured alone
 
 
 class Row(NamedTuple):
@@ -107,7 +109,8 @@ def open_sides(row, google, hugging_face, path):
 def measure(row, options):
     """Runs a row; True where every floor is met."""
     google, hugging_face = bases(row.shape, options.bert_dir, options.work_dir)
-    opened = open_sides(row, google, hugging_face, rows_file(row.task, options))
+    path = rows_file(row.task, options)
+    opened = open_sides(row, google, hugging_face, path)
     steps, repetitions = (1, 1) if options.smoke else (row.steps, REPETITIONS)
     sides.interleaved(opened, [{"steps": steps}] * (1 if options.smoke else 2))   # warm-up
     answers = sides.interleaved(opened, [{"steps": steps}] * repetitions)
@@ -123,12 +126,32 @@ def measure(row, options):
             line += f", floor {row.floors[side.name]}"
         print(line, flush=True)
     if not options.smoke:
+        claims = [(f"{row.name}: {UNITS[row.key]}", sides.median(answers["ours"], row.key), None),
+                  *((f"{row.name}: {VERBS[row.key]} {OTHERS[name]}", ratio, row.floors[name])
+                    for name, (ratio, _, _) in found.items())]
+        if row.key == "per_second":
+            claims += shares_of_limit(row, google, path, answers)
         sides.write(row.name, {
-            "facts": {side.name: side.facts for side in opened}, "answers": answers}, [
-                (f"{row.name}: {UNITS[row.key]}", sides.median(answers["ours"], row.key), None),
-                *((f"{row.name}: {VERBS[row.key]} {OTHERS[name]}", ratio, row.floors[name])
-                  for name, (ratio, _, _) in found.items())])
+            "facts": {side.name: side.facts for side in opened}, "answers": answers}, claims)
     return all(found[name][0] >= floor for name, floor in row.floors.items())
+
+
+def shares_of_limit(row, google, path, answers):
+    """Claims: which share of the fastest product alone our side's products come to, and which one
+    each floor asks for; above 1 no program with these products can meet it."""
+    config = modeling.BertConfig.from_json_file(str(google / "bert_config.json"))
+    with np.load(path) as rows:
+        flop = np.mean([step_profile.step_flop(config, length, row.work == "train")
+                        for length in rows["lengths"]]) / step_profile.BATCH
+    limit = max(work.rate() for work in step_profile.limits(
+        config, step_profile.BATCH * PRODUCT_TOKENS, engine.choose_precision("auto", False),
+        len(os.sched_getaffinity(0))).values())
+    asked = {name: floor for name, floor in row.floors.items() if name in ("best", "compiled")}
+    for name, times in {"ours": 1, **asked}.items():
+        share = times * sides.median(answers[name]) * flop / limit
+        what = "ours do" if name == "ours" else f"{times:g} times {OTHERS[name]} asks for"
+        print(f"{row.name:<24} products: {what} {share:.2f} of {limit / 1e9:.0f} GFLOP/s")
+        yield f"{row.name}: products, share of the fastest alone: {what}", share, None
 
 
 def main():

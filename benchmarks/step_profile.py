@@ -26,20 +26,22 @@ from tensorflow.core.protobuf import rewriter_config_pb2
 from adapter_bert.kernels import ops, packing
 from adapter_bert.network import read_config
 
-BATCH, WIDTH, ADAPTER_PRODUCTS = 32, 64, 3
+BATCH, WIDTH = 32, 64
 SHOWN, STEPS, WARM_UP, ROUNDS, COPIED_BYTES = 20, 5, 3, 9, 1 << 28
 
 
-def step_flop(config, tokens):
+def step_flop(config, tokens, trains=True):
     """FLOP of a step's products: forward, gradients of inputs, and gradients of adapters.
 
     The two products of attention are counted; those of the pooler and the head are left out. In the
-    last layer only keys and values are made of all tokens, the rest of the first.
+    last layer only keys and values are made of all tokens, the rest of the first. A step that does
+    not train is the forward pass alone.
     """
     width, inner = config.hidden_size, config.intermediate_size
-    for_all = 2 * 2 * width * width
-    for_wanted = (2 * (2 * width * width + 2 * width * inner) + 3 * 2 * tokens * width
-                  + ADAPTER_PRODUCTS * 2 * 2 * width * WIDTH)
+    frozen, trained = (2, 3) if trains else (1, 1)
+    for_all = frozen * 2 * width * width
+    for_wanted = (frozen * (2 * width * width + 2 * width * inner)
+                  + trained * (2 * tokens * width + 2 * 2 * width * WIDTH))
     wanted = (config.num_hidden_layers - 1) * tokens + 1
     return 2 * BATCH * (config.num_hidden_layers * tokens * for_all + wanted * for_wanted)
 

@@ -31,6 +31,21 @@ def read(path):
                     zip(*columns, file["label_ids"], strict=True))]
 
 
+def answer(seconds, tokens, padded_tokens, mean_length):
+    """What a side answers of the batches that it worked on.
+
+    Sides draw batches of their own, some of longer rows than others, so that the rate is of tokens,
+    in examples of the workload's mean length.
+
+    Args:
+      seconds: that it took.
+      tokens, padded_tokens: of the batches, without their padding and with it.
+      mean_length: of the workload's rows.
+    """
+    return {"seconds": seconds, "tokens": tokens, "padded_tokens": padded_tokens,
+            "per_second": tokens / mean_length / seconds, "peak_bytes": peak_memory()}
+
+
 def peak_memory():
     """The most bytes that this process has held in memory (Linux)."""
     with open("/proc/self/status", encoding="ascii") as file:

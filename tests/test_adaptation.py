@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import tokenization
+from adapter_bert.errors import InputError
 from adapter_bert.metalearning import adaptation
 from adapter_bert.metalearning.adaptation import Steps
 from adapter_bert.metalearning.learner import Row
@@ -46,6 +47,9 @@ def test_what_is_most_probable_counts():
     rows = rows_of(0, 1, 1, 2)
     probabilities = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3], [0, 0, 1]])
     assert adaptation.accuracy(rows, probabilities) == 0.75
+    probabilities[3, 0] = np.nan
+    with pytest.raises(InputError, match="not numbers any more; lower the learning rates"):
+        adaptation.accuracy(rows, probabilities)
 
 
 class Memory:

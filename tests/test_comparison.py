@@ -1,16 +1,18 @@
 """Two results on the same draws, point by point."""
 import json
 
+import numpy as np
 import pytest
 
 from adapter_bert import files
 from adapter_bert.__main__ import main
 from adapter_bert.errors import InputError
 from adapter_bert.metalearning import comparison
+from adapter_bert.metalearning.statistics import mean_and_interval
 
 
-def draws(*accuracies):
-    return [{"seed": 0, "domain": "books", "draw": number, "accuracy": accuracy}
+def draws(*accuracies, seed=0):
+    return [{"seed": seed, "domain": "books", "draw": number, "accuracy": accuracy}
             for number, accuracy in enumerate(accuracies)]
 
 
@@ -37,6 +39,37 @@ def test_differences_are_those_of_the_same_draws(tmp_path, plain, capsys):
     main(["compare", meta, plain, "--names=meta,plain"])
     said = capsys.readouterr().out
     assert "| shots | meta, % | plain, % |" in said and "| 8 | 79.0" in said and "+9.0" in said
+
+
+def test_of_several_seeds_each_is_one_value(tmp_path):
+    one = comparison.mean_of(draws(0.4, 0.6) + draws(0.7, 0.9, seed=1))
+    assert one == comparison.mean_of(draws(0.5, 0.8)) and one.size == 2
+    paths = [write(tmp_path / f"{name}.json", {8: draws(*first) + draws(*second, seed=1)})
+             for name, first, second in (("a", (0.5, 0.7), (0.3, 0.5)), ("b", (0.4, 0.6), (0, 0)))]
+    (_, _, _, difference), = comparison.compare(*paths)
+    assert difference.mean == pytest.approx(0.25) and difference.size == 2
+    assert difference.margin == pytest.approx(12.7062 * 0.15, rel=1e-4)
+
+
+def test_so_many_intervals_hold_where_the_draws_of_a_seed_err_together():
+    random, held, pooled = np.random.default_rng(0), 0, 0
+    for _ in range(500):
+        found = [one for seed in range(5) for one in draws(
+            *(random.normal(0.7, 0.05) + random.normal(0, 0.02, 8)), seed=seed)]
+        ours = comparison.mean_of(found)
+        others = mean_and_interval([draw["accuracy"] for draw in found])
+        held += ours.low < 0.7 < ours.high
+        pooled += others.low < 0.7 < others.high
+    assert 460 < held < 490 and pooled < 350
+
+
+@pytest.mark.parametrize("points", [[{"shots": 8}], [{"shots": 8, "draws": []}], 5,
+                                    [{"shots": 8, "draws": [{"seed": 0, "accuracy": 1}]}],
+                                    [{"shots": 8, "draws": [{**draws(0)[0], "accuracy": "all"}]}]])
+def test_points_that_no_run_writes(tmp_path, plain, points):
+    other = write(tmp_path / "other.json", {}, points=points)
+    with pytest.raises(InputError, match="other.json: .* measure it again"):
+        comparison.compare(plain, other)
 
 
 @pytest.mark.parametrize("changes, message", [

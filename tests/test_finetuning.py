@@ -6,6 +6,7 @@ from packs import tiny_pack
 from runs import write_domains
 
 import adapter_bert
+from adapter_bert import files
 from adapter_bert.errors import InputError
 from adapter_bert.metalearning import domains, finetuning
 from adapter_bert.metalearning.finetuning_settings import FinetuningSettings, check
@@ -92,6 +93,22 @@ def test_a_pack_of_other_labels_is_refused(data, tiny_dir, tmp_path):
                                          "positive, negative"):
         go(data=data, bert_dir=tiny_dir, output_dir=str(tmp_path / "out"), zero_shot=True,
            pack=str(tmp_path / "pack"))
+
+
+def test_a_training_domain_that_teaches_nothing(data, tiny_dir, tmp_path):
+    rows = [row for row in files.read_json(data)
+            if row["domain"] != "books" or row["label"] == "positive"]
+    (tmp_path / "less.json").write_text(json.dumps(rows))
+    with pytest.raises(InputError, match="domain books has the label positive only"):
+        go(data=str(tmp_path / "less.json"), bert_dir=tiny_dir, output_dir=str(tmp_path / "out"))
+
+
+def test_dropout_on_the_shots_does_not_depend_on_other_seeds(data, tiny_dir, tmp_path):
+    flags = {"data": data, "bert_dir": tiny_dir, "shots": "8", "num_test_task": 2,
+             "num_query": 20, "inner_update_lr": 0.02, "inner_update_step_eval": 2}
+    both, = go(output_dir=str(tmp_path / "both"), seeds="1,2", **flags)
+    second, = go(output_dir=str(tmp_path / "second"), seeds="2", **flags)
+    assert both["draws"][2:] == second["draws"]
 
 
 @pytest.mark.parametrize("flags, message", [

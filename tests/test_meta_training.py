@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from runs import go, same, sentence, values, write_sst2
 
 from adapter_bert import base, files
 from adapter_bert.errors import InputError
-from adapter_bert.metalearning import record, training
+from adapter_bert.metalearning import finetuning, record, training
 from adapter_bert.metalearning.domains import read_dataset
+from adapter_bert.metalearning.finetuning_settings import FinetuningSettings
 from adapter_bert.metalearning.meta_settings import MetaSettings, check, with_defaults
 from adapter_bert.packs import store
 
@@ -118,6 +120,17 @@ def test_full_tuning_leaves_whole_checkpoints(meta, tmp_path, tiny_dir):
                               before["bert/embeddings/word_embeddings"])
     assert not os.path.exists(tmp_path / "pack")
     assert base.recorded_run(prefix)["labels"] == ["negative", "positive"]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_without_its_labels(whole, data, tiny_dir, tmp_path):
+    best, = (whole / "ckpt").glob("meta.epoch-2*.index")
+    for path in (whole / "ckpt").glob(f"{best.stem}*"):
+        shutil.copy(path, tmp_path)
+    with pytest.raises(InputError, match="has a head, but no run.json beside it says which labels"):
+        finetuning.run(FinetuningSettings(
+            data=data, bert_dir=tiny_dir, bert_model=str(tmp_path / best.stem), zero_shot=True,
+            test_domains="video", output_dir=str(tmp_path / "out")), frozenset({"zero_shot"}))
 
 
 def test_rates_follow_the_tuning_mode():

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from adapter_bert.metalearning.statistics import mean_and_interval, paired_difference
+from adapter_bert.metalearning.statistics import mean_and_interval
 
 T_3 = 3.182446305284263   # 97.5 % of Student's t with 3 degrees of freedom, from a table
 
@@ -27,17 +27,6 @@ def test_a_single_value_claims_nothing():
 
 def test_equal_values_have_no_margin():
     assert mean_and_interval([0.5, 0.5]).percent() == "50.0 ± 0.0"
-
-
-def test_a_difference_is_that_of_pairs():
-    easy = np.array([0.5, 0.6, 0.7, 0.8])
-    found = paired_difference(easy + [0.01, 0.03, 0.01, 0.03], easy)
-    assert found.mean == pytest.approx(0.02)
-    assert found.margin == pytest.approx(T_3 * math.sqrt(4e-4 / 3) / 2)
-    assert found.low > 0 > paired_difference(easy[::-1] + 0.02, easy).low   # other draws: no pairs
-    assert found.percent(signed=True) == "+2.0 ± 1.8"
-    with pytest.raises(ValueError, match="3 and 4 values"):
-        paired_difference(easy[1:], easy)
 
 
 def test_so_many_intervals_hold_the_true_mean():

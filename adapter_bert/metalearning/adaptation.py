@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adapter_bert.errors import InputError
 from adapter_bert.metalearning.learner import Row
 from adapter_bert.pipeline import arrays
 from adapter_bert.pipeline.features import featurize
@@ -96,5 +97,12 @@ def query_accuracies(learner, count, episodes, steps, seeds):
 
 
 def accuracy(rows, probabilities):
-    """The share of rows whose label is the most probable; probabilities float32 [rows, C]."""
+    """The share of rows whose label is the most probable; probabilities float32 [rows, C].
+
+    Raises:
+      InputError: a probability is not a number: what learned has diverged.
+    """
+    if not np.isfinite(probabilities).all():
+        raise InputError("the answers are not numbers any more; lower the learning rates, first "
+                         "that of the inner loop (--inner_update_lr)")
     return float(np.mean(probabilities.argmax(axis=1) == [row.label for row in rows]))

@@ -1,7 +1,9 @@
 """Results of run_finetuning.py, and what one start is better than another by."""
+import collections
+
 from adapter_bert import files
 from adapter_bert.errors import InputError
-from adapter_bert.metalearning.statistics import mean_and_interval, paired_difference
+from adapter_bert.metalearning.statistics import mean_and_interval
 
 KEYS = ("data", "draws_of", "test_domains", "points")
 WHOLE = "all examples of the test domains"
@@ -19,13 +21,33 @@ def point(shots, draws):
 
 
 def mean_of(draws):
-    """The statistics.Estimate of the accuracy of draws."""
-    return mean_and_interval([draw["accuracy"] for draw in draws])
+    """The statistics.Estimate of the accuracy of draws, see `independent`."""
+    return mean_and_interval(independent(
+        (draw["seed"], draw["accuracy"]) for draw in draws))
+
+
+def independent(values):
+    """What an interval may take for independent values: of several seeds the mean of each.
+
+    The draws of a seed share its training and its first head, and err together.
+
+    Args:
+      values: (seed, float) pairs, of every seed equally many.
+
+    Returns:
+      list of floats: one a seed; of a single seed every value.
+    """
+    by_seed = collections.defaultdict(list)
+    for seed, value in values:
+        by_seed[seed].append(value)
+    if len(by_seed) == 1:
+        return list(*by_seed.values())
+    return [sum(found) / len(found) for found in by_seed.values()]
 
 
 def table(points):
     """The lines of a Markdown table of points."""
-    yield "| shots | accuracy, % (95 % interval) | draws |"
+    yield "| shots | accuracy, % (95 % interval) | n |"
     yield "|---|---|---|"
     for one in points:
         mean = mean_of(one["draws"])
@@ -44,7 +66,7 @@ def compare(path, other_path):
     Raises:
       InputError: a file is none, or the two have other draws or no shots in common.
     """
-    first, second = (files.read_object(name, *KEYS) for name in (path, other_path))
+    first, second = (_read(name) for name in (path, other_path))
     for key in KEYS[:3]:
         if first[key] != second[key]:
             raise InputError(f"{path} and {other_path}: were measured on other draws, {key} is "
@@ -57,16 +79,16 @@ def compare(path, other_path):
 
 
 def _compared(one, other):
-    accuracies = [{tuple(draw[key] for key in DRAW): draw["accuracy"] for draw in part["draws"]}
-                  for part in (one, other)]
-    difference = paired_difference(list(accuracies[0].values()),
-                                   [accuracies[1][draw] for draw in accuracies[0]])
+    first, second = ({tuple(draw[key] for key in DRAW): draw["accuracy"] for draw in part["draws"]}
+                     for part in (one, other))
+    difference = mean_and_interval(independent(
+        (draw[0], accuracy - second[draw]) for draw, accuracy in first.items()))
     return one["shots"], mean_of(one["draws"]), mean_of(other["draws"]), difference
 
 
 def difference_table(names, compared):
     """The lines of a Markdown table of what `compare` returns; `names` are those of the two."""
-    yield f"| shots | {names[0]}, % | {names[1]}, % | difference, points (95 % interval) | draws |"
+    yield f"| shots | {names[0]}, % | {names[1]}, % | difference, points (95 % interval) | n |"
     yield "|---|---|---|---|---|"
     for shots, first, second, difference in compared:
         yield (f"| {_named(shots)} | {first.percent()} | {second.percent()} | "
@@ -76,7 +98,22 @@ def difference_table(names, compared):
 def estimates(path):
     """[(shots, Estimate)] of a results.json, for a line of plots.few_shot_curves."""
     return [(one["shots"], mean_of(one["draws"]))
-            for one in files.read_object(path, *KEYS)["points"] if one["shots"] is not None]
+            for one in _read(path)["points"] if one["shots"] is not None]
+
+
+def _read(path):
+    """The object in a results.json; InputError where its points are not those of `point`."""
+    result = files.read_object(path, *KEYS)
+    try:
+        points = [{"shots": one["shots"], "draws": [
+            {**{key: draw[key] for key in DRAW}, "accuracy": float(draw["accuracy"])}
+            for draw in one["draws"]]} for one in result["points"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: its points are not as run_finetuning.py writes them "
+                         f"({error!r}); measure it again") from error
+    if not all(one["draws"] for one in points):
+        raise InputError(f"{path}: a point has no draws; measure it again")
+    return {**result, "points": points}
 
 
 def _named(shots):

@@ -32,14 +32,15 @@ def run(settings, given):
     """
     check(settings, given)
     dataset, split = read_domains(settings)
+    chosen = {seed: training_domains(settings, given, split, seed) for seed in settings.seed_list}
+    for names in chosen.values():
+        domains.check(dataset, names, 1, 0)
     with files.locked(settings.output_dir), plain_errors():
         opened = open_start(settings, given, dataset)
         opened = dataclasses.replace(opened, settings=with_rates(opened.settings))
         refuse_idle_seeds(opened)
         say_what_is_done(opened, split)
         rows = encode(opened, split.train + split.test)
-        chosen = {seed: training_domains(settings, given, split, seed)
-                  for seed in settings.seed_list}
         points = measure(opened, split, rows, chosen)
         write(opened, split, chosen, points)
     return points
@@ -120,7 +121,7 @@ def measure(opened, split, rows, chosen):
                 values = learner.values
             if tester is None:
                 inner = Inner(settings.inner_optimizer, settings.inner_update_lr)
-                tester = opened.learner(inner, tasks_at_once(settings), seed)
+                tester = opened.learner(inner, tasks_at_once(settings), seed=0)
                 until_the_end.callback(tester.close)
             tester.load(values)
             for count, found in draws.items():

@@ -99,4 +99,7 @@ def _trained(settings):
     if prefix and not os.path.exists(f"{prefix}.index"):
         raise InputError(f"--bert_model={prefix}: neither the folder of a base nor the prefix of a "
                          "checkpoint, as OUTPUT_DIR/ckpt/meta.epoch-1.step-10")
+    if prefix and checkpoints.has_head(prefix) and not base.recorded_run(prefix):
+        raise InputError(f"--bert_model={prefix}: has a head, but no {base.RUN_FILE} beside it "
+                         "says which labels it answers with; copy that file along with it")
     return prefix

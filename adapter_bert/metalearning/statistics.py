@@ -58,24 +58,3 @@ def mean_and_interval(values, level=0.95):
     error = values.std(ddof=1) / math.sqrt(len(values))
     margin = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * error
     return Estimate(float(values.mean()), float(margin), len(values))
-
-
-def paired_difference(values, others, level=0.95):
-    """The mean of values[i] - others[i] with its interval: two ways measured on the same draws.
-
-    What a draw has in common for both, an easy domain or query, goes out of the differences, so the
-    interval is narrower than that of two sets of draws.
-
-    Args:
-      values, others: floats [n], of the same draws in the same order.
-      level: as for `mean_and_interval`.
-
-    Returns:
-      Estimate.
-
-    Raises:
-      ValueError: the lengths differ.
-    """
-    if len(values) != len(others):
-        raise ValueError(f"{len(values)} and {len(others)} values are not of the same draws")
-    return mean_and_interval(np.subtract(values, others), level)

@@ -141,9 +141,9 @@ def take_step(work, adam, step):
         work.learner, settings.tasks_at_once, training_episodes(work, step),
         Steps(settings.inner_update_step, settings.inner_batch_size), settings.algorithm,
         [settings.seed, TASKS, step])
-    if not np.isfinite(loss):
-        raise InputError(f"step {step}: the loss is not a number any more; lower --inner_update_lr="
-                         f"{settings.inner_update_lr} or --outer_update_lr="
+    if not all(np.isfinite(value).all() for value in (loss, *gradient.values())):
+        raise InputError(f"step {step}: the loss or its gradient is not a number any more; lower "
+                         f"--inner_update_lr={settings.inner_update_lr} or --outer_update_lr="
                          f"{settings.outer_update_lr}")
     adam.step(gradient)
     epoch = -(-step // settings.steps_an_epoch)
