@@ -83,9 +83,11 @@ ROWS = (
         "tests/test_paper_report.py tests/test_paper_statistics.py"),
     Row("benchmarks", "the benchmarks start", "pytest tests/test_benchmarks.py"),
     Row("speed", "the floors of speed and memory, as `make bench` and `make profile` measured them "
-        "on a Xeon with tile registers, and that of the time to 81 % on an EPYC without",
+        "on a Xeon with tile registers, and on an EPYC without them where products leave room "
+        "(docs/performance.md)",
         f"{sys.executable} benchmarks/floors.py intel-xeon/train-* intel-xeon/predict-* "
-        "intel-xeon/memory-* intel-xeon/profile-* intel-xeon/tokenize amd-epyc/time-to-accuracy"),
+        "intel-xeon/memory-* intel-xeon/profile-* intel-xeon/tokenize amd-epyc/time-to-accuracy "
+        "amd-epyc/train-MRPC-minilm* amd-epyc/memory-* amd-epyc/profile-*"),
     Row("adapterhub", "recorded AdapterHub adapters load, logits within 1e-4; with the adapters' "
         "weights zeroed they differ; nothing in a .bin is run",
         "pytest tests/test_adapterhub.py tests/test_torch_file.py"),
