@@ -82,12 +82,12 @@ ROWS = (
         "pytest tests/test_experiment.py tests/test_paper_claims.py tests/test_paper_config.py "
         "tests/test_paper_report.py tests/test_paper_statistics.py"),
     Row("benchmarks", "the benchmarks start", "pytest tests/test_benchmarks.py"),
-    Row("speed", "the floors of speed and memory, as `make bench` and `make profile` measured them "
-        "on a Xeon with tile registers, and on an EPYC without them where products leave room "
-        "(docs/performance.md)",
-        f"{sys.executable} benchmarks/floors.py intel-xeon/train-* intel-xeon/predict-* "
-        "intel-xeon/memory-* intel-xeon/profile-* intel-xeon/tokenize amd-epyc/time-to-accuracy "
-        "amd-epyc/train-MRPC-minilm* amd-epyc/memory-* amd-epyc/profile-*"),
+    *(Row(f"speed-{name}", f"the floors of speed and memory, as `make bench` and `make profile` "
+          f"measured them on {cpu}; what is short and why: docs/performance.md",
+          f"{sys.executable} benchmarks/floors.py " + " ".join(
+              f"{cpu}/{what}" for what in ("train-*", "predict-*", "memory-*", "profile-*",
+                                           "tokenize", "time-to-accuracy")))
+      for name, cpu in (("tiles", "intel-xeon"), ("vectors", "amd-epyc"))),
     Row("adapterhub", "recorded AdapterHub adapters load, logits within 1e-4; with the adapters' "
         "weights zeroed they differ; nothing in a .bin is run",
         "pytest tests/test_adapterhub.py tests/test_torch_file.py"),

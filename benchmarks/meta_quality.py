@@ -2,8 +2,8 @@
 
 Meta-training is chosen by its own accuracy on the validation domains, and on these a learning rate
 for each start and number of shots out of the same ones; the test domains are asked once, with what
-was chosen. A run whose result file is there is not done again; meta-training that was cut off goes
-on.
+was chosen. A run whose result file is there, made by the same command, is not done again;
+meta-training that was cut off goes on.
 
     python benchmarks/meta_quality.py --bert_dir=DIR --data=dataset.json [--only=adapters]
 """
@@ -74,16 +74,20 @@ def shown(place, script, flags):
 
 
 def fine_tuned(place, name, flags):
-    """The result of a run of run_finetuning.py, from its file where there is one."""
-    path = place.results / f"{name}.json"
-    if not path.exists():
+    """The result of a run of run_finetuning.py, from its file where that is of these flags."""
+    path, told = place.results / f"{name}.json", shown(place, "run_finetuning.py", flags)
+    if not is_of(path, told):
         with tempfile.TemporaryDirectory() as output_dir:
             call(command("run_finetuning.py", {**flags, "output_dir": output_dir}))
             result = files.read_json(os.path.join(output_dir, "results.json"))
         del result["settings"]
-        files.write_json(path, {"command": shown(place, "run_finetuning.py", flags),
-                                "commit": commit(), **result})
+        files.write_json(path, {"command": told, "commit": commit(), **result})
     return files.read_json(path)
+
+
+def is_of(path, told):
+    """Whether a result file is there and was made by the command `told`."""
+    return path.exists() and files.read_json(path)["command"] == told
 
 
 def meta_trained(place, tuning):
@@ -106,10 +110,11 @@ def meta_training(place, name, tuning, inner, outer):
     path, folder = place.results / f"{name}.json", os.path.join(place.work_dir, name)
     flags = flags_of(place, "test_domains", "meta_training", tuning=tuning, inner_update_lr=inner,
                      outer_update_lr=outer, output_dir=folder)
-    if not path.exists():
+    told = shown(place, "run_meta_training.py", flags)
+    if not is_of(path, told):
         call(command("run_meta_training.py", flags))
         files.write_json(path, {
-            "command": shown(place, "run_meta_training.py", flags), "commit": commit(),
+            "command": told, "commit": commit(),
             **{part: files.read_json(os.path.join(folder, f"{part}.json"))
                for part in ("best", "history")}})
     return files.read_json(path)["best"]
@@ -119,7 +124,8 @@ def call(words):
     """Runs a command of the project; InputError where it fails."""
     done = subprocess.run([sys.executable, *words], cwd=quality.ROOT, check=False)
     if done.returncode:
-        raise InputError(f"{shlex.join(words)}: ended with exit code {done.returncode}")
+        raise InputError(f"{shlex.join(words)}: ended with exit code {done.returncode}; if its "
+                         "learning rate diverged, leave that out of the config and go on")
 
 
 def chosen(place, what, name, tuning, start):

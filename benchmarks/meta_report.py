@@ -26,8 +26,9 @@ def lines(results=RESULTS):
             "Written by `make meta-quality`; `experiments/meta.json` names the domains and what",
             "was tried. Checkpoints and learning rates are chosen on the validation domains.",
             "Accuracy in percent with its 95 % interval over the means of the seeds: each has its",
-            "own draws of texts, first head, and training on domains. All seeds share the one",
-            "meta-training and the test domains: of others the interval says nothing.",
+            "own draws of texts and training on domains, and the plain base a new head. All seeds",
+            "share the one meta-training, which brings its head along, and the test domains: of",
+            "others the interval says nothing.",
             *found, "",
             "### Commands of these", "", *commands]
 
@@ -59,6 +60,8 @@ def _missed(results, tuning):
 def _few_shots(results, tuning):
     """A table of accuracy by shots for each start, and the gain of meta-training."""
     paths = _curves_of(results, tuning)
+    if not paths:
+        return []
     curves = {start: dict(comparison.estimates(path)) for start, path in paths.items()}
     gains = [{row[0]: row[3] for row in comparison.compare(paths["meta"], paths[other])}
              for other in ("plain", "trained")]
@@ -85,8 +88,8 @@ def _domains(results, tuning):
     if not rows:
         return []
     return ["", f"### Fine-tuned on training domains, {tuning}", "",
-            "A seed draws the training domains and a new head; all examples of the test domains "
-            "are asked.", "",
+            "A seed draws the training domains, and a new head of the plain base; all examples of",
+            "the test domains are asked.", "",
             "| training domains | plain base | meta-trained | difference | seeds |",
             "|---|---|---|---|---|", *rows]
 
@@ -99,16 +102,15 @@ def _counts(results, tuning):
 
 
 def _tunings(results):
-    """The tuning modes whose few-shot curves are all measured."""
-    names = [path.name.removeprefix("shots-meta-").removesuffix(".json")
-             for path in sorted(results.glob("shots-meta-*.json"))]
-    return [name for name in names
-            if all(path.exists() for path in _curves_of(results, name).values())]
+    """The tuning modes of which something is measured."""
+    return sorted({path.stem.split("-")[-1] for what in ("shots", "domains")
+                   for path in results.glob(f"{what}*-*-*.json")})
 
 
 def _curves_of(results, tuning):
-    """{start: path of the result of its few-shot curve}."""
-    return {start: results / f"shots-{start}-{tuning}.json" for start in STARTS}
+    """{start: path of the result of its few-shot curve}; {} where one is not measured."""
+    paths = {start: results / f"shots-{start}-{tuning}.json" for start in STARTS}
+    return paths if all(path.exists() for path in paths.values()) else {}
 
 
 def figure(tuning):
@@ -120,7 +122,8 @@ def draw(results=RESULTS):
     """Draws the figures: accuracy against shots, by tuning and together; each outer loop."""
     together = {}
     for tuning in _tunings(results):
-        paths = _curves_of(results, tuning)
+        if not (paths := _curves_of(results, tuning)):
+            continue
         domains = files.read_json(paths["meta"])["test_domains"]
         curves = {NAMED[start]: comparison.estimates(path) for start, path in paths.items()}
         plots.few_shot_curves(str(results / figure(tuning)), curves, domains)

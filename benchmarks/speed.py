@@ -8,6 +8,7 @@ LayerNorms and head with batches of 32, forward, backward, clipping and step, on
 import argparse
 import os
 import pathlib
+import statistics
 import sys
 from typing import NamedTuple
 
@@ -113,7 +114,13 @@ def measure(row, options):
     opened = open_sides(row, google, hugging_face, path)
     steps, repetitions = (1, 1) if options.smoke else (row.steps, REPETITIONS)
     sides.interleaved(opened, [{"steps": steps}] * (1 if options.smoke else 2))   # warm-up
-    answers = sides.interleaved(opened, [{"steps": steps}] * repetitions)
+    alone = Products(row, google, path) if row.key == "per_second" else None
+    answers = {side.name: [] for side in opened}
+    for _ in range(repetitions):
+        for name, found in sides.interleaved(opened, [{"steps": steps}]).items():
+            answers[name] += found
+        if alone:
+            alone.measure()
     for side in opened:
         side.close()
     found = sides.ratios(answers, "ours", row.floors, row.key)
@@ -125,33 +132,51 @@ def measure(row, options):
             line += f"   ours: {ratio:.2f} {VERBS[row.key]} that ({low:.2f} to {high:.2f})"
             line += f", floor {row.floors[side.name]}"
         print(line, flush=True)
+    shares = alone.shares(row, answers, found) if alone else []
+    for what, share in shares:
+        print(f"{row.name:<24} {what}: {share:.2f}", flush=True)
     if not options.smoke:
         claims = [(f"{row.name}: {UNITS[row.key]}", sides.median(answers["ours"], row.key), None),
                   *((f"{row.name}: {VERBS[row.key]} {OTHERS[name]}", ratio, row.floors[name])
-                    for name, (ratio, _, _) in found.items())]
-        if row.key == "per_second":
-            claims += shares_of_limit(row, google, path, answers)
+                    for name, (ratio, _, _) in found.items()),
+                  *((f"{row.name}: {what}", share, None) for what, share in shares)]
         sides.write(row.name, {
-            "facts": {side.name: side.facts for side in opened}, "answers": answers}, claims)
+            "facts": {side.name: side.facts for side in opened}, "answers": answers,
+            **({"products": alone.record} if alone else {})}, claims)
     return all(found[name][0] >= floor for name, floor in row.floors.items())
 
 
-def shares_of_limit(row, google, path, answers):
-    """Claims: which share of the fastest product alone our side's products come to, and which one
-    each floor asks for; above 1 no program with these products can meet it."""
-    config = modeling.BertConfig.from_json_file(str(google / "bert_config.json"))
-    with np.load(path) as rows:
-        flop = np.mean([step_profile.step_flop(config, length, row.work == "train")
-                        for length in rows["lengths"]]) / step_profile.BATCH
-    limit = max(work.rate() for work in step_profile.limits(
-        config, step_profile.BATCH * PRODUCT_TOKENS, engine.choose_precision("auto", False),
-        len(os.sched_getaffinity(0))).values())
-    asked = {name: floor for name, floor in row.floors.items() if name in ("best", "compiled")}
-    for name, times in {"ours": 1, **asked}.items():
-        share = times * sides.median(answers[name]) * flop / limit
-        what = "ours do" if name == "ours" else f"{times:g} times {OTHERS[name]} asks for"
-        print(f"{row.name:<24} products: {what} {share:.2f} of {limit / 1e9:.0f} GFLOP/s")
-        yield f"{row.name}: products, share of the fastest alone: {what}", share, None
+class Products:
+    """Products alone in the shapes of a row, beside which its sides are measured.
+
+    Attributes:
+      record: {"flop_an_example": of our products, "rates": {whose product: [FLOP a second]}}.
+    """
+
+    def __init__(self, row, google, path):
+        config = modeling.BertConfig.from_json_file(str(google / "bert_config.json"))
+        with np.load(path) as rows:
+            flop = np.mean([step_profile.step_flop(config, length, row.work == "train")
+                            for length in rows["lengths"]]) / step_profile.BATCH
+        self._works = step_profile.limits(
+            config, step_profile.BATCH * PRODUCT_TOKENS, engine.choose_precision("auto", False),
+            len(os.sched_getaffinity(0)))
+        self.record = {"flop_an_example": flop, "rates": {name: [] for name in self._works}}
+
+    def measure(self):
+        """Adds a rate of each."""
+        for name, work in self._works.items():
+            self.record["rates"][name].append(work.rate())
+
+    def shares(self, row, answers, found):
+        """[(what, share of the fastest product's rate)] of our side, and of what each floor over
+        the library at its best asks of it: above 1 no program with these products can meet it."""
+        limit = max(map(statistics.median, self.record["rates"].values()))
+        ours = sides.median(answers["ours"]) * self.record["flop_an_example"] / limit
+        what = "products, share of the fastest alone"
+        return [(f"{what}: ours", ours), *(
+            (f"{what}: {floor:g} times {OTHERS[name]}", ours * floor / found[name][0])
+            for name, floor in row.floors.items() if name in ("best", "compiled"))]
 
 
 def main():

@@ -48,7 +48,7 @@ def test_what_is_most_probable_counts():
     probabilities = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3], [0, 0, 1]])
     assert adaptation.accuracy(rows, probabilities) == 0.75
     probabilities[3, 0] = np.nan
-    with pytest.raises(InputError, match="not numbers any more; lower the learning rates"):
+    with pytest.raises(InputError, match="not numbers any more, learning has diverged"):
         adaptation.accuracy(rows, probabilities)
 
 

@@ -1,11 +1,18 @@
 """The benchmarks start; what they measure is no matter here."""
+import importlib
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+import tensorflow.compat.v1 as tf
 from runs import write_domains, write_sst2
+
+import modeling
+import optimization
+from adapter_bert import engine, heads, network
+from adapter_layers import AdapterConfig
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -83,6 +90,30 @@ def test_the_profile_of_a_step(tiny_dir):
     assert "GFLOP/s of products" in table and "TensorFlow's product alone" in table
 
 
+@pytest.mark.parametrize("trains", [False, True])
+def test_the_products_of_a_step_are_those_of_its_graph(monkeypatch, trains):
+    monkeypatch.syspath_prepend(os.path.join(ROOT, "benchmarks"))
+    step_profile = importlib.import_module("step_profile")
+    rows, tokens = step_profile.BATCH, 24
+    config = modeling.BertConfig(30, hidden_size=128, num_hidden_layers=3, num_attention_heads=4,
+                                 intermediate_size=512)
+    with tf.Graph().as_default() as graph:
+        ids = tf.ones([rows, tokens], tf.int32)
+        batch = {"input_ids": ids, "input_mask": ids, "segment_ids": ids, "label_ids": ids[:, 0]}
+        output, _ = network.towers(
+            network.Model(config, "classification", 2, "adapters", AdapterConfig(), "float32"),
+            batch, 1, trains, engine.choose_engine("plain", False, rows).formulas(trains=trains))
+        end = heads.batch_loss(output).op
+        if trains:
+            end = optimization.create_optimizer(end.outputs[0], 1e-4, 10, 1)
+        run = tf.graph_util.extract_sub_graph(graph.as_graph_def(), [end.name])
+        counted = sum(2 * op.outputs[0].shape.num_elements() * op.inputs[0].shape[
+            -2 if op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x") else -1]
+            for op in (graph.get_operation_by_name(node.name) for node in run.node)
+            if op.type in ("MatMul", "BatchMatMulV2"))
+    assert step_profile.step_flop(config, tokens, trains) == pytest.approx(counted, rel=0.01)
+
+
 def test_the_report_of_meta_learned_starts(tmp_path):
     def write(name, accuracies, **more):
         points = [{"shots": shots, "draws": [
@@ -103,6 +134,9 @@ def test_the_report_of_meta_learned_starts(tmp_path):
     assert "| 1, low-resource | 60.0 ± 24.8 | 80.0 ± 24.8 | +20.0 ± 0.0 | 3 |" in tables
     assert {"few-shot.png", "few-shot-adapters.png", "meta-adapters-0.001-0.003.png"} <= {
         path.name for path in tmp_path.iterdir()}
+    (tmp_path / "shots-trained-adapters.json").unlink()
+    tables = output_of("meta_quality.py", "--report", f"--results={tmp_path}")
+    assert "| 8 |" not in tables and "| 1, low-resource |" in tables
 
 
 @pytest.mark.long
@@ -125,4 +159,6 @@ def test_meta_learned_starts_against_plain_ones(tiny_dir, tmp_path):
     assert "| 4 | " in tables and "| 1, low-resource | " in tables
     names = {path.name for path in (tmp_path / "results").iterdir()}
     assert {"few-shot.png", "few-shot-bias.png", "meta-bias-0.001-0.01.png"} <= names
+    curve = tmp_path / "results" / "few-plain-bias-0.01.json"
+    curve.write_text(json.dumps({"command": "another", "points": []}))   # is measured again
     assert output_of("meta_quality.py", *flags).endswith(tables[tables.index("\n## "):])

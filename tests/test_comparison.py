@@ -1,5 +1,6 @@
 """Two results on the same draws, point by point."""
 import json
+import math
 
 import numpy as np
 import pytest
@@ -65,7 +66,9 @@ def test_so_many_intervals_hold_where_the_draws_of_a_seed_err_together():
 
 @pytest.mark.parametrize("points", [[{"shots": 8}], [{"shots": 8, "draws": []}], 5,
                                     [{"shots": 8, "draws": [{"seed": 0, "accuracy": 1}]}],
-                                    [{"shots": 8, "draws": [{**draws(0)[0], "accuracy": "all"}]}]])
+                                    [{"shots": 8, "draws": [{**draws(0)[0], "accuracy": "all"}]}],
+                                    [{"shots": 8, "draws": draws(0.5, math.nan)}],
+                                    [{"shots": 8, "draws": draws(1, 0) + draws(1, seed=1)}]])
 def test_points_that_no_run_writes(tmp_path, plain, points):
     other = write(tmp_path / "other.json", {}, points=points)
     with pytest.raises(InputError, match="other.json: .* measure it again"):
@@ -76,6 +79,7 @@ def test_points_that_no_run_writes(tmp_path, plain, points):
     ({"data": "e" * 64}, "other draws, data is"),
     ({"draws_of": {"seeds": [0, 1], "num_query": 10}}, "other draws, draws_of is"),
     ({"test_domains": ["music"]}, "test_domains is"),
+    ({"points": [comparison.point(8, draws(0.5, 0.6, 0.7))]}, "other draws of 8 shots"),
     ({"points": [comparison.point(16, draws(0.5))]}, "no number of shots in common")])
 def test_other_draws_are_not_compared(tmp_path, plain, changes, message):
     other = write(tmp_path / "other.json", {8: draws(0.5)}, **changes)

@@ -123,14 +123,16 @@ def test_full_tuning_leaves_whole_checkpoints(meta, tmp_path, tiny_dir):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_without_its_labels(whole, data, tiny_dir, tmp_path):
+@pytest.mark.parametrize("flag", ["bert_model", "init_checkpoint"])
+def test_a_checkpoint_without_its_labels(whole, data, tiny_dir, tmp_path, flag):
     best, = (whole / "ckpt").glob("meta.epoch-2*.index")
     for path in (whole / "ckpt").glob(f"{best.stem}*"):
         shutil.copy(path, tmp_path)
     with pytest.raises(InputError, match="has a head, but no run.json beside it says which labels"):
         finetuning.run(FinetuningSettings(
-            data=data, bert_dir=tiny_dir, bert_model=str(tmp_path / best.stem), zero_shot=True,
-            test_domains="video", output_dir=str(tmp_path / "out")), frozenset({"zero_shot"}))
+            data=data, bert_dir=tiny_dir, max_seq_length=20, zero_shot=True, test_domains="video",
+            output_dir=str(tmp_path / "out"), **{flag: str(tmp_path / best.stem)}),
+            frozenset({"zero_shot", flag}))
 
 
 def test_rates_follow_the_tuning_mode():

@@ -103,6 +103,6 @@ def accuracy(rows, probabilities):
       InputError: a probability is not a number: what learned has diverged.
     """
     if not np.isfinite(probabilities).all():
-        raise InputError("the answers are not numbers any more; lower the learning rates, first "
-                         "that of the inner loop (--inner_update_lr)")
+        raise InputError("the answers are not numbers any more, learning has diverged; lower "
+                         "--inner_update_lr, or of whole domains --learning_rate")
     return float(np.mean(probabilities.argmax(axis=1) == [row.label for row in rows]))

@@ -75,12 +75,15 @@ def compare(path, other_path):
              if one["shots"] == other["shots"]]
     if not pairs:
         raise InputError(f"{path} and {other_path}: have no number of shots in common")
-    return [_compared(one, other) for one, other in pairs]
+    return [_compared((path, other_path), one, other) for one, other in pairs]
 
 
-def _compared(one, other):
+def _compared(names, one, other):
     first, second = ({tuple(draw[key] for key in DRAW): draw["accuracy"] for draw in part["draws"]}
                      for part in (one, other))
+    if first.keys() != second.keys():
+        raise InputError(f"{names[0]} and {names[1]}: were measured on other draws of "
+                         f"{asked_after(one['shots'])}; measure both alike")
     difference = mean_and_interval(independent(
         (draw[0], accuracy - second[draw]) for draw, accuracy in first.items()))
     return one["shots"], mean_of(one["draws"]), mean_of(other["draws"]), difference
@@ -111,9 +114,17 @@ def _read(path):
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: its points are not as run_finetuning.py writes them "
                          f"({error!r}); measure it again") from error
-    if not all(one["draws"] for one in points):
-        raise InputError(f"{path}: a point has no draws; measure it again")
+    for one in points:
+        counts = set(collections.Counter(draw["seed"] for draw in one["draws"]).values())
+        if len(counts) != 1 or not all(0 <= draw["accuracy"] <= 1 for draw in one["draws"]):
+            raise InputError(f"{path}: {asked_after(one['shots'])}: expected accuracies from 0 to "
+                             "1, of each seed equally many; measure it again")
     return {**result, "points": points}
+
+
+def asked_after(shots):
+    """What a point is of, for a line."""
+    return WHOLE if shots is None else f"{shots} shots"
 
 
 def _named(shots):

@@ -179,9 +179,9 @@ def ask_draws(learner, opened, split, rows, seed, shots):
 
 def say(shots, seed, draws):
     """A line on the draws of a point so far."""
-    what = comparison.WHOLE if shots is None else f"{shots} shots"
-    logging.info("seed %d, %s: accuracy %s %% of %d draws", seed, what,
-                 comparison.mean_of(draws).percent(), len(draws))
+    mean = comparison.mean_of(draws)
+    logging.info("seed %d, %s: accuracy so far %s %% (n = %d)", seed,
+                 comparison.asked_after(shots), mean.percent(), mean.size)
 
 
 def write(opened, split, chosen, points):

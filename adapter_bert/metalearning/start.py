@@ -70,9 +70,8 @@ def open_start(settings, given, dataset):
     trained = _trained(settings)
     located = base.locate(settings.bert_dir) if settings.bert_dir else None
     recorded = base.recorded_run(trained)
-    task = dataclasses.replace(generic_task("text", None, "label"), labels=dataset.labels)
+    task = generic_task("text", None, "label")
     if recorded:
-        check_labels(dataset, recorded["labels"] or (), trained)
         settings, _ = setup.with_recorded(
             settings, given, dataclasses.replace(task, name=recorded["flags"]["task_name"]),
             recorded)
@@ -85,6 +84,7 @@ def open_start(settings, given, dataset):
         setup.refuse_other_base(settings, config, recorded)
     start = checkpoints.find_start(trained or settings.init_checkpoint, config.to_dict(),
                                    located and located.init_checkpoint)
+    _check_head(start, dataset)
     return Opened(settings, config, setup.open_tokenizer(settings, config), trained, start,
                   engine.choose_engine(settings.kernels, False, ROWS), dataset)
 
@@ -99,7 +99,14 @@ def _trained(settings):
     if prefix and not os.path.exists(f"{prefix}.index"):
         raise InputError(f"--bert_model={prefix}: neither the folder of a base nor the prefix of a "
                          "checkpoint, as OUTPUT_DIR/ckpt/meta.epoch-1.step-10")
-    if prefix and checkpoints.has_head(prefix) and not base.recorded_run(prefix):
-        raise InputError(f"--bert_model={prefix}: has a head, but no {base.RUN_FILE} beside it "
-                         "says which labels it answers with; copy that file along with it")
     return prefix
+
+
+def _check_head(start, dataset):
+    """InputError where a start has a head, and answers with other labels or nobody knows which."""
+    for prefix in filter(checkpoints.has_head, start.prefixes):
+        recorded = base.recorded_run(prefix)
+        if not recorded:
+            raise InputError(f"{prefix}: has a head, but no {base.RUN_FILE} beside it says which "
+                             "labels it answers with; copy that file along with it")
+        check_labels(dataset, recorded["labels"] or (), prefix)
