@@ -352,6 +352,16 @@ def test_linear_with_weights_a_row(name, batch, tokens, inner, width, has_residu
 
 
 @needs_tiles
+def test_no_rows_say_nothing_of_a_weight():
+    kernel = tf.get_variable("kernel", initializer=normal(0, [64, 96], tf.bfloat16))
+    y = fused().linear(tf.zeros([0, 5, 64], tf.bfloat16), kernel, tf.zeros([96]), "linear")
+    gradient, = tf.gradients(y, kernel)
+    with tf.Session() as session:
+        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        assert not session.run(gradient).any()
+
+
+@needs_tiles
 @pytest.mark.parametrize("shape", [(32, 32), (64, 96), (384, 64)])
 def test_numpy_packs_as_the_kernel_does(shape):
     weights = normal(0, shape, tf.bfloat16)

@@ -922,6 +922,14 @@ INLINE void multiply_block(const finish *f, const uint16_t *left, const uint32_t
 #endif
 }
 
+// 32 rows of x, those from `rows` on zeros; `tail` is room for them.
+static const uint16_t *whole_rows(const uint16_t *x, int64_t rows, int64_t width, uint16_t *tail) {
+  if (rows >= DEEP) return x;
+  memcpy(tail, x, 2 * (size_t)(rows * width));
+  memset(tail + rows * width, 0, 2 * (size_t)((DEEP - rows) * width));
+  return tail;
+}
+
 // `tail` is room for 32 rows of x.
 INLINE void linear(const finish *f, const uint16_t *x, const uint32_t *packed, uint16_t *tail,
                    int form) {
@@ -932,13 +940,8 @@ INLINE void linear(const finish *f, const uint16_t *x, const uint32_t *packed, u
   if (width < DEEP) width = DEEP;
   for (int64_t first = 0; first < f->out; first += width)
     for (int64_t i = 0; i < f->rows; i += DEEP) {
-      const uint16_t *left = x + i * f->in;
       int64_t rows = f->rows - i < DEEP ? f->rows - i : DEEP;
-      if (rows < DEEP) {   // tiles are read whole
-        memcpy(tail, left, 2 * (size_t)(rows * f->in));
-        memset(tail + rows * f->in, 0, 2 * (size_t)((DEEP - rows) * f->in));
-        left = tail;
-      }
+      const uint16_t *left = whole_rows(x + i * f->in, rows, f->in, tail);   // tiles are read whole
       for (int64_t j = first; j < f->out && j < first + width; j += DEEP, now = !now) {
         block *b = blocks + now;
         b->i = i, b->j = j, b->rows = rows;
@@ -946,6 +949,25 @@ INLINE void linear(const finish *f, const uint16_t *x, const uint32_t *packed, u
       }
     }
   finish_rows(f, blocks + !now, 0, DEEP, form);
+}
+
+// The factors of dW[in, out] = x^T dy in the places of x and W above: x turned, [in, deep], and dy
+// packed. Their rows are filled up with zeros to `deep`, a multiple of 32; `tail` and `pairs` are room
+// for 32 rows of either.
+static void turn_and_pack(const uint16_t *x, int64_t in, const uint16_t *dy, int64_t out, int64_t rows,
+                          int64_t deep, uint16_t *tail, uint32_t *pairs, uint32_t *turned,
+                          uint32_t *packed) {
+  for (int64_t i = 0; i < deep; i += DEEP) {
+    paired(whole_rows(x + i * in, rows - i, in, tail), DEEP, in, pairs);
+    for (int64_t j = 0; j < in; j += TILE)
+      transpose_tile(pairs + j, in, turned + (j * deep + i) / 2, deep / 2);
+    const uint16_t *part = whole_rows(dy + i * out, rows - i, out, tail);
+    for (int64_t j = 0; j < out; j += DEEP)
+      for (int64_t k = 0; k < DEEP; k += 2)
+        for (int64_t l = 0; l < DEEP; l += LANES)
+          pair_rows(part + k * out + j + l, part + (k + 1) * out + j + l,
+                    packed + (j * deep + (i + k) * DEEP) / 2 + l);
+  }
 }
 #endif
 
@@ -1343,6 +1365,28 @@ static void compute_linear(void *kernel, TF_OpKernelContext *context) {
   end(&c);
 }
 
+static void compute_linear_weight_grad(void *kernel, TF_OpKernelContext *context) {
+  (void)kernel;
+  call c = begin(context);
+  TF_Tensor *x = take(&c, 0), *dy = take(&c, 1);
+  int64_t rows = matrix(x).rows, in = matrix(x).width, out = matrix(dy).width;
+  int64_t deep = rows ? ROUND_UP_DEEP(rows) : DEEP, most = in > out ? in : out;
+  uint16_t *dw = output(&c, 0, TF_BFLOAT16, (int64_t[]){in, out}, 2);
+  uint32_t *turned = aligned_alloc(64, 2 * (size_t)(deep * (in + out) + 2 * DEEP * most));
+  if (!failed(&c, dw, turned)) {
+    uint32_t *packed = turned + deep * in / 2, *pairs = packed + deep * out / 2;
+    uint16_t *tail = (uint16_t *)(pairs + DEEP * most / 2);
+    turn_and_pack(TF_TensorData(x), in, TF_TensorData(dy), out, rows, deep, tail, pairs, turned,
+                  packed);
+    finish f = {.rows = in, .in = deep, .out = out, .y = dw};
+    tiles_on();
+    linear(&f, (uint16_t *)turned, packed, tail, LINEAR);
+    tiles_off();
+  }
+  free(turned);
+  end(&c);
+}
+
 // The same for x [B, T, I], each row b of it with the weight packed[slots[b]] and the bias [b].
 static void compute_linear_rows(void *kernel, TF_OpKernelContext *context) {
   const attributes *a = kernel;
@@ -1395,6 +1439,7 @@ static const operation OPERATIONS[] = {
   {"AdapterBertPack", "kernel:T", "packed:T", "turned:int", compute_pack, 1},
   {"AdapterBertLinear", "x:T packed:T turned:T bias:float seed:int64 residual:T", "y:T before:T",
    "form:int rate:float keep:int", compute_linear, 1},
+  {"AdapterBertLinearWeightGrad", "x:T dy:T", "dw:T", "", compute_linear_weight_grad, 1},
   {"AdapterBertLinearRows", "x:T addresses:int64 bias:float residual:T", "y:T", "form:int",
    compute_linear_rows, 1},
 #endif

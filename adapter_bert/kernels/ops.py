@@ -91,8 +91,7 @@ def linear_grad(op, dy, _):
                 False)
     dpacked = None
     if packed.op.type == "AdapterBertPack":
-        rows = [tf.reshape(tensor, [-1, tensor.shape[-1]]) for tensor in (x, dy)]
-        dpacked = tf.matmul(*rows, transpose_a=True)
+        dpacked = shaped(library.load().adapter_bert_linear_weight_grad(x=x, dy=dy), packed)
     dbias = None if bias.shape[0] == 0 else column_sum(dy, bias)
     return dx, dpacked, None, dbias, None, dresidual
 

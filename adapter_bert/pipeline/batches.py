@@ -6,8 +6,6 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert.pipeline.features import parse
 
-# Lengths are rounded up to a multiple of this, so that few shapes of batches exist.
-LENGTH_STEP = 4
 # Examples are sorted by length within windows of at most so many batches.
 BATCHES_A_WINDOW = 50
 SHUFFLE_AT_MOST = 1_000_000
@@ -53,18 +51,18 @@ def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0
         return take(rows_of_window, tf.reshape(order, [-1]))
 
     rows = rows.ragged_batch(window * batch_size).enumerate(first).map(as_it_is(arrange)).unbatch()
-    batches = grouped_batches(rows, batch_size, max_seq_length)
+    batches = grouped_batches(rows, batch_size)
     return batches.skip(skip - first * window).prefetch(4)
 
 
-def batches_of_tokens(path, spec, count, batch_size, tokens, max_seq_length, seed, skip=0):
+def batches_of_tokens(path, spec, count, batch_size, tokens, seed, skip=0):
     """Shuffled batches without end that hold as many examples of like length as make `tokens`.
 
-    As `training_batches`, but that a window's sorted rows are cut where the sum of their lengths,
-    rounded up, passes a multiple of `tokens`.
+    As `training_batches`, but that a window's sorted rows are cut where the sum of their lengths
+    passes a multiple of `tokens`.
 
     Args:
-      path, spec, count, max_seq_length, seed, skip: as for `training_batches`.
+      path, spec, count, seed, skip: as for `training_batches`.
       batch_size: examples of a batch in the mean.
       tokens: B * T of a batch, about.
 
@@ -75,15 +73,14 @@ def batches_of_tokens(path, spec, count, batch_size, tokens, max_seq_length, see
     records = shuffled(tf.data.TFRecordDataset(path), count, seed)
 
     def cut(number, rows):
-        lengths = rounded(rows["input_ids"].row_lengths(), max_seq_length)
+        lengths = rows["input_ids"].row_lengths()
         order = tf.argsort(lengths, stable=True)
         batch_of = (tf.cumsum(tf.gather(lengths, order)) - 1) // tokens
         turns = tf.random.experimental.stateless_shuffle(
             tf.range(batch_of[-1] + 1), tf.stack([tf.constant(seed, tf.int64), number]))
 
         def batch(turn):
-            places = tf.boolean_mask(order, tf.equal(batch_of, turn))
-            return padded(take(rows, places), tf.stack([-1, lengths[places[-1]]]))
+            return padded(take(rows, tf.boolean_mask(order, tf.equal(batch_of, turn))), None)
         return tf.data.Dataset.from_tensor_slices(turns).map(as_it_is(batch))
 
     batches = parsed(records, spec).ragged_batch(window).enumerate().flat_map(as_it_is(cut))
@@ -111,11 +108,6 @@ def shuffled(records, count, seed):
                            reshuffle_each_iteration=True).repeat()
 
 
-def rounded(lengths, max_seq_length):
-    """Lengths rounded up to LENGTH_STEP, but for max_seq_length itself."""
-    return tf.minimum(-(-lengths // LENGTH_STEP) * LENGTH_STEP, max_seq_length)
-
-
 def window_size(count, batch_size):
     """Batches of a window: an epoch is cut into equal windows of at most BATCHES_A_WINDOW."""
     batches_an_epoch = max(1, count // batch_size)
@@ -134,7 +126,7 @@ def evaluation_batches(path, spec, count, batch_size, max_seq_length, fixed=Fals
     rows = parsed(tf.data.TFRecordDataset(path), spec)
     if not fixed:
         rows = in_windows_by_length(rows, batch_size)
-        return grouped_batches(rows, batch_size, max_seq_length).prefetch(4)
+        return grouped_batches(rows, batch_size).prefetch(4)
     return fixed_batches(filled(rows, count, batch_size), batch_size, max_seq_length).prefetch(4)
 
 
@@ -166,17 +158,13 @@ def take(rows, order):
 
 
 def padded(batch, shape):
-    """Rows of their own lengths as int32 tensors of `shape` [B, T], with input_mask."""
+    """Rows of their own lengths as int32 tensors [B, T], see `dense`, with input_mask."""
     return dense({**batch, "input_mask": tf.ones_like(batch["input_ids"])}, shape)
 
 
-def grouped_batches(rows, batch_size, max_seq_length, pad=padded):
-    """Rows in their order as batches; T is the longest row's, rounded up to LENGTH_STEP."""
-    def to_longest(batch):
-        longest = tf.reduce_max(batch["input_ids"].row_lengths())
-        return pad(batch, tf.stack([-1, rounded(longest, max_seq_length)]))
-
-    return rows.ragged_batch(batch_size).map(as_it_is(to_longest))
+def grouped_batches(rows, batch_size, pad=padded):
+    """Rows in their order as batches; T is the longest row's."""
+    return rows.ragged_batch(batch_size).map(as_it_is(lambda batch: pad(batch, None)))
 
 
 def fixed_batches(rows, batch_size, max_seq_length, pad=padded):

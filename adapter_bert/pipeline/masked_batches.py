@@ -32,8 +32,7 @@ def training_batches(found, form, batch_size, seed, skip=0, fixed=False, shard=(
       shard: this reader's number and the count of readers, who share the records.
 
     Returns:
-      tf.data.Dataset of {name: [B, T], [B, P] or [B]}; T and P are those of the longest row, T
-      rounded up.
+      tf.data.Dataset of {name: [B, T], [B, P] or [B]}; T and P are those of the longest row.
     """
     reader, readers = shard
     window = batches.window_size(found.examples // readers, batch_size)   # in batches
@@ -78,8 +77,7 @@ def batched(rows, form, batch_size, fixed):
     if fixed:
         pad = functools.partial(padded, [batch_size, form.max_predictions_per_seq])
         return batches.fixed_batches(rows, batch_size, form.max_seq_length, pad)
-    return batches.grouped_batches(rows, batch_size, form.max_seq_length,
-                                   functools.partial(padded, None))
+    return batches.grouped_batches(rows, batch_size, functools.partial(padded, None))
 
 
 def padded(shape_of_predictions, rows, shape):

@@ -117,7 +117,7 @@ def feed_of(settings, split):
         if settings.train_batch_tokens:
             return batches.batches_of_tokens(
                 split.path, split.spec, split.examples, int(batch), settings.train_batch_tokens,
-                settings.max_seq_length, settings.seed, skip=skip)
+                settings.seed, skip=skip)
         host, hosts, replicas = deployment(params)
         return batches.training_batches(
             split.path, split.spec, split.examples, params["batch_size"], settings.max_seq_length,
