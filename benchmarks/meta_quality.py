@@ -2,7 +2,7 @@
 
 Meta-training is chosen by its own accuracy on the validation domains, and on these a learning rate
 for each start and number of shots out of the same ones; the test domains are asked once, with what
-was chosen. A run whose result file is there, made by the same command, is not done again;
+was chosen. A run whose result file is there, of the same command and data, is not done again;
 meta-training that was cut off goes on.
 
     python benchmarks/meta_quality.py --bert_dir=DIR --data=dataset.json [--only=adapters]
@@ -76,7 +76,7 @@ def shown(place, script, flags):
 def fine_tuned(place, name, flags):
     """The result of a run of run_finetuning.py, from its file where that is of these flags."""
     path, told = place.results / f"{name}.json", shown(place, "run_finetuning.py", flags)
-    if not is_of(path, told):
+    if not (is_of(path, told) and files.read_json(path)["data"] == files.sha256(place.data)):
         with tempfile.TemporaryDirectory() as output_dir:
             call(command("run_finetuning.py", {**flags, "output_dir": output_dir}))
             result = files.read_json(os.path.join(output_dir, "results.json"))
@@ -112,6 +112,7 @@ def meta_training(place, name, tuning, inner, outer):
                      outer_update_lr=outer, output_dir=folder)
     told = shown(place, "run_meta_training.py", flags)
     if not is_of(path, told):
+        forget(place, name)
         call(command("run_meta_training.py", flags))
         files.write_json(path, {
             "command": told, "commit": commit(),
@@ -120,12 +121,20 @@ def meta_training(place, name, tuning, inner, outer):
     return files.read_json(path)["best"]
 
 
+def forget(place, name):
+    """Removes the results of runs that started from what meta-training of that name left."""
+    for path in place.results.glob("*.json"):
+        if f"$WORK/{name}/" in files.read_json(path).get("command", ""):
+            path.unlink()
+
+
 def call(words):
     """Runs a command of the project; InputError where it fails."""
     done = subprocess.run([sys.executable, *words], cwd=quality.ROOT, check=False)
     if done.returncode:
-        raise InputError(f"{shlex.join(words)}: ended with exit code {done.returncode}; if its "
-                         "learning rate diverged, leave that out of the config and go on")
+        raise InputError(f"{shlex.join(words)}: ended with exit code {done.returncode}, see above; "
+                         "a learning rate that diverges goes out of the config, and a changed "
+                         "meta-training wants another --work_dir")
 
 
 def chosen(place, what, name, tuning, start):

@@ -114,13 +114,13 @@ def measure(row, options):
     opened = open_sides(row, google, hugging_face, path)
     steps, repetitions = (1, 1) if options.smoke else (row.steps, REPETITIONS)
     sides.interleaved(opened, [{"steps": steps}] * (1 if options.smoke else 2))   # warm-up
-    alone = Products(row, google, path) if row.key == "per_second" else None
+    products = Products(row, google, path) if row.key == "per_second" else None
     answers = {side.name: [] for side in opened}
     for _ in range(repetitions):
         for name, found in sides.interleaved(opened, [{"steps": steps}]).items():
             answers[name] += found
-        if alone:
-            alone.measure()
+        if products:
+            products.measure()
     for side in opened:
         side.close()
     found = sides.ratios(answers, "ours", row.floors, row.key)
@@ -132,7 +132,7 @@ def measure(row, options):
             line += f"   ours: {ratio:.2f} {VERBS[row.key]} that ({low:.2f} to {high:.2f})"
             line += f", floor {row.floors[side.name]}"
         print(line, flush=True)
-    shares = alone.shares(row, answers, found) if alone else []
+    shares = products.shares(row, answers, found) if products else []
     for what, share in shares:
         print(f"{row.name:<24} {what}: {share:.2f}", flush=True)
     if not options.smoke:
@@ -142,12 +142,12 @@ def measure(row, options):
                   *((f"{row.name}: {what}", share, None) for what, share in shares)]
         sides.write(row.name, {
             "facts": {side.name: side.facts for side in opened}, "answers": answers,
-            **({"products": alone.record} if alone else {})}, claims)
+            **({"products": products.record} if products else {})}, claims)
     return all(found[name][0] >= floor for name, floor in row.floors.items())
 
 
 class Products:
-    """Products alone in the shapes of a row, beside which its sides are measured.
+    """Products alone, of a row's base and PRODUCT_TOKENS tokens, beside which sides are measured.
 
     Attributes:
       record: {"flop_an_example": of our products, "rates": {whose product: [FLOP a second]}}.

@@ -1,4 +1,4 @@
-"""The benchmarks start; what they measure is no matter here."""
+"""The benchmarks start; what they measure is no matter here, what they count is."""
 import importlib
 import json
 import os
@@ -112,6 +112,18 @@ def test_the_products_of_a_step_are_those_of_its_graph(monkeypatch, trains):
             for op in (graph.get_operation_by_name(node.name) for node in run.node)
             if op.type in ("MatMul", "BatchMatMulV2"))
     assert step_profile.step_flop(config, tokens, trains) == pytest.approx(counted, rel=0.01)
+
+
+def test_the_share_that_a_floor_asks_for(monkeypatch):
+    monkeypatch.syspath_prepend(os.path.join(ROOT, "benchmarks"))
+    speed = importlib.import_module("speed")
+    products = object.__new__(speed.Products)
+    products.record = {"flop_an_example": 5.0, "rates": {"one": [90, 100, 110], "other": [80]}}
+    row = speed.Row("a", "train", "MRPC", "minilm", {"plain": 6.0, "best": 2.5}, 1)
+    answers = {"ours": [{"per_second": rate} for rate in (8, 12, 10)]}   # 50 FLOP a second of 100
+    (_, ours), (what, asked) = products.shares(row, answers, {"plain": (9, 9, 9),
+                                                              "best": (2.0, 1.9, 2.1)})
+    assert ours == 0.5 and asked == 0.625 and "2.5 times `adapters`" in what
 
 
 def test_the_report_of_meta_learned_starts(tmp_path):

@@ -68,6 +68,7 @@ def test_so_many_intervals_hold_where_the_draws_of_a_seed_err_together():
                                     [{"shots": 8, "draws": [{"seed": 0, "accuracy": 1}]}],
                                     [{"shots": 8, "draws": [{**draws(0)[0], "accuracy": "all"}]}],
                                     [{"shots": 8, "draws": draws(0.5, math.nan)}],
+                                    [{"shots": 8, "draws": draws(0.5, seed=[])}],
                                     [{"shots": 8, "draws": draws(1, 0) + draws(1, seed=1)}]])
 def test_points_that_no_run_writes(tmp_path, plain, points):
     other = write(tmp_path / "other.json", {}, points=points)

@@ -1,6 +1,7 @@
 """Meta-training on the tiny BERT: what it leaves, and that it goes on where it was cut off."""
 import json
 import os
+import pathlib
 import random
 import shutil
 
@@ -133,6 +134,26 @@ def test_a_checkpoint_without_its_labels(whole, data, tiny_dir, tmp_path, flag):
             data=data, bert_dir=tiny_dir, max_seq_length=20, zero_shot=True, test_domains="video",
             output_dir=str(tmp_path / "out"), **{flag: str(tmp_path / best.stem)}),
             frozenset({"zero_shot", flag}))
+
+
+@pytest.mark.slow
+def test_the_head_that_counts_is_the_start_s_own(whole, data, tiny_dir, tmp_path):
+    folder = shutil.copytree(tiny_dir, tmp_path / "base")
+    found = values(os.path.join(tiny_dir, "bert_model.ckpt"))
+    width = found["bert/pooler/dense/bias"].shape[0]
+    base.write_checkpoint(str(folder / "bert_model.ckpt"), {
+        **found, "output_weights": np.zeros([3, width], np.float32),
+        "output_bias": np.zeros([3], np.float32)})
+    best, = (whole / "ckpt").glob("meta.epoch-2*.index")
+    zero_shot = {"data": data, "max_seq_length": 20, "zero_shot": True, "test_domains": "video",
+                 "bert_model": str(best.with_suffix(""))}
+    points = []
+    for place in (folder, pathlib.Path(tiny_dir)):
+        output_dir = tmp_path / "out" / place.name
+        finetuning.run(FinetuningSettings(**zero_shot, bert_dir=str(place),
+                                          output_dir=str(output_dir)), frozenset(zero_shot))
+        points.append(files.read_json(str(output_dir / "results.json"))["points"])
+    assert points[0] == points[1]
 
 
 def test_rates_follow_the_tuning_mode():

@@ -856,11 +856,12 @@ static size_t tile_scratch(const attention *s) {
 // y = drop(f(x W + b)) + residual. W [I, O] lies packed in the order in which it is read: panels of
 // 32 columns, each [I / 2, 32] pairs of rows. I and O are multiples of 32.
 
-static void pack(const uint16_t *w, int64_t in, int64_t out, uint32_t *packed) {
-  for (int64_t j = 0; j < out; j += DEEP)
-    for (int64_t i = 0; i < in; i += 2, packed += DEEP)
+// Here some rows of it, `packed` being the place of the first in panels of `in` rows.
+static void pack(const uint16_t *w, int64_t rows, int64_t out, int64_t in, uint32_t *packed) {
+  for (int64_t j = 0; j < out; j += DEEP, packed += in / 2 * DEEP)
+    for (int64_t i = 0; i < rows; i += 2)
       for (int64_t k = 0; k < DEEP; k += LANES)
-        pair_rows(w + i * out + j + k, w + (i + 1) * out + j + k, packed + k);
+        pair_rows(w + i * out + j + k, w + (i + 1) * out + j + k, packed + i / 2 * DEEP + k);
 }
 // The same for the transpose of w [O, I].
 static void pack_turned(const uint16_t *w, int64_t in, int64_t out, uint32_t *packed) {
@@ -953,21 +954,31 @@ INLINE void linear(const finish *f, const uint16_t *x, const uint32_t *packed, u
 
 // The factors of dW[in, out] = x^T dy in the places of x and W above: x turned, [in, deep], and dy
 // packed. Their rows are filled up with zeros to `deep`, a multiple of 32; `tail` and `pairs` are room
-// for 32 rows of either.
-static void turn_and_pack(const uint16_t *x, int64_t in, const uint16_t *dy, int64_t out, int64_t rows,
-                          int64_t deep, uint16_t *tail, uint32_t *pairs, uint32_t *turned,
-                          uint32_t *packed) {
+// for 32 of them.
+static void turn_rows(const uint16_t *x, int64_t rows, int64_t in, int64_t deep, uint16_t *tail,
+                      uint32_t *pairs, uint32_t *turned) {
   for (int64_t i = 0; i < deep; i += DEEP) {
     paired(whole_rows(x + i * in, rows - i, in, tail), DEEP, in, pairs);
     for (int64_t j = 0; j < in; j += TILE)
       transpose_tile(pairs + j, in, turned + (j * deep + i) / 2, deep / 2);
-    const uint16_t *part = whole_rows(dy + i * out, rows - i, out, tail);
-    for (int64_t j = 0; j < out; j += DEEP)
-      for (int64_t k = 0; k < DEEP; k += 2)
-        for (int64_t l = 0; l < DEEP; l += LANES)
-          pair_rows(part + k * out + j + l, part + (k + 1) * out + j + l,
-                    packed + (j * deep + (i + k) * DEEP) / 2 + l);
   }
+}
+static void pack_rows(const uint16_t *dy, int64_t rows, int64_t out, int64_t deep, uint16_t *tail,
+                      uint32_t *packed) {
+  for (int64_t i = 0; i < deep; i += DEEP)
+    pack(whole_rows(dy + i * out, rows - i, out, tail), DEEP, out, deep, packed + i / 2 * DEEP);
+}
+
+// Memory that a thread keeps for its next call: fresh memory costs a page fault every 4 kB.
+static void *kept(size_t bytes) {
+  static __thread void *memory;
+  static __thread size_t size;
+  if (bytes > size) {
+    free(memory);
+    memory = aligned_alloc(64, bytes);
+    size = memory ? bytes : 0;
+  }
+  return memory;
 }
 #endif
 
@@ -1328,7 +1339,7 @@ static void compute_pack(void *kernel, TF_OpKernelContext *context) {
   uint32_t *packed = output(&c, 0, TF_BFLOAT16, (int64_t[]){in, out}, 2);
   if (!failed(&c, packed, packed)) {
     if (a->turned) pack_turned(TF_TensorData(w), in, out, packed);
-    else pack(TF_TensorData(w), in, out, packed);
+    else pack(TF_TensorData(w), in, out, in, packed);
   }
   end(&c);
 }
@@ -1372,18 +1383,17 @@ static void compute_linear_weight_grad(void *kernel, TF_OpKernelContext *context
   int64_t rows = matrix(x).rows, in = matrix(x).width, out = matrix(dy).width;
   int64_t deep = rows ? ROUND_UP_DEEP(rows) : DEEP, most = in > out ? in : out;
   uint16_t *dw = output(&c, 0, TF_BFLOAT16, (int64_t[]){in, out}, 2);
-  uint32_t *turned = aligned_alloc(64, 2 * (size_t)(deep * (in + out) + 2 * DEEP * most));
+  uint32_t *turned = kept(2 * (size_t)(deep * (in + out) + 2 * DEEP * most));
   if (!failed(&c, dw, turned)) {
     uint32_t *packed = turned + deep * in / 2, *pairs = packed + deep * out / 2;
     uint16_t *tail = (uint16_t *)(pairs + DEEP * most / 2);
-    turn_and_pack(TF_TensorData(x), in, TF_TensorData(dy), out, rows, deep, tail, pairs, turned,
-                  packed);
+    turn_rows(TF_TensorData(x), rows, in, deep, tail, pairs, turned);
+    pack_rows(TF_TensorData(dy), rows, out, deep, tail, packed);
     finish f = {.rows = in, .in = deep, .out = out, .y = dw};
     tiles_on();
-    linear(&f, (uint16_t *)turned, packed, tail, LINEAR);
+    linear(&f, (uint16_t *)turned, packed, NULL, LINEAR);   // no tail: a multiple of 32 rows
     tiles_off();
   }
-  free(turned);
   end(&c);
 }
 

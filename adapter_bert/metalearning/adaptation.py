@@ -104,5 +104,6 @@ def accuracy(rows, probabilities):
     """
     if not np.isfinite(probabilities).all():
         raise InputError("the answers are not numbers any more, learning has diverged; lower "
-                         "--inner_update_lr, or of whole domains --learning_rate")
+                         "--inner_update_lr, of whole domains --learning_rate, or of meta-training "
+                         "--outer_update_lr")
     return float(np.mean(probabilities.argmax(axis=1) == [row.label for row in rows]))

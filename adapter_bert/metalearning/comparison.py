@@ -111,14 +111,15 @@ def _read(path):
         points = [{"shots": one["shots"], "draws": [
             {**{key: draw[key] for key in DRAW}, "accuracy": float(draw["accuracy"])}
             for draw in one["draws"]]} for one in result["points"]]
+        counts = [set(collections.Counter(draw["seed"] for draw in one["draws"]).values())
+                  for one in points]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: its points are not as run_finetuning.py writes them "
                          f"({error!r}); measure it again") from error
-    for one in points:
-        counts = set(collections.Counter(draw["seed"] for draw in one["draws"]).values())
-        if len(counts) != 1 or not all(0 <= draw["accuracy"] <= 1 for draw in one["draws"]):
-            raise InputError(f"{path}: {asked_after(one['shots'])}: expected accuracies from 0 to "
-                             "1, of each seed equally many; measure it again")
+    for one, found in zip(points, counts, strict=True):
+        if len(found) != 1 or not all(0 <= draw["accuracy"] <= 1 for draw in one["draws"]):
+            raise InputError(f"{path}: {asked_after(one['shots'])}: expected draws, of each seed "
+                             "equally many, with accuracies from 0 to 1; measure it again")
     return {**result, "points": points}
 
 

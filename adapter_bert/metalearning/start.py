@@ -103,8 +103,8 @@ def _trained(settings):
 
 
 def _check_head(start, dataset):
-    """InputError where a start has a head, and answers with other labels or nobody knows which."""
-    for prefix in filter(checkpoints.has_head, start.prefixes):
+    """InputError where a start's head, if it has one, is of other labels or nobody knows which."""
+    if prefix := next(filter(checkpoints.has_head, start.prefixes), None):
         recorded = base.recorded_run(prefix)
         if not recorded:
             raise InputError(f"{prefix}: has a head, but no {base.RUN_FILE} beside it says which "

@@ -27,7 +27,7 @@ def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0
       spec: tuple of messages.Feature.
       count: examples in the file.
       batch_size: B.
-      max_seq_length: the most tokens of an example.
+      max_seq_length: T where `fixed`.
       seed: int.
       skip: batches to leave out at the start, those that an interrupted run has seen.
       fixed: batches of T = max_seq_length, not grouped by length.
@@ -56,15 +56,16 @@ def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0
 
 
 def batches_of_tokens(path, spec, count, batch_size, tokens, seed, skip=0):
-    """Shuffled batches without end that hold as many examples of like length as make `tokens`.
+    """Shuffled batches without end of as many examples of like length as have `tokens` word pieces.
 
     As `training_batches`, but that a window's sorted rows are cut where the sum of their lengths
-    passes a multiple of `tokens`.
+    passes a multiple of `tokens`: a batch has less than `tokens` and its longest row, padding not
+    counted.
 
     Args:
       path, spec, count, seed, skip: as for `training_batches`.
       batch_size: examples of a batch in the mean.
-      tokens: B * T of a batch, about.
+      tokens: of a batch, without its padding, about.
 
     Returns:
       As `training_batches`.
