@@ -586,7 +586,8 @@ static void attend_grad_head(const attention *s, int64_t batch, int64_t head, co
 // takes 16 rows of 32 numbers, and 16 rows of 16 pairs: (B[2k, n], B[2k + 1, n]). So a factor lies
 // as rows ("left") or as pairs ("right"). What is summed over is padded with zeros to a multiple of 32,
 // the rest to one of 16. Sums are float32. A call's scratch is zero at its start, and the padding of
-// its buffers is never written. C[16, n] and C[m, 16] are not `tall`, not `wide`.
+// its buffers is never written. C[16, n] and C[m, 16] are not `tall`, not `wide`. In vectors less of the
+// padding is computed: 8 rows and a pair at a time.
 
 #define TILE 16
 #define DEEP 32
@@ -638,17 +639,24 @@ INLINE void tile_step(const uint16_t *left, int64_t ldl, const uint32_t *right, 
   if (tall) _tile_dpbf16ps(2, 5, 6);
   if (tall && wide) _tile_dpbf16ps(3, 5, 7);
 }
-INLINE void tile_block(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t ldr, float *c,
-                       int64_t ldc, int64_t k, int add, const int tall, const int wide) {
+#define SUMMED(n) ROUND_UP_DEEP(n)   // of a sum of n terms, those that a product takes
+INLINE void tiles_block(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t ldr, float *c,
+                        int64_t ldc, int64_t k, int add, const int tall, const int wide) {
   if (add) tiles_load(c, ldc, tall, wide); else tiles_zero(tall, wide);
   for (int64_t p = 0; p < k; p += DEEP) tile_step(left + p, ldl, right + p / 2 * ldr, ldr, tall, wide);
   tiles_store(c, ldc, tall, wide);
+}
+INLINE void tile_block(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t ldr, float *c,
+                       int64_t ldc, int64_t m, int64_t k, int add, const int wide) {
+  if (m > TILE) tiles_block(left, ldl, right, ldr, c, ldc, k, add, 1, wide);
+  else tiles_block(left, ldl, right, ldr, c, ldc, k, add, 0, wide);
 }
 #else   // tiles lie in memory, 8 rows of two at a time in vectors
 static int tiles_allowed(void) { return 1; }
 static void tiles_on(void) {}
 static void tiles_off(void) {}
 
+#define SUMMED(n) (((n) + 1) / 2 * 2)
 #define ROWS_OF_VECTORS 8
 // C[8, 16 * vectors] (+)= left[8, k] right[k, 16 * vectors].
 INLINE void vector_block(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t ldr,
@@ -675,22 +683,19 @@ INLINE void vector_block(const uint16_t *left, int64_t ldl, const uint32_t *righ
     for (int j = 0; j < vectors; j++) _mm512_storeu_ps(c + i * ldc + j * LANES, sum[i][j]);
 }
 INLINE void tile_block(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t ldr, float *c,
-                       int64_t ldc, int64_t k, int add, const int tall, const int wide) {
-  for (int i = 0; i < (tall ? 2 * TILE : TILE); i += ROWS_OF_VECTORS)
+                       int64_t ldc, int64_t m, int64_t k, int add, const int wide) {
+  for (int64_t i = 0; i < m && i < 2 * TILE; i += ROWS_OF_VECTORS)
     vector_block(left + i * ldl, ldl, right, ldr, c + i * ldc, ldc, k, add, wide ? 2 : 1);
 }
 #endif
 
-// C[m, n] (+)= left[m, k] right[k, n]: n is a multiple of 16, k one of 32. 16 rows are made for an m up to
-// 16 and 32 for any other; left and c have room for them.
+// C[m, n] (+)= left[m, k] right[k, n], the first 32 rows: n is a multiple of 16, k is SUMMED. 8, 16 or 32
+// rows at a time are made, for which left and c have room.
 static void tile_product(const uint16_t *left, int64_t ldl, const uint32_t *right, int64_t ldr,
                          float *c, int64_t ldc, int64_t m, int64_t n, int64_t k, int add) {
   for (int64_t j = 0; j < n; j += 2 * TILE) {
-    int wide = n - j > TILE;
-#define TILES(TALL, WIDE) tile_block(left, ldl, right + j, ldr, c + j, ldc, k, add, TALL, WIDE)
-    if (m > TILE) { if (wide) TILES(1, 1); else TILES(1, 0); }
-    else if (wide) TILES(0, 1); else TILES(0, 0);
-#undef TILES
+    if (n - j > TILE) tile_block(left, ldl, right + j, ldr, c + j, ldc, m, k, add, 1);
+    else tile_block(left, ldl, right + j, ldr, c + j, ldc, m, k, add, 0);
   }
 }
 
@@ -768,17 +773,19 @@ static void attend_head_tiles(const attention *s, int64_t batch, int64_t head, c
       norms[(batch * s->n + head) * t + first + i] = n;
       weights(s, row, n.inverse, place(s, batch, head, first + i), p + i * size, 1);
     }
-    tile_product(p, size, vp, h, out, h, rows, h, size, 0);
+    tile_product(p, size, vp, h, out, h, rows, h, SUMMED(t), 0);
     give_head(out, h, 1, context, start + first * d, d, rows, h, 1);
   }
 }
 
-// c[n, h] (+)= left[32, n]^T right[32, h], both as pairs of rows; `turned` is room for the transpose.
-static void turned_product(const uint32_t *left, int64_t n, const uint32_t *right, int64_t h,
-                           uint32_t *turned, float *c, int add) {
-  transpose_tiles(left, DEEP / 2, n, turned);
+// c[n, h] (+)= left[rows, n]^T right[rows, h], both as pairs of rows with their padding: 32 rows, and
+// columns of left. `turned` is room for its transpose.
+static void turned_product(const uint32_t *left, int64_t rows, int64_t n, const uint32_t *right,
+                           int64_t h, uint32_t *turned, float *c, int add) {
+  transpose_tiles(left, DEEP / 2, ROUND_UP(n), turned);
   for (int64_t i = 0; i < n; i += DEEP)
-    tile_product((uint16_t *)turned + i * DEEP, DEEP, right, h, c + i * h, h, n - i, h, DEEP, add);
+    tile_product((uint16_t *)turned + i * DEEP, DEEP, right, h, c + i * h, h, n - i, h, SUMMED(rows),
+                 add);
 }
 
 static void attend_grad_head_tiles(const attention *s, int64_t batch, int64_t head,
@@ -833,12 +840,12 @@ static void attend_grad_head_tiles(const attention *s, int64_t batch, int64_t he
         store_pair(dsp + i / 2 * columns, j, slope[0], slope[1]);
       }
     }
-    tile_product(ds, size, kp, h, dq, h, rows, h, size, 0);
+    tile_product(ds, size, kp, h, dq, h, rows, h, SUMMED(t), 0);
     give_head(dq, h, s->scale, dquery, start + first * d, d, rows, h, 1);
     paired(dout + first * h, DEEP, h, pairs);
-    turned_product(pp, columns, pairs, h, turned, dv, first > 0);
+    turned_product(pp, rows, t, pairs, h, turned, dv, first > 0);
     paired(q + first * h, DEEP, h, pairs);
-    turned_product(dsp, columns, pairs, h, turned, dk, first > 0);
+    turned_product(dsp, rows, t, pairs, h, turned, dk, first > 0);
   }
   give_head(dk, h, s->scale, dkey, start, d, t, h, 1);
   give_head(dv, h, 1, dvalue, start, d, t, h, 1);
@@ -907,27 +914,35 @@ INLINE void finish_rows(const finish *f, const block *b, int64_t from, int64_t t
 
 // The sums of a block, and the one before is finished. A step on tile registers takes 64 cycles, in
 // which the CPU's other units would wait: there they do it.
+#ifdef __AMX_BF16__
+INLINE void multiply_tiles(const finish *f, const uint16_t *left, const uint32_t *panel, block *b,
+                           const block *before, int form, const int tall) {
+  int64_t steps = f->in / DEEP, rows = (DEEP + steps - 1) / steps;
+  tiles_zero(tall, 1);
+  for (int64_t p = 0; p < steps; p++) {
+    tile_step(left + p * DEEP, f->in, panel + p * DEEP * DEEP / 2, DEEP, tall, 1);
+    finish_rows(f, before, p * rows, (p + 1) * rows, form);
+  }
+  tiles_store(b->sums, DEEP, tall, 1);
+}
+#endif
 INLINE void multiply_block(const finish *f, const uint16_t *left, const uint32_t *panel, block *b,
                            const block *before, int form) {
 #ifdef __AMX_BF16__
-  int64_t steps = f->in / DEEP, rows = (DEEP + steps - 1) / steps;
-  tiles_zero(1, 1);
-  for (int64_t p = 0; p < steps; p++) {
-    tile_step(left + p * DEEP, f->in, panel + p * DEEP * DEEP / 2, DEEP, 1, 1);
-    finish_rows(f, before, p * rows, (p + 1) * rows, form);
-  }
-  tiles_store(b->sums, DEEP, 1, 1);
+  if (b->rows > TILE) multiply_tiles(f, left, panel, b, before, form, 1);
+  else multiply_tiles(f, left, panel, b, before, form, 0);
 #else
-  tile_block(left, f->in, panel, DEEP, b->sums, DEEP, f->in, 0, 1, 1);
+  tile_block(left, f->in, panel, DEEP, b->sums, DEEP, b->rows, f->in, 0, 1);
   finish_rows(f, before, 0, DEEP, form);
 #endif
 }
 
-// 32 rows of x, those from `rows` on zeros; `tail` is room for them.
-static const uint16_t *whole_rows(const uint16_t *x, int64_t rows, int64_t width, uint16_t *tail) {
-  if (rows >= DEEP) return x;
+// The first `whole` rows of x, of its `rows`, with zeros beyond; `tail` is room for them.
+static const uint16_t *whole_rows(const uint16_t *x, int64_t rows, int64_t whole, int64_t width,
+                                  uint16_t *tail) {
+  if (rows >= whole) return x;
   memcpy(tail, x, 2 * (size_t)(rows * width));
-  memset(tail + rows * width, 0, 2 * (size_t)((DEEP - rows) * width));
+  memset(tail + rows * width, 0, 2 * (size_t)((whole - rows) * width));
   return tail;
 }
 
@@ -942,7 +957,7 @@ INLINE void linear(const finish *f, const uint16_t *x, const uint32_t *packed, u
   for (int64_t first = 0; first < f->out; first += width)
     for (int64_t i = 0; i < f->rows; i += DEEP) {
       int64_t rows = f->rows - i < DEEP ? f->rows - i : DEEP;
-      const uint16_t *left = whole_rows(x + i * f->in, rows, f->in, tail);   // tiles are read whole
+      const uint16_t *left = whole_rows(x + i * f->in, rows, ROUND_UP(rows), f->in, tail);
       for (int64_t j = first; j < f->out && j < first + width; j += DEEP, now = !now) {
         block *b = blocks + now;
         b->i = i, b->j = j, b->rows = rows;
@@ -958,7 +973,7 @@ INLINE void linear(const finish *f, const uint16_t *x, const uint32_t *packed, u
 static void turn_rows(const uint16_t *x, int64_t rows, int64_t in, int64_t deep, uint16_t *tail,
                       uint32_t *pairs, uint32_t *turned) {
   for (int64_t i = 0; i < deep; i += DEEP) {
-    paired(whole_rows(x + i * in, rows - i, in, tail), DEEP, in, pairs);
+    paired(whole_rows(x + i * in, rows - i, DEEP, in, tail), DEEP, in, pairs);
     for (int64_t j = 0; j < in; j += TILE)
       transpose_tile(pairs + j, in, turned + (j * deep + i) / 2, deep / 2);
   }
@@ -966,7 +981,7 @@ static void turn_rows(const uint16_t *x, int64_t rows, int64_t in, int64_t deep,
 static void pack_rows(const uint16_t *dy, int64_t rows, int64_t out, int64_t deep, uint16_t *tail,
                       uint32_t *packed) {
   for (int64_t i = 0; i < deep; i += DEEP)
-    pack(whole_rows(dy + i * out, rows - i, out, tail), DEEP, out, deep, packed + i / 2 * DEEP);
+    pack(whole_rows(dy + i * out, rows - i, DEEP, out, tail), DEEP, out, deep, packed + i / 2 * DEEP);
 }
 
 // Memory that a thread keeps for its next call: fresh memory costs a page fault every 4 kB.
