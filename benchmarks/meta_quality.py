@@ -188,6 +188,8 @@ def measure(place, tuning):
             fine_tuned(place, f"domains{count}-{name}-{tuning}", flags_of(
                 place, "test_domains", "fine_tuning", tuning=tuning, num_domain=count,
                 learning_rate=learning[name], **start))
+    fine_tuned(place, f"zero-{META}-{tuning}", flags_of(
+        place, "test_domains", tuning=tuning, zero_shot=True, **starts[META]))
     starts[TRAINED] = {"learning_rate": learning[PLAIN],
                        "epochs": place.config["fine_tuning"]["epochs"],
                        "num_domain": max(place.config["num_domains"])}

@@ -72,7 +72,19 @@ def _few_shots(results, tuning):
             *[f"| {shots} | " + " | ".join(curves[start][shots].percent() for start in STARTS)
               + f" | {gains[0][shots].percent(True)} | {gains[1][shots].percent(True)} |"
               for shots in curves["plain"]],
-            "", f"![query accuracy against shots](results/meta/{figure(tuning)})"]
+            "", f"![query accuracy against shots](results/meta/{figure(tuning)})",
+            *_answers(results / f"zero-meta-{tuning}.json")]
+
+
+def _answers(path):
+    """A line on what a meta-trained start answers without an example of the domain."""
+    if not path.exists():
+        return []
+    told = [f"of {draw['domain']} it answers " + ", ".join(
+        f"{label} to {100 * share:.1f} % ({100 * draw['labels'][label]:.1f} % are)"
+        for label, share in draw["answers"].items())
+            for draw in files.read_json(path)["points"][0]["draws"]]
+    return ["", f"The meta-trained start without an example, all texts asked: {'; '.join(told)}."]
 
 
 def _domains(results, tuning):

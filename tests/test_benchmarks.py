@@ -138,12 +138,15 @@ def test_the_report_of_meta_learned_starts(tmp_path):
     for start, accuracy in (("plain", 0.5), ("meta", 0.7), ("trained", 0.6)):
         write(f"shots-{start}-adapters", {0: accuracy, 8: accuracy})
         write(f"domains1-{start}-adapters", {None: accuracy})
+    write("zero-meta-adapters", {}, points=[{"draws": [{
+        "domain": "toys", "labels": {"no": 0.5, "yes": 0.5}, "answers": {"no": 0.2, "yes": 0.8}}]}])
     write("meta-adapters-0.001-0.003", {}, best={}, history=[
         {"step": 1, "query_loss": 0.6, "accuracies": [0.5, 0.7]}])
     tables = output_of("meta_quality.py", "--report", f"--results={tmp_path}")
     row = "60.0 ± 24.8 | 80.0 ± 24.8 | 70.0 ± 24.8 | +20.0 ± 0.0 | +10.0 ± 0.0"
     assert f"| 8 | {row} |" in tables
     assert "| 1, low-resource | 60.0 ± 24.8 | 80.0 ± 24.8 | +20.0 ± 0.0 | 3 |" in tables
+    assert "of toys it answers no to 20.0 % (50.0 % are), yes to 80.0 % (50.0 % are)" in tables
     assert {"few-shot.png", "few-shot-adapters.png", "meta-adapters-0.001-0.003.png"} <= {
         path.name for path in tmp_path.iterdir()}
     (tmp_path / "shots-trained-adapters.json").unlink()

@@ -81,6 +81,10 @@ def test_zero_shot_of_a_pack_is_what_the_pack_says(data, tiny_dir, tmp_path, pac
     right = sum(answer.label == example.label
                 for answer, example in zip(answers, examples, strict=True)) / len(examples)
     assert accuracies(points)[None] == pytest.approx(right) and 0 < right < 1
+    draw, = points[0]["draws"]
+    for part, of in (("answers", answers), ("labels", examples)):
+        positive = sum(one.label == "positive" for one in of) / len(examples)
+        assert draw[part] == pytest.approx({"negative": 1 - positive, "positive": positive})
     with pytest.raises(InputError, match="--seeds=0,1: with --zero_shot a start that has a head"):
         go(data=data, bert_dir=tiny_dir, output_dir=str(tmp_path / "out"), pack=pack,
            zero_shot=True, seeds="0,1")

@@ -115,7 +115,7 @@ def measure(opened, split, rows, chosen):
         for seed, names in chosen.items():
             with contextlib.closing(learned(opened, rows, names, seed)) as learner:
                 if not settings.shots:
-                    draws[None] += ask_all(learner, split, rows, seed)
+                    draws[None] += ask_all(learner, opened, split, rows, seed)
                     say(None, seed, draws[None])
                     continue
                 values = learner.values
@@ -149,11 +149,27 @@ def learned(opened, rows, names, seed):
     return learner
 
 
-def ask_all(learner, split, rows, seed):
-    """Draws of all examples of each test domain, one a domain, as comparison.point takes them."""
-    return [{"seed": seed, "domain": name, "draw": 0, "accuracy": adaptation.accuracy(
-        list(rows[name].values()), learner.predict([list(rows[name].values())])[0])}
-            for name in split.test]
+def ask_all(learner, opened, split, rows, seed):
+    """Draws of all examples of each test domain, one a domain, as comparison.point takes them.
+
+    Each also has the share of every label in the examples and in the answers: where these differ,
+    so many answers at least are wrong for the sake of the label and not of the text.
+    """
+    draws = []
+    for name in split.test:
+        asked = list(rows[name].values())
+        probabilities, = learner.predict([asked])
+        draws.append({"seed": seed, "domain": name, "draw": 0,
+                      "accuracy": adaptation.accuracy(asked, probabilities),
+                      "labels": shares(opened.dataset.labels, [row.label for row in asked]),
+                      "answers": shares(opened.dataset.labels, probabilities.argmax(axis=1))})
+    return draws
+
+
+def shares(labels, found):
+    """{label: its share} of indexes of labels."""
+    counts = np.bincount(found, minlength=len(labels))
+    return dict(zip(labels, (counts / counts.sum()).tolist(), strict=True))
 
 
 def ask_draws(learner, opened, split, rows, seed, shots):
