@@ -983,18 +983,6 @@ static void pack_rows(const uint16_t *dy, int64_t rows, int64_t out, int64_t dee
   for (int64_t i = 0; i < deep; i += DEEP)
     pack(whole_rows(dy + i * out, rows - i, DEEP, out, tail), DEEP, out, deep, packed + i / 2 * DEEP);
 }
-
-// Memory that a thread keeps for its next call: fresh memory costs a page fault every 4 kB.
-static void *kept(size_t bytes) {
-  static __thread void *memory;
-  static __thread size_t size;
-  if (bytes > size) {
-    free(memory);
-    memory = aligned_alloc(64, bytes);
-    size = memory ? bytes : 0;
-  }
-  return memory;
-}
 #endif
 
 int adapter_bert_has_tiles(void) {
@@ -1398,7 +1386,7 @@ static void compute_linear_weight_grad(void *kernel, TF_OpKernelContext *context
   int64_t rows = matrix(x).rows, in = matrix(x).width, out = matrix(dy).width;
   int64_t deep = rows ? ROUND_UP_DEEP(rows) : DEEP, most = in > out ? in : out;
   uint16_t *dw = output(&c, 0, TF_BFLOAT16, (int64_t[]){in, out}, 2);
-  uint32_t *turned = kept(2 * (size_t)(deep * (in + out) + 2 * DEEP * most));
+  uint32_t *turned = aligned_alloc(64, 2 * (size_t)(deep * (in + out) + 2 * DEEP * most));
   if (!failed(&c, dw, turned)) {
     uint32_t *packed = turned + deep * in / 2, *pairs = packed + deep * out / 2;
     uint16_t *tail = (uint16_t *)(pairs + DEEP * most / 2);
@@ -1409,6 +1397,7 @@ static void compute_linear_weight_grad(void *kernel, TF_OpKernelContext *context
     linear(&f, (uint16_t *)turned, packed, NULL, LINEAR);   // no tail: a multiple of 32 rows
     tiles_off();
   }
+  free(turned);
   end(&c);
 }
 
