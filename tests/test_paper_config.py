@@ -59,7 +59,7 @@ def test_names_depend_on_what_makes_a_run(tmp_path, tiny_dir):
     ({"modes": [full(spans=True)]}, "spans of layers are removed from bottlenecks"),
     ({"budget_minutes": 0}, "budget_minutes 0; give more than 0"),
     ({"epoch_seconds": {"films": 3}}, "epoch_seconds: give {task: {mode: seconds}}"),
-    ({"tasks": [{"name": "no/task", "data_dir": "d"}]}, "names of tasks"),
+    ({"tasks": [{"name": "no/task", "data_dir": "d"}]}, r"names of tasks \['no/task'\];"),
     ({"tasks": [{"name": name, "data_dir": "d"} for name in ("a b", "a_b")]}, "names of tasks"),
     ({"tasks": [{"name": name, "data_dir": "d"} for name in ("films", "plots")],
       "modes": [full(tasks=["films"])]}, "no mode does the task plots; leave it out"),

@@ -190,9 +190,10 @@ def _check(found, path):
     """InputError where names are odd or used twice, or counts are below 1."""
     for kind, rows in (("task", found.tasks), ("mode", found.modes)):
         names = [file_name(row.name) for row in rows]
-        odd = [row.name for row in rows if not _NAME.fullmatch(row.name)]
-        if odd or not names or len(set(names)) < len(names):
-            raise InputError(f"{path}: names of {kind}s {names}; give each one of its own of "
+        odd = [row.name for row, name in zip(rows, names, strict=True)
+               if not _NAME.fullmatch(row.name) or names.count(name) > 1]
+        if odd or not names:
+            raise InputError(f"{path}: names of {kind}s {odd}; give each one of its own of "
                              "letters and digits, parted by . _ - or a space, which is as _")
     if found.budget_minutes is not None and found.budget_minutes <= 0:
         raise InputError(f"{path}: budget_minutes {found.budget_minutes}; give more than 0, or "
