@@ -12,7 +12,17 @@ from sweeps import adapters, full, made_results, write_config
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
-from adapter_bert.paper import cells, comparison, grid, report, results, spans, tables
+from adapter_bert.paper import (
+    cells,
+    comparison,
+    config,
+    figures,
+    grid,
+    report,
+    results,
+    spans,
+    tables,
+)
 
 RATES = {"full": 0.85, "adapters": 0.8, "head": 0.6, "stddevs": 0.7}
 
@@ -104,6 +114,24 @@ def test_the_tables(made):
         rows = list(csv.DictReader(file))
     assert {(row["row"], row["task"]): float(row["best"]) for row in rows} == {
         key: one["best"] for key, one in found.items()}
+
+
+def test_what_was_run_is_told(made):
+    text = pathlib.Path(made[2], "README.md").read_text(encoding="utf-8")
+    assert "Every run: `--max_seq_length=16` `--train_batch_size=8`" in text
+    assert "| full | films, plots | full | 0.001, 0.0001 | 1 | – | – | 3 |\n" in text
+    assert "| head | films | head | 0.001 | 1 | – | – | 3 |\n" in text
+    assert "| stddevs | films, plots | adapters | 0.01 | 1 | 4 | 0.0001, 1.0 | 1 |\n" in text
+
+
+def test_modes_with_half_their_tasks_in_common_are_one_line(tmp_path, tiny_dir):
+    tasks = [{"name": name, "task": "SST-2", "data_dir": str(tmp_path)} for name in "abcd"]
+    path = write_config(tmp_path, tiny_dir, [
+        adapters(), adapters(name="sizes", sizes=[1, 8], tasks=["a", "b"]),
+        adapters(name="apart", tasks=["d"])], tasks=tasks)
+    assert {name: [row.label for row in rows]
+            for name, rows in figures.series(config.read(path)).items()} == {
+        "adapters": ["adapters", "sizes 1", "sizes 8"], "apart": ["apart"]}
 
 
 def test_parameters_of_all_tasks(made):

@@ -52,8 +52,8 @@ def save(figure, path):
 def series(experiment):
     """{name: [cells.Row]} of the rows that are one line each: sizes of adapters, counts of layers.
 
-    A mode joins the line of its family where most of the tasks of both are the same, so that the
-    points of a line are comparable; else it is a line of its own.
+    A mode joins the line of its family where at least half of the tasks of both are the same, so
+    that the points of a line are comparable; else it is a line of its own.
     """
     found, tasks_of = {}, {}
     for row in cells.rows(experiment):
@@ -62,7 +62,7 @@ def series(experiment):
         tasks = {task.name for task in experiment.tasks if row.mode.does(task.name)}
         name = family_of(row.mode)
         common = tasks_of.get(name, tasks) & tasks
-        if 2 * len(common) <= max(len(tasks), len(tasks_of.get(name, ()))):
+        if 2 * len(common) < max(len(tasks), len(tasks_of.get(name, ()))):
             own = row.mode.name
             name, common = own if own != name else f"{own}, other tasks", tasks
         tasks_of[name] = common

@@ -44,7 +44,8 @@ def write(experiment, folder, output):
         *introduction(folder, output, planned, all_scored),
         tables.markdown(experiment, all_scored, compared),
         *(f"![{caption}]({name}.png)\n\n{caption} ([SVG]({name}.svg))\n"
-          for name, caption in drawn.items())]))
+          for name, caption in drawn.items()),
+        tables.sweeps(experiment)]))
     return Report(sum(map(len, all_scored.values())), len(planned), path)
 
 

@@ -40,6 +40,39 @@ def markdown(experiment, all_scored, compared):
     return joined(parts)
 
 
+def sweeps(experiment):
+    """The text of what was tried: flags, and each mode's sweep."""
+    return joined([
+        "## What was run",
+        f"Every run: {flags_in_words(experiment.settings)}.",
+        *(f"{kind} {row.name}: {flags_in_words(row.settings)}."
+          for kind, rows in (("Task", experiment.tasks), ("Mode", experiment.modes))
+          for row in rows if row.settings),
+        *sweep_table(experiment)])
+
+
+def flags_in_words(settings):
+    """{flag: value} as it is given on a command line."""
+    return " ".join(f"`--{name}={value}`" for name, value in settings.items()) or "no flags"
+
+
+def sweep_table(experiment):
+    """Lines of a table of each mode's sweep; tasks that have the same one are a line."""
+    yield header(["mode", "tasks", "tuning", "learning rates", "epochs", "sizes",
+                  "init_stddevs", "seeds"])
+    for mode in experiment.modes:
+        alike = {}
+        for task in experiment.tasks:
+            if mode.does(task.name):
+                sweep = (tuple(task.epochs or mode.epochs), grid.seeds_of(experiment, task, mode))
+                alike.setdefault(sweep, []).append(task.name)
+        for (epochs, seeds), names in alike.items():
+            lists = (mode.learning_rates, epochs, mode.sizes, mode.init_stddevs)
+            yield line([mode.name, ", ".join(names), mode.tuning,
+                        *(", ".join(map(str, values)) or NOTHING for values in lists),
+                        str(seeds)])
+
+
 def joined(parts):
     """Paragraphs and the lines of tables as one text."""
     text = ""
