@@ -248,3 +248,24 @@ def test_a_span_is_removed_by_zeros():
     assert removed == {f"bert/encoder/layer_1/{site}/adapters/{name}"
                        for site in ("attention/output", "output")
                        for name in ("weights2", "biases2")}
+
+
+def test_the_report_in_docs_follows_from_the_results_beside_it(tmp_path, monkeypatch):
+    docs = pathlib.Path(__file__).resolve().parent.parent / "docs" / "paper"
+    for name in ("BERT_DIR", "GLUE_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))   # where base and data were is in no result
+    experiment = config.read(str(docs.parent.parent / "experiments" / "paper_small.json"))
+    done = report.write(experiment, str(docs / "results"), str(tmp_path))
+    assert done.done == done.planned
+    for name in ("cells.json", "differences.json"):
+        made, kept = (flat(files.read_json(str(folder / name))) for folder in (tmp_path, docs))
+        assert made.keys() == kept.keys() and made == pytest.approx(kept, rel=1e-9)
+
+
+def flat(value, path=()):
+    """{path: value} of the leaves of nested JSON values."""
+    pairs = (value.items() if isinstance(value, dict) else
+             enumerate(value) if isinstance(value, list) else None)
+    if pairs is None:
+        return {path: value}
+    return {key: leaf for name, part in pairs for key, leaf in flat(part, (*path, name)).items()}
