@@ -160,6 +160,11 @@ def start_from(prefix, variables):
             init_from_float32(prefix, name, copy, functools.partial(kernels.pack, turned=turned))
 
 
+def start_with(variable, number):
+    """Makes every value of a variable start with a number, as `start_from` with a checkpoint's."""
+    variable._initializer_op = variable.assign(tf.fill(variable.shape, number)).op
+
+
 def init_from_float32(prefix, name, variable, change=tf.identity):
     """Makes a variable of another type start with a checkpoint's float32 values.
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import TINY, TINY_VOCAB
 from runs import go, write, write_sst2
@@ -13,6 +14,7 @@ import modeling
 from adapter_bert import base, files
 from adapter_bert.errors import InputError, exit_on_input_error
 from adapter_bert.files import read_json
+from adapter_bert.training import checkpoints
 
 pytestmark = pytest.mark.slow
 GLUE = os.path.join(os.path.dirname(__file__), "fixtures", "glue")
@@ -38,6 +40,25 @@ def test_a_glue_task_from_files_to_submission(tmp_path, tiny_dir, task, metrics,
     for name in submissions:
         rows = lines_of(os.path.join(out, name))
         assert rows[0] == "index\tprediction" and rows[1].startswith("0\t")
+
+
+def test_a_regression_begins_at_the_mean_score(tmp_path, tiny_dir):
+    """The third run starts from the first one's head, on scores that are all higher."""
+    data = shutil.copytree(f"{GLUE}/STS-B", tmp_path / "data")
+    header, *rows = lines_of(data / "train.tsv")
+    scores = [float(row.rsplit("\t", 1)[1]) for row in rows]
+
+    def bias_after(name, **flags):
+        out = str(tmp_path / name)
+        go(task_name="STS-B", data_dir=str(data), bert_dir=tiny_dir, output_dir=out, do_train=True,
+           train_batch_size=2, num_train_epochs=1.0, learning_rate=1e-9, **flags)
+        return base.Checkpoint(checkpoints.latest(out))["output_bias"].tolist()
+    assert bias_after("first") == pytest.approx([np.mean(scores)], abs=1e-5)
+    assert bias_after("full", tuning="full") == pytest.approx([np.mean(scores)], abs=1e-5)
+    write(data / "train.tsv", [header, *(row.rsplit("\t", 1)[0] + "\t5.0" for row in rows)])
+    assert bias_after("next", init_checkpoint=checkpoints.latest(str(tmp_path / "first"))) == (
+        pytest.approx([np.mean(scores)], abs=1e-5))
+    assert bias_after("other") == pytest.approx([5.0], abs=1e-5)
 
 
 def test_ax_is_predicted_with_an_mnli_model(tmp_path, tiny_dir):

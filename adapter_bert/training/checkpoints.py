@@ -11,6 +11,8 @@ import adapter_layers
 from adapter_bert import base, network, paths
 from adapter_bert.errors import InputError
 
+OUTPUT_BIAS = "output_bias"   # of the heads of tasks
+
 
 class Start(NamedTuple):
     """Where first values come from.
@@ -18,11 +20,13 @@ class Start(NamedTuple):
     task: prefix of a checkpoint that holds only what trained, or None; it goes before the base.
     base: prefix of a checkpoint that holds a whole BERT; None where all weights start anew.
     fingerprint: hex sha256 of the base's encoder, see base.fingerprint; None without a base.
+    output_bias: what the head's bias begins with where no checkpoint has one.
     """
 
     task: str | None
     base: str | None
     fingerprint: str | None
+    output_bias: float = 0.0
 
     @property
     def prefixes(self):
@@ -90,6 +94,10 @@ def scaffold(variables, start, fresh_allowed, make=tf.train.Scaffold):
     matched = match(variables, start, fresh_allowed) if start.prefixes else {}
     for prefix, names in matched.items():
         network.start_from(prefix, names)
+    if start.output_bias and not any(OUTPUT_BIAS in names for names in matched.values()):
+        for variable in variables:
+            if variable.op.name == OUTPUT_BIAS:
+                network.start_with(variable, start.output_bias)
     return make()
 
 

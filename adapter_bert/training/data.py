@@ -20,6 +20,7 @@ class Split(NamedTuple):
     tokens: word pieces of all of them.
     is_labelled: whether they have labels.
     targets: what predictions are held against, see kinds.Kind; None for the training split.
+    output_bias: what a head that trains on it begins with, see `first_bias`.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Split(NamedTuple):
     is_labelled: bool
     targets: Any
     fingerprint: str
+    output_bias: float = 0.0
 
 
 def prepare(run):
@@ -99,7 +101,19 @@ def write_split(run, name, examples=None):
                  metadata["tokens"] / metadata["count"],
                  "read before" if metadata["reused"] else f"written to {path}")
     return Split(name, path, metadata["count"], metadata["tokens"], spec, is_labelled,
-                 None if name == "train" else kind.targets(run, examples), fingerprint)
+                 None if name == "train" else kind.targets(run, examples), fingerprint,
+                 first_bias(run, examples) if name == "train" else 0.0)
+
+
+def first_bias(run, examples):
+    """What the bias of a head begins with: the mean score of a regression's examples, else 0.
+
+    From 0 the bias, with steps of the learning rate, is too slow to get there, so adapters learn to
+    push every text's output the same way, and may not learn another thing for an epoch.
+    """
+    if run.task.kind != "regression":
+        return 0.0
+    return float(KINDS[run.task.kind].targets(run, examples).mean())
 
 
 def counted(examples, metadata):

@@ -28,6 +28,7 @@ class Feed(NamedTuple):
     examples_a_step: of a batch, in the mean where it is filled by tokens.
     schedule: model_fn.Schedule.
     batches: function (params of an input_fn, steps to skip) -> tf.data.Dataset.
+    output_bias: what a new head's bias begins with.
     """
 
     fingerprint: str
@@ -35,6 +36,7 @@ class Feed(NamedTuple):
     examples_a_step: float
     schedule: Schedule
     batches: Callable
+    output_bias: float = 0.0
 
 
 def train(current, feed, evaluate):
@@ -51,7 +53,8 @@ def train(current, feed, evaluate):
     """
     settings = current.settings
     start = checkpoints.find_start(settings.init_checkpoint, current.bert_config.to_dict(),
-                                   current.base_checkpoint)
+                                   current.base_checkpoint)._replace(
+                                       output_bias=feed.output_bias)
     identity = setup.identity(current, feed.fingerprint, start)
     latest, step = checkpoints.latest_step(settings.output_dir)
     setup.refuse_contradiction(settings.output_dir, identity)

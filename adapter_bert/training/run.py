@@ -123,7 +123,8 @@ def feed_of(settings, split):
             split.path, split.spec, split.examples, params["batch_size"], settings.max_seq_length,
             settings.seed, skip=skip * replicas, fixed=settings.use_tpu, shard=(host, hosts))
 
-    return Feed(split.fingerprint, split.examples, batch, make_schedule(settings, split), read)
+    return Feed(split.fingerprint, split.examples, batch, make_schedule(settings, split), read,
+                split.output_bias)
 
 
 def first_dev(current, splits):
