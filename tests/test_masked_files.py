@@ -140,9 +140,12 @@ def test_fixed_batches_have_static_shapes(found):
         **dict.fromkeys(masked_files.PREDICTIONS, [8, PREDICTIONS]), "next_sentence_labels": [8]}
 
 
+@pytest.mark.filterwarnings("ignore:To make it possible to preserve tf.data options")
 @pytest.mark.parametrize("fixed,count", [(False, 87), (True, 88)])
 def test_evaluation_sees_every_record_once(found, fixed, count):
-    made = read(masked_batches.evaluation_batches(found, FORM, 8, fixed), 11)
+    batches = masked_batches.evaluation_batches(found, FORM, 8, fixed)
+    assert batches.options().autotune.enabled is False
+    made = read(batches, 11)
     indices = np.concatenate([batch["index"] for batch in made])
     assert len(indices) == count and sorted(indices[indices >= 0]) == list(range(87))
     assert all(index < 0 or index == number for batch in made

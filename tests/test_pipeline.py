@@ -282,6 +282,18 @@ def test_grouping_pads_to_the_batch_and_wastes_little(record_file):
     assert fixed < 0.7 and tokens / places > 0.9
 
 
+@pytest.mark.filterwarnings("ignore:To make it possible to preserve tf.data options")
+def test_no_thread_tunes_batches_at_whose_end_a_session_would_wait(record_file):
+    path, _ = record_file
+    grouped = batches.training_batches(path, SPEC, 203, 8, 40, seed=0)
+    for made in (grouped, batches.training_batches(path, SPEC, 203, 8, 40, seed=0, fixed=True),
+                 batches.batches_of_tokens(path, SPEC, 203, 10, 200, 0),
+                 batches.evaluation_batches(path, SPEC, 203, 8, 40),
+                 batches.evaluation_batches(path, SPEC, 203, 8, 40, True),
+                 batches.share(grouped, 0, 2)):
+        assert made.options().autotune.enabled is False
+
+
 def test_training_uses_every_example_about_equally(record_file):
     path, _ = record_file
     found = read(batches.training_batches(path, SPEC, 203, 8, 40, seed=0), 254)

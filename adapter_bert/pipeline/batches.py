@@ -42,7 +42,7 @@ def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0
     records = shuffled(tf.data.TFRecordDataset(path).shard(readers, reader), count, seed)
     rows = parsed(records.skip(first * window * batch_size), spec)
     if fixed:
-        return fixed_batches(rows, batch_size, max_seq_length).prefetch(4)
+        return prefetched(fixed_batches(rows, batch_size, max_seq_length))
 
     def arrange(number, rows_of_window):
         order = tf.reshape(by_length(rows_of_window), [window, batch_size])
@@ -52,7 +52,7 @@ def training_batches(path, spec, count, batch_size, max_seq_length, seed, skip=0
 
     rows = rows.ragged_batch(window * batch_size).enumerate(first).map(as_it_is(arrange)).unbatch()
     batches = grouped_batches(rows, batch_size)
-    return batches.skip(skip - first * window).prefetch(4)
+    return prefetched(batches.skip(skip - first * window))
 
 
 def batches_of_tokens(path, spec, count, batch_size, tokens, seed, skip=0):
@@ -85,7 +85,7 @@ def batches_of_tokens(path, spec, count, batch_size, tokens, seed, skip=0):
         return tf.data.Dataset.from_tensor_slices(turns).map(as_it_is(batch))
 
     batches = parsed(records, spec).ragged_batch(window).enumerate().flat_map(as_it_is(cut))
-    return batches.skip(skip).prefetch(4)
+    return prefetched(batches.skip(skip))
 
 
 def share(batches, reader, readers):
@@ -99,8 +99,19 @@ def share(batches, reader, readers):
     """
     if readers == 1:
         return batches
-    return batches.map(as_it_is(lambda batch: {
-        name: column[reader::readers] for name, column in batch.items()})).prefetch(4)
+    return prefetched(batches.map(as_it_is(lambda batch: {
+        name: column[reader::readers] for name, column in batch.items()})))
+
+
+def prefetched(batches, count=4):
+    """Batches that are made `count` ahead, by as many threads as they say.
+
+    Nothing else here is for tf.data to tune, and its thread that would do so sleeps for longer and
+    longer: a session that ends has to wait for it, up to a minute.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.prefetch(count).with_options(options)
 
 
 def shuffled(records, count, seed):
@@ -127,8 +138,8 @@ def evaluation_batches(path, spec, count, batch_size, max_seq_length, fixed=Fals
     rows = parsed(tf.data.TFRecordDataset(path), spec)
     if not fixed:
         rows = in_windows_by_length(rows, batch_size)
-        return grouped_batches(rows, batch_size).prefetch(4)
-    return fixed_batches(filled(rows, count, batch_size), batch_size, max_seq_length).prefetch(4)
+        return prefetched(grouped_batches(rows, batch_size))
+    return prefetched(fixed_batches(filled(rows, count, batch_size), batch_size, max_seq_length))
 
 
 def in_windows_by_length(rows, batch_size):

@@ -52,7 +52,7 @@ def training_batches(found, form, batch_size, seed, skip=0, fixed=False, shard=(
     windows = parsed(records, form).ragged_batch(window * batch_size).enumerate(first)
     rows = windows.map(as_it_is(arrange)).unbatch()
     made = batched(rows, form, batch_size, fixed)
-    return made.skip(skip - first * window).prefetch(4)
+    return batches.prefetched(made.skip(skip - first * window))
 
 
 def evaluation_batches(found, form, batch_size, fixed=False):
@@ -69,7 +69,7 @@ def evaluation_batches(found, form, batch_size, fixed=False):
         rows = batches.filled(rows, found.examples, batch_size)
     else:
         rows = batches.in_windows_by_length(rows, batch_size)
-    return batched(rows, form, batch_size, fixed).prefetch(4)
+    return batches.prefetched(batched(rows, form, batch_size, fixed))
 
 
 def batched(rows, form, batch_size, fixed):

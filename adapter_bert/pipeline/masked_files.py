@@ -13,6 +13,7 @@ from absl import logging
 
 from adapter_bert import fields, files, paths
 from adapter_bert.errors import InputError, reason_of
+from adapter_bert.pipeline.batches import prefetched
 
 RECORDS_AT_ONCE = 1024   # that are checked together; where each such part begins is kept
 FRAME = 16   # bytes of a TFRecord file around a record
@@ -132,7 +133,7 @@ def read_columns(path):
         records = tf.data.TFRecordDataset(path).batch(RECORDS_AT_ONCE)
         columns = records.map(lambda batch: (tf.io.parse_example(batch, spec),
                                              tf.strings.length(batch)))
-        following = tf.data.make_one_shot_iterator(columns.prefetch(2)).get_next()
+        following = tf.data.make_one_shot_iterator(prefetched(columns, 2)).get_next()
         with contextlib.suppress(tf.errors.OutOfRangeError):
             while True:
                 found, sizes = session.run(following)
