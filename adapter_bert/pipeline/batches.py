@@ -104,10 +104,10 @@ def share(batches, reader, readers):
 
 
 def prefetched(batches, count=4):
-    """Batches that are made `count` ahead, by as many threads as they say.
+    """Batches of which `count` are made ahead.
 
-    Nothing else here is for tf.data to tune, and its thread that would do so sleeps for longer and
-    longer: a session that ends has to wait for it, up to a minute.
+    tf.data tunes nothing: there is nothing left to it here, and a session that ends would have to
+    wait for its tuning thread, which sleeps for longer and longer, up to a minute.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
