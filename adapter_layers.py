@@ -246,18 +246,24 @@ REST_FROZEN = (r"", FROZEN)
 def tuning_rules(tuning, num_layers, adapter=None):
     """What trains in a tuning mode: [(pattern, group or FROZEN)], the first match wins.
 
-    | tuning          | trained besides the head                                                 |
-    |-----------------|--------------------------------------------------------------------------|
-    | adapters        | adapters and every LayerNorm, the embeddings' too (Houlsby et al., 2019) |
-    | adapters_drop   | adapters, and the LayerNorms of their first layer and above: AdapterDrop |
-    |                 | (Rücklé et al., 2021); the layers below need no backward pass            |
-    | adapters_only   | adapters: what AdapterHub's format can carry                             |
-    | adapters_pooler | adapters and the pooler, AdapterHub's head of two layers                 |
-    | full            | everything                                                               |
-    | top_layers=K    | the last K layers and the pooler (the paper's "variable fine-tuning")    |
-    | layer_norm      | every LayerNorm                                                          |
-    | bias            | every bias, LayerNorm's beta among them (BitFit, Ben Zaken et al., 2022) |
-    | head            | nothing                                                                  |
+    | tuning                | trained besides the head                                             |
+    |-----------------------|----------------------------------------------------------------------|
+    | adapters              | adapters and every LayerNorm, the embeddings' too (Houlsby et al.,   |
+    |                       | 2019)                                                                |
+    | adapters_drop         | adapters, and the LayerNorms of their first layer and above:         |
+    |                       | AdapterDrop (Rücklé et al., 2021); the layers below need no backward |
+    |                       | pass                                                                 |
+    | adapters_only         | adapters: what AdapterHub's format can carry                         |
+    | adapters_pooler       | adapters and the pooler, AdapterHub's head of two layers             |
+    | adapters_norms_pooler | adapters, every LayerNorm and the pooler: for a base whose own was   |
+    |                       | not trained, as of sentence encoders                                 |
+    | full                  | everything                                                           |
+    | top_layers=K          | the last K layers and the pooler (the paper's "variable fine-        |
+    |                       | tuning")                                                             |
+    | layer_norm            | every LayerNorm                                                      |
+    | bias                  | every bias, LayerNorm's beta among them (BitFit, Ben Zaken et al.,   |
+    |                       | 2022)                                                                |
+    | head                  | nothing                                                              |
 
     Args:
       tuning: str.
@@ -272,6 +278,7 @@ def tuning_rules(tuning, num_layers, adapter=None):
         "adapters_drop": [ADAPTER, layer_norms_above(adapter, num_layers), HEAD, REST_FROZEN],
         "adapters_only": [ADAPTER, HEAD, REST_FROZEN],
         "adapters_pooler": [ADAPTER, POOLER, HEAD, REST_FROZEN],
+        "adapters_norms_pooler": [ADAPTER, LAYER_NORM, POOLER, HEAD, REST_FROZEN],
         "full": [(r"^bert/embeddings/", "embeddings"), (r"^bert/encoder/", "encoder"), POOLER,
                  HEAD],
         "layer_norm": [LAYER_NORM, HEAD, REST_FROZEN],

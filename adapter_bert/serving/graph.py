@@ -22,7 +22,8 @@ from adapter_bert.packs.answers import check_head
 
 PAD_LOGIT = -1e9   # of the classes that a smaller head does not have
 OF_TOKENS = ("spans", "tokens")   # heads that say something of every token
-TUNINGS = ("adapters", "adapters_drop", "adapters_only", "adapters_pooler", "layer_norm", "head")
+WITH_POOLER = ("adapters_pooler", "adapters_norms_pooler")   # tuning modes
+TUNINGS = ("adapters", "adapters_drop", "adapters_only", *WITH_POOLER, "layer_norm", "head")
 
 
 class Form(NamedTuple):
@@ -72,7 +73,7 @@ def form_of(manifest, size, classes):
         adapter = dataclasses.replace(adapter, size=size)
     if adapter_layers.zeros_are_none(own):
         adapter = dataclasses.replace(adapter, placement="both", layers=None)
-    return Form(adapter, classes, manifest.tuning == "adapters_pooler",
+    return Form(adapter, classes, manifest.tuning in WITH_POOLER,
                 manifest.head in OF_TOKENS)
 
 

@@ -27,8 +27,8 @@ class ModelSettings:
     do_lower_case: bool = setting(True, "Lower-case the text; false for cased bases.")
     max_seq_length: int = setting(128, "The most word pieces of an example; the rest is cut.")
     tuning: str = setting(
-        "adapters", "What trains: adapters, adapters_drop, adapters_only, adapters_pooler, full, "
-                    "top_layers=K, layer_norm, bias or head.")
+        "adapters", "What trains: adapters, adapters_drop, adapters_only, adapters_pooler, "
+                    "adapters_norms_pooler, full, top_layers=K, layer_norm, bias or head.")
     adapter_method: str = setting(
         "houlsby", "A published method, which stands for --tuning and adapter flags that are not "
                    f"given: {', '.join(adapter_layers.METHODS)}.")
