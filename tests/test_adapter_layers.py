@@ -83,6 +83,9 @@ def variables_of(tuning):
 
 @pytest.mark.parametrize("tuning,count,some,none", [
     ("adapters", 16 + 10 + 2, "bert/embeddings/LayerNorm/gamma", "bert/pooler/dense/kernel"),
+    ("adapters_pooler", 16 + 2 + 2, "bert/pooler/dense/kernel", "bert/embeddings/LayerNorm/gamma"),
+    ("adapters_norms_pooler", 16 + 10 + 2 + 2, "bert/pooler/dense/kernel",
+     "bert/encoder/layer_0/output/dense/bias"),
     ("full", 2 * 16 + 5 + 2 + 2, "bert/embeddings/word_embeddings", "nothing"),
     ("top_layers=1", 16 + 2 + 2, "bert/encoder/layer_1/output/dense/bias",
      "bert/encoder/layer_0/output/dense/bias"),

@@ -20,6 +20,7 @@ KINDS = [
     {"tuning": "adapters_only", "adapter": AdapterConfig(size=2, placement="feed_forward")},
     {"adapter": AdapterConfig(size=3, layers=(1,))}, {"tuning": "head", "adapter": None},
     {"tuning": "layer_norm", "adapter": None}, {"tuning": "adapters_pooler"},
+    {"tuning": "adapters_norms_pooler"},
     {"adapter": AdapterConfig(size=4, activation="relu", original_ln_before=True)},
     {"adapter": AdapterConfig(size=4, activation="gelu_erf", residual_before_ln=False,
                               original_ln_before=True, placement="feed_forward")}]

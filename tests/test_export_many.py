@@ -35,6 +35,7 @@ KINDS = {
     "MRPC": {"pair": True, "tuning": "adapters_only", "max_seq_length": 8,
              "adapter": AdapterConfig(size=3, placement="feed_forward")},
     "pooled": {"labels": tuple("abcde"), "tuning": "adapters_pooler"},
+    "norms and pooler": {"tuning": "adapters_norms_pooler"},
     "norms": {"tuning": "layer_norm", "adapter": None, "do_lower_case": False},
     "head": {"tuning": "head", "adapter": None, "pair": None}}
 SCORES = {"x": {"head": "regression", "labels": ()},

@@ -34,9 +34,9 @@ META = {"meta": manifest.Meta("fomaml", "adam", 1e-3, 10, ("books", "music"))}
 @pytest.mark.parametrize("form", ["pack", "pack.zip"])
 @pytest.mark.parametrize("changes", [
     {}, {"head": "regression", "labels": (), "pair": None}, {"labels": ("neutral", "no", "oui é")},
-    {"tuning": "adapters_only"}, {"tuning": "adapters_pooler"}, {"tuning": "bias", "adapter": None},
-    {"tuning": "top_layers=1", "adapter": None}, {"metrics": {}, "description": '"\\\n\u2028'},
-    SPANS, META])
+    {"tuning": "adapters_only"}, {"tuning": "adapters_pooler"}, {"tuning": "adapters_norms_pooler"},
+    {"tuning": "bias", "adapter": None}, {"tuning": "top_layers=1", "adapter": None},
+    {"metrics": {}, "description": '"\\\n\u2028'}, SPANS, META])
 def test_round_trip(tmp_path, form, changes):
     pack, path = tiny_pack(**changes), str(tmp_path / form)
     written, found = store.write(path, pack), store.read(path)
