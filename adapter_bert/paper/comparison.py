@@ -6,15 +6,16 @@ and reported on the other, and the other way round; a seed's score is the mean o
     difference = mean over seeds of the reference - mean over seeds of the mode
     bound      = difference + t * sqrt(V),     V = V_examples + V_seeds
 
-V_examples is the variance of the difference when the dev examples of each half are drawn again
-with replacement, the same ones for both modes (bootstrap, RESAMPLINGS times, the seeds as they
-are). V_seeds is s^2 / count of the seeds of the one and of the other. t is the 95 % quantile of
+V_seeds is s^2 / count of the seeds of the one and of the other. V_examples is the variance of the
+difference when the dev examples of each half are drawn again with replacement, the same ones for
+both modes (bootstrap, RESAMPLINGS times, the seeds as they are), less what of it is in V_seeds
+too: that other examples suit other seeds. Of a mode that is the variance over the drawings of each
+seed's distance from the mean of the seeds, summed up, over S (S - 1). t is the 95 % quantile of
 Student's t with the degrees of freedom of Welch and Satterthwaite, since seeds are few. The mean
 over tasks has the mean of the differences and the sum of the variances over their count squared.
 
 What it holds for: the settings that were chosen, trained again with other seeds and scored on
-other examples. What seeds and examples do together is in both variances, so the bound is a little
-too high rather than too low.
+other examples.
 
 Letters: B resamplings, n examples, S seeds.
 """
@@ -76,10 +77,18 @@ def difference(reference, mode, resamplings=RESAMPLINGS):
     if min(map(len, of_seeds)) < 2:
         return Difference(value, None)
     weights = resampled(reference.size, resamplings)
-    drawn = reference.points(weights).mean(axis=0) - mode.points(weights).mean(axis=0)   # [B]
+    drawn = [sample.points(weights) for sample in (reference, mode)]           # [S, B] each
+    of_all = (drawn[0].mean(axis=0) - drawn[1].mean(axis=0)).var(ddof=1)
     return Difference(value, [
-        (float(drawn.var(ddof=1)), reference.size - 1),
+        (float(max(of_all - sum(map(of_single_seeds, drawn)), 0.0)), reference.size - 1),
         *((float(points.var(ddof=1)) / len(points), len(points) - 1) for points in of_seeds)])
+
+
+def of_single_seeds(drawn):
+    """What examples do to each seed of a mode apart from the others: its part in the variance of
+    their mean.  Float [S, B] -> float."""
+    count = len(drawn)
+    return (drawn - drawn.mean(axis=0)).var(axis=1, ddof=1).sum() / (count * (count - 1))
 
 
 def resampled(count, resamplings):
