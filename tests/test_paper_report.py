@@ -233,6 +233,14 @@ def test_modes_of_one_family_on_other_tasks(tmp_path, tiny_dir):
     assert "(2 tasks) |" in (output / "README.md").read_text(encoding="utf-8")
 
 
+def test_kinds_of_one_size_have_no_figure_of_sizes(tmp_path, tiny_dir):
+    path = write_config(tmp_path, tiny_dir, [
+        full(), adapters(sizes=[4]), adapters(name="alone", tuning="adapters_only", sizes=[4])])
+    folder, output = str(tmp_path / "results"), tmp_path / "report"
+    report.write(made_results(folder, path, lambda run: 0.8), folder, str(output))
+    assert (output / "parameters.png").exists() and not (output / "sizes.png").exists()
+
+
 def test_first_values_alone_have_a_report(tmp_path, tiny_dir):
     path = write_config(tmp_path, tiny_dir, [adapters(init_stddevs=[1e-4, 1.0])])
     folder, output = str(tmp_path / "results"), tmp_path / "report"
@@ -250,15 +258,18 @@ def test_a_span_is_removed_by_zeros():
                        for name in ("weights2", "biases2")}
 
 
-def test_the_report_in_docs_follows_from_the_results_beside_it(tmp_path, monkeypatch):
-    docs = pathlib.Path(__file__).resolve().parent.parent / "docs" / "paper"
-    for name in ("BERT_DIR", "GLUE_DIR"):
-        monkeypatch.setenv(name, str(tmp_path))   # where base and data were is in no result
-    experiment = config.read(str(docs.parent.parent / "experiments" / "paper_small.json"))
+@pytest.mark.parametrize("name,place", [("paper_small", "."), ("pooler", "pooler")])
+def test_a_report_in_docs_follows_from_its_results(tmp_path, monkeypatch, name, place):
+    root = pathlib.Path(__file__).resolve().parent.parent
+    docs = root / "docs" / "paper"
+    for variable in ("BERT_DIR", "GLUE_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path))   # where base and data were is in no result
+    experiment = config.read(str(root / "experiments" / f"{name}.json"))
     done = report.write(experiment, str(docs / "results"), str(tmp_path))
-    assert done.done
-    for name in ("cells.json", "differences.json"):
-        made, kept = (flat(files.read_json(str(folder / name))) for folder in (tmp_path, docs))
+    assert done.done == done.planned
+    for part in ("cells.json", "differences.json"):
+        made, kept = (flat(files.read_json(str(folder / part)))
+                      for folder in (tmp_path, docs / place))
         assert made.keys() == kept.keys()
         for path, value in made.items():
             assert value == (pytest.approx(kept[path]) if isinstance(value, float) else kept[path])

@@ -143,7 +143,7 @@ def by_size(experiment, all_scored):
     """Score by adapter size, a panel a task; of SQuAD this is the paper's figure 5."""
     rows = [row for row in cells.rows(experiment) if row.size is not None]
     names = [task for task in tables.metrics(experiment)
-             if sum(bool(cells.cell(all_scored, task, row)) for row in rows) > 1]
+             if len({row.size for row in rows if cells.cell(all_scored, task, row)}) > 1]
     if not names:
         return None
     figure, panels = panels_of(len(names))
