@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
-RESAMPLINGS, CONFIDENCE = 2000, 0.95
+RESAMPLINGS, CONFIDENCE = 5000, 0.95
 
 
 class Sample(NamedTuple):
