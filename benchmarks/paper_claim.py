@@ -1,4 +1,4 @@
-"""Whether adapters lose less than a point of full tuning, as docs/paper measured it.
+"""Whether adapters lose less than a point of full tuning, as docs/paper/seeds measured it.
 
     python benchmarks/paper_claim.py
 """
@@ -8,7 +8,7 @@ import sys
 
 from adapter_bert.paper.tables import MARGIN
 
-RECORD = pathlib.Path(__file__).resolve().parent.parent / "docs" / "paper" / "differences.json"
+RECORD = pathlib.Path(__file__).resolve().parent.parent / "docs/paper/seeds/differences.json"
 ROW = "adapters 64"
 
 

@@ -258,7 +258,7 @@ def test_a_span_is_removed_by_zeros():
                        for name in ("weights2", "biases2")}
 
 
-@pytest.mark.parametrize("name,place", [("paper_small", "."), ("pooler", "pooler")])
+@pytest.mark.parametrize("name,place", [("paper_small", "."), ("seeds", "seeds")])
 def test_a_report_in_docs_follows_from_its_results(tmp_path, monkeypatch, name, place):
     root = pathlib.Path(__file__).resolve().parent.parent
     docs = root / "docs" / "paper"
