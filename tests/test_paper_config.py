@@ -27,6 +27,16 @@ def test_every_setting_and_seed_is_one_run(tmp_path, tiny_dir):
     assert "learning_rate" in given and task.name == "SST-2"
 
 
+def test_a_task_may_say_the_epochs_of_all_modes_or_of_some(tmp_path, tiny_dir):
+    path = write_config(tmp_path, tiny_dir, [full(epochs=[1]), adapters(epochs=[2])])
+    for given, wanted in (([4], {4}), ({"adapters": [3]}, {1, 3})):
+        changed = files.read_json(path)
+        changed["tasks"][0]["epochs"] = given
+        files.write_json(str(tmp_path / "changed.json"), changed)
+        runs = planned(str(tmp_path / "changed.json"))
+        assert {run.point["epochs"] for run in runs} == wanted
+
+
 def test_names_depend_on_what_makes_a_run(tmp_path, tiny_dir):
     path = write_config(tmp_path, tiny_dir, [full()])
     name = planned(path)[0].name
@@ -45,6 +55,10 @@ def test_names_depend_on_what_makes_a_run(tmp_path, tiny_dir):
     ({"base": "$NO_SUCH_PLACE/base"}, r"\$NO_SUCH_PLACE is not set; export it"),
     ({"modes": [full(sizes=[1, 1])]}, "mode 1, sizes: .1, 1.; give a list of different numbers"),
     ({"modes": [full(learning_rates=[])]}, "mode 1, learning_rates: ..; give a list of different"),
+    ({"tasks": [{"name": "SST-2", "data_dir": "d", "epochs": {"full": 3}}]},
+     "task 1, epochs: 3; give a list of different numbers"),
+    ({"tasks": [{"name": "SST-2", "data_dir": "d", "epochs": {"ful": [3]}}]},
+     "task SST-2, epochs: no mode that does it is called ful"),
     ({"modes": [{"name": "full"}]}, "mode 1: lacks tuning, learning_rates, epochs"),
     ({"modes": [full(), full()]}, "names of modes .*; give each one of its own"),
     ({"modes": [full(tasks=["plots"])]}, "mode full: no task is called plots"),

@@ -20,7 +20,7 @@ class TaskRow:
       data_dir: folder of its files; of questions with train.json and dev.json.
       task: a name that run_classifier.py knows, custom, or SQuAD; `name` unless given.
       metric: the score in tables; the task's first unless given.
-      epochs: list of numbers in the place of those of the modes.
+      epochs: list of numbers in the place of those of the modes, or {mode: list} of some modes.
       seeds: of each setting; those of the experiment unless given.
       settings: {flag: value} of the task's command.
     """
@@ -29,9 +29,14 @@ class TaskRow:
     data_dir: str
     task: str | None = None
     metric: str | None = None
-    epochs: list | None = None
+    epochs: list | dict | None = None
     seeds: int | None = None
     settings: dict = dataclasses.field(default_factory=dict)
+
+    def epochs_of(self, mode):
+        """The list of numbers of epochs that a Mode is done for with it."""
+        own = self.epochs.get(mode.name) if isinstance(self.epochs, dict) else self.epochs
+        return own or mode.epochs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +115,9 @@ def read(path):
 def _task(values, where):
     row = _made(TaskRow, values, where)
     if row.epochs is not None:
-        _check_list(row.epochs, "epochs", (int, float), where)
+        by_mode = row.epochs if isinstance(row.epochs, dict) else {"all": row.epochs}
+        for epochs in by_mode.values():
+            _check_list(epochs, "epochs", (int, float), where)
     return dataclasses.replace(row, data_dir=_expanded(row.data_dir, where))
 
 
@@ -125,9 +132,9 @@ def _mode(values, where):
 
 
 def _check_list(values, name, kinds, where):
-    """InputError for a list that is empty, or of something else, or has a value twice."""
-    if not values or any(type(value) not in kinds for value in values) or (
-            len(set(values)) < len(values)):
+    """InputError for what is no list, is empty, or of something else, or has a value twice."""
+    if type(values) is not list or not values or (
+            any(type(value) not in kinds for value in values) or len(set(values)) < len(values)):
         raise InputError(f"{where}, {name}: {values}; give a list of different "
                          f"{'names' if kinds == (str,) else 'numbers'}")
 
@@ -217,6 +224,12 @@ def _check_modes(found, path):
         unknown = sorted(set(mode.tasks or ()) - known)
         if unknown:
             raise InputError(f"{path}, mode {mode.name}: no task is called {', '.join(unknown)}")
+    for task in found.tasks:
+        doing = {mode.name for mode in found.modes if mode.does(task.name)}
+        other = sorted(set(task.epochs) - doing) if isinstance(task.epochs, dict) else []
+        if other:
+            raise InputError(f"{path}, task {task.name}, epochs: no mode that does it is called "
+                             f"{', '.join(other)}")
     idle = [name for name in known if not any(mode.does(name) for mode in found.modes)]
     if idle:
         raise InputError(f"{path}: no mode does the task {', '.join(sorted(idle))}; leave it out")
@@ -227,7 +240,7 @@ def _check_modes(found, path):
         raise InputError(f"{path}: tables would have two rows {', '.join(twice)}, a mode and a "
                          "size of another; name the mode otherwise")
     for mode in found.modes:
-        epochs = [task.epochs or mode.epochs for task in found.tasks if mode.does(task.name)]
+        epochs = [task.epochs_of(mode) for task in found.tasks if mode.does(task.name)]
         if mode.init_stddevs and max(map(len, (mode.learning_rates, mode.sizes, *epochs))) > 1:
             raise InputError(f"{path}, mode {mode.name}: its figure has a point for each of "
                              "init_stddevs; give one of learning_rates, epochs and sizes beside "

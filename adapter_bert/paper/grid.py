@@ -63,7 +63,7 @@ def points(task, mode):
     """The settings of a mode's sweep on a task; a size or init_stddev of None is not said."""
     names = ("size", "learning_rate", "epochs", "init_stddev")
     return [dict(zip(names, values, strict=True)) for values in itertools.product(
-        mode.sizes or [None], mode.learning_rates, task.epochs or mode.epochs,
+        mode.sizes or [None], mode.learning_rates, task.epochs_of(mode),
         mode.init_stddevs or [None])]
 
 

@@ -64,7 +64,7 @@ def sweep_table(experiment):
         alike = {}
         for task in experiment.tasks:
             if mode.does(task.name):
-                sweep = (tuple(task.epochs or mode.epochs), grid.seeds_of(experiment, task, mode))
+                sweep = (tuple(task.epochs_of(mode)), grid.seeds_of(experiment, task, mode))
                 alike.setdefault(sweep, []).append(task.name)
         for (epochs, seeds), names in alike.items():
             lists = (mode.learning_rates, epochs, mode.sizes, mode.init_stddevs)
