@@ -189,7 +189,7 @@ profile: $(VENV)/.installed
 	$(BIN)/python benchmarks/step_profile.py --name=profile-minilm --least_share=0.45 \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
-# The paper's claim on the demo's base: a sweep of about two hours on 2 cores, its tables and figures into docs/paper.
+# The paper's claim on the demo's base: a sweep of one to two hours on 2 cores, its tables and figures into docs/paper.
 paper-small: $(VENV)/.installed
 	BERT_DIR="$$($(BIN)/python demo/prepare.py --bert_dir_only)" GLUE_DIR=$(GLUE) \
 	  $(BIN)/python -m adapter_bert experiment experiments/paper_small.json --workers=2 \

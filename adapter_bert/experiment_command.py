@@ -30,11 +30,11 @@ def _experiment(config, folder, report, workers, retry_failed, report_only):
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from adapter_bert.paper import config as configs
     from adapter_bert.paper import report as reports
+    from adapter_bert.paper import results
     from adapter_bert.paper.sweep import sweep
     experiment = configs.read(config)
     failed = {} if report_only else sweep(experiment, config, folder, workers, retry_failed)
     written = reports.write(experiment, folder, report or folder)
     print(f"{written.done} of {written.planned} runs; {written.path}")
     if failed:
-        raise InputError(f"{len(failed)} runs went wrong: {', '.join(failed)}; see "
-                         f"{folder}/failures, and try again with --retry_failed")
+        raise InputError(results.in_words(folder, failed))

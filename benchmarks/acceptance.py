@@ -148,9 +148,13 @@ ROWS = (
         "loaded, exported and served", "pytest tests/test_methods.py"),
     Row("drop-speed", "AdapterDrop of 3 of 6 layers trains 1.5 times as fast, as "
         "`make bench-drop` measured it", f"{sys.executable} benchmarks/floors.py */adapter-drop"),
-    Row("paper", "adapters lose less than a point of full tuning in the mean of four tasks, with "
-        "95 % confidence, as experiments/seeds.json measured it after `make paper-small`",
-        f"{sys.executable} benchmarks/paper_claim.py"),
+    *(Row(name, f"{what} lose less than a point of full tuning in the mean of four tasks, with "
+          f"95 % confidence, as experiments/{grid}.json measured it",
+          f"{sys.executable} benchmarks/paper_claim.py {arguments}")
+      for name, what, grid, arguments in (
+          ("paper", "adapters", "paper_small", "'adapters 64'"),
+          ("paper-pooler", "adapters with a trained pooler", "pooler",
+           "'adapters and pooler 64' pooler"))),
     Row("workers", "two and three workers train what one process trains, with parameter servers "
         "and without; after ten deaths too",
         "pytest tests/test_distribution.py tests/test_preemption.py"),

@@ -90,8 +90,11 @@ def begun(folder):
                for line in log.read_text().split("\n"))
 
 
-def compare_with_killed(tmp_path, tiny_dir, modes, kills, **changes):
-    """Runs a sweep that is killed at random moments after it began a run, and one that is not."""
+def compare_with_killed(tmp_path, tiny_dir, modes, kills, seconds, **changes):
+    """Runs a sweep that is killed at random moments after it began a run, and one that is not.
+
+    It must have more runs than can be done in `kills` times as many seconds.
+    """
     path = write_config(tmp_path, tiny_dir, modes, **changes)
     experiment, killed = config.read(path), str(tmp_path / "killed")
     source = random.Random(0)
@@ -99,7 +102,8 @@ def compare_with_killed(tmp_path, tiny_dir, modes, kills, **changes):
         before, process = begun(killed), start(path, killed)
         while process.poll() is None and begun(killed) == before:
             time.sleep(0.02)
-        time.sleep(source.uniform(0, 6))
+        time.sleep(source.uniform(0, seconds))
+        assert process.poll() is None, process.communicate()
         kill(process)
     last = start(path, killed)
     assert last.wait() == 0, last.communicate()
@@ -116,9 +120,9 @@ def compare_with_killed(tmp_path, tiny_dir, modes, kills, **changes):
 
 
 def test_a_sweep_killed_once(tmp_path, tiny_dir):
-    compare_with_killed(tmp_path, tiny_dir, [full()], 1)
+    compare_with_killed(tmp_path, tiny_dir, [full()], 1, 2)
 
 
 @pytest.mark.long
 def test_a_sweep_killed_ten_times(tmp_path, tiny_dir):
-    compare_with_killed(tmp_path, tiny_dir, [full(), adapters(sizes=[2, 4])], 10, seeds=3)
+    compare_with_killed(tmp_path, tiny_dir, [full(), adapters(sizes=[2, 4])], 10, 6, seeds=6)

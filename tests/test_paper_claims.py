@@ -2,6 +2,7 @@
 import collections
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -31,6 +32,16 @@ import sys, time
 from adapter_bert.paper import claims
 with claims.claimed(sys.argv[1], "run") as is_ours:
     print(is_ours, flush=True)
+    time.sleep(1000)
+"""
+
+
+ALONE = """
+import sys, time
+from adapter_bert.paper import claims
+print("asks", flush=True)
+with claims.alone(sys.argv[1]):
+    print("in", flush=True)
     time.sleep(1000)
 """
 
@@ -71,6 +82,26 @@ def test_a_claim_of_another_machine_ends_when_it_is_old(tmp_path):
     with claims.claimed(str(tmp_path), "run") as is_ours:
         assert is_ours and claims.owners(str(tmp_path))["run"]["pid"] == os.getpid()
     assert not path.exists()
+
+
+def test_a_claim_that_another_took_over_stays_theirs(tmp_path):
+    path = tmp_path / "run"
+    with claims.claimed(str(tmp_path), "run"):
+        path.unlink()   # as when this machine slept too long
+        path.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    assert claims.owners(str(tmp_path))["run"]["host"] == "elsewhere"
+
+
+def test_one_is_alone_while_others_wait(tmp_path):
+    unbuffered = {"stdout": subprocess.PIPE, "bufsize": 0}
+    holder = start(ALONE, tmp_path, **unbuffered)
+    assert [holder.stdout.readline() for _ in range(2)] == [b"asks\n", b"in\n"]
+    waiting = start(ALONE, tmp_path, **unbuffered)
+    assert waiting.stdout.readline() == b"asks\n"
+    assert select.select([waiting.stdout], [], [], 1)[0] == []
+    holder.send_signal(signal.SIGKILL)
+    assert waiting.stdout.readline() == b"in\n"
+    waiting.kill()
 
 
 @pytest.mark.parametrize("content", ["", "{", "3", "{}"])

@@ -72,7 +72,15 @@ def test_names_depend_on_what_makes_a_run(tmp_path, tiny_dir):
      "metric 'f1'; known: accuracy"),
     ({"modes": [full(spans=True)]}, "spans of layers are removed from bottlenecks"),
     ({"budget_minutes": 0}, "budget_minutes 0; give more than 0"),
-    ({"epoch_seconds": {"films": 3}}, "epoch_seconds: give {task: {mode: seconds}}"),
+    ({"budget_minutes": float("nan")}, "budget_minutes nan; give more than 0"),
+    ({"epoch_seconds": {"films": 3}}, "epoch_seconds, films: give {task: {mode: seconds}}"),
+    ({"epoch_seconds": {"films": {"full": -3}}}, "epoch_seconds, films: give .* seconds above 0"),
+    ({"epoch_seconds": {"film": {"fulll": 3}}}, "no task or mode is called film, fulll"),
+    ({"modes": []}, "modes: there are none; give one or more"),
+    ({"modes": [full(tasks=[])]}, "mode 1, tasks: ..; give a list of different names"),
+    ({"modes": [full(sizes=[4])]}, "mode 1: sizes and init_stddevs are those of adapters; tuning "
+     "'full' has none"),
+    ({"tasks": [{"name": "SST3", "data_dir": "d"}]}, "task SST3, mode full: .*unknown task"),
     ({"tasks": [{"name": "no/task", "data_dir": "d"}]}, r"names of tasks \['no/task'\];"),
     ({"tasks": [{"name": name, "data_dir": "d"} for name in ("a b", "a_b")]}, "names of tasks"),
     ({"tasks": [{"name": name, "data_dir": "d"} for name in ("films", "plots")],
@@ -124,14 +132,14 @@ def test_data_that_is_not_there(tmp_path, tiny_dir):
 
 def test_a_folder_belongs_to_a_base_and_data(tmp_path):
     folder = str(tmp_path / "results")
-    facts = {"base": {"fingerprint": "1"}, "data": {"MRPC": {"dev": "2"}}}
+    facts = {"base": {"name": "bert", "fingerprint": "1"}, "data": {"MRPC": {"dev": "2"}}}
     results.bind(folder, facts)
-    results.bind(folder, facts)
+    results.bind(folder, {**facts, "base": {**facts["base"], "name": "its name elsewhere"}})
     more = {**facts, "data": {"CoLA": {"dev": "3"}}}
     results.bind(folder, more)
     results.bind(folder, facts)
     for changed, words in (
-            ({**facts, "base": {"fingerprint": "0"}}, "the base differed"),
+            ({**facts, "base": {**facts["base"], "fingerprint": "0"}}, "the base differed"),
             ({**facts, "data": {"CoLA": {"dev": "4"}}}, "the data of CoLA differed")):
         with pytest.raises(InputError, match=f"made by an experiment in which {words}"):
             results.bind(folder, changed)

@@ -24,6 +24,7 @@ from adapter_bert.paper import (
     tables,
 )
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 RATES = {"full": 0.85, "adapters": 0.8, "head": 0.6, "stddevs": 0.7}
 
 
@@ -160,6 +161,7 @@ def test_the_figures_and_what_their_axes_say(made):
         texts = {text.strip() for text in ElementTree.parse(
             os.path.join(output, f"{name}.svg")).getroot().itertext()}
         assert set(labels) <= texts
+        assert any(text.endswith("↓") for text in texts) == (name == "parameters")   # the head
 
 
 def test_a_report_is_the_same_each_time(made):
@@ -182,7 +184,10 @@ def test_half_a_sweep_has_a_report(made, tmp_path):
     for run in grid.plan(experiment):
         if results.is_done(folder, run.name):
             os.remove(results.path_of(folder, results.RUNS, run.name))
-    with pytest.raises(InputError, match="no result of this experiment is there yet"):
+    with pytest.raises(InputError, match="no result of this experiment is there yet$"):
+        report.write(experiment, folder, str(tmp_path / "none"))
+    results.write_failure(folder, grid.plan(experiment)[0].name, "it diverged")
+    with pytest.raises(InputError, match="is there yet; 1 runs went wrong: .* --retry_failed"):
         report.write(experiment, folder, str(tmp_path / "none"))
 
 
@@ -198,6 +203,24 @@ def test_a_run_that_is_missing_does_not_change_what_is_chosen(made, tmp_path):
             for one in found if one["row"] == "full"} == {(1, 2, 1e-4)}
     assert "**adapters, best size**: 2 runs of it and of full tuning are not done" in text
     assert " is shown." not in text and " is not shown." not in text
+
+
+def test_a_setting_that_went_wrong_with_a_seed_is_not_chosen(made, tmp_path):
+    experiment, folder = made[0], str(shutil.copytree(made[1], tmp_path / "results"))
+    for run in grid.plan(experiment):   # of the far better rate of full tuning
+        if (run.task.name, run.mode.name, run.seed, run.flags["learning_rate"]) == (
+                "films", "full", 2, 1e-4):
+            os.remove(results.path_of(folder, results.RUNS, run.name))
+            results.write_failure(folder, run.name, "it diverged")
+    text = pathlib.Path(report.write(experiment, folder, str(tmp_path / "report")).path).read_text(
+        encoding="utf-8")
+    found = {one["task"]: one for one in files.read_json(str(tmp_path / "report" / "cells.json"))
+             if one["row"] == "full"}
+    assert (found["films"]["seeds"], found["films"]["runs_missing"]) == (3, 0)
+    assert {task: one["chosen_on_all"]["point"]["learning_rate"]
+            for task, one in found.items()} == {"films": 1e-3, "plots": 1e-4}
+    assert "is not chosen: full on films, learning_rate 0.0001, epochs 1." in text
+    assert "**adapters, best size**: -" in text   # a verdict all the same
 
 
 def test_settings_without_a_seed_in_common_make_no_cell(made, tmp_path):
@@ -258,21 +281,38 @@ def test_a_span_is_removed_by_zeros():
                        for name in ("weights2", "biases2")}
 
 
-@pytest.mark.parametrize("name,place", [("paper_small", "."), ("seeds", "seeds")])
-def test_a_report_in_docs_follows_from_its_results(tmp_path, monkeypatch, name, place):
-    root = pathlib.Path(__file__).resolve().parent.parent
-    docs = root / "docs" / "paper"
-    for variable in ("BERT_DIR", "GLUE_DIR"):
+@pytest.fixture(name="grids")
+def fixture_grids(tmp_path, monkeypatch):
+    """Function of a name -> the config.Experiment in the folder experiments."""
+    for variable in ("BERT_DIR", "GLUE_DIR", "SQUAD_DIR", "SMS_DIR", "NEWSGROUPS_DIR"):
         monkeypatch.setenv(variable, str(tmp_path))   # where base and data were is in no result
-    experiment = config.read(str(root / "experiments" / f"{name}.json"))
-    done = report.write(experiment, str(docs / "results"), str(tmp_path))
+    return lambda name: config.read(str(ROOT / "experiments" / f"{name}.json"))
+
+
+def test_the_paper_s_grid_has_as_many_runs_as_the_docs_say(grids):
+    text = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    assert f"({len(grid.plan(grids('paper'))):,} runs;" in text
+
+
+@pytest.mark.parametrize("name,place", [("paper_small", "."), ("pooler", "pooler")])
+def test_a_report_in_docs_follows_from_its_results(tmp_path, grids, name, place):
+    docs = ROOT / "docs" / "paper"
+    done = report.write(grids(name), str(docs / "results"), str(tmp_path))
     assert done.done == done.planned
+    made, kept = (table_lines(folder / "README.md") for folder in (tmp_path, docs / place))
+    assert made == kept and len(made) > 20
     for part in ("cells.json", "differences.json"):
         made, kept = (flat(files.read_json(str(folder / part)))
                       for folder in (tmp_path, docs / place))
         assert made.keys() == kept.keys()
         for path, value in made.items():
             assert value == (pytest.approx(kept[path]) if isinstance(value, float) else kept[path])
+
+
+def table_lines(path):
+    """The lines of tables and verdicts in a report."""
+    return [line for line in path.read_text(encoding="utf-8").splitlines()
+            if line.startswith(("|", "**"))]
 
 
 def flat(value, path=()):

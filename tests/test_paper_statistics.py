@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 from hypothesis import strategies as st
 
-from adapter_bert.paper import comparison, scores
+from adapter_bert.paper import cells, comparison, scores
 from adapter_bert.tasks.metrics import METRICS
 
 
@@ -39,7 +39,9 @@ def test_answers_and_names_by_hand():
 def test_halves_part_the_examples():
     first, second = comparison.halves(9)
     assert first.sum() == 5 and (first ^ second).all()
-    weights = comparison.resampled(9, 50)
+    parts = list(comparison.resampled(9, comparison.AT_ONCE + 50))
+    assert [len(part) for part in parts] == [comparison.AT_ONCE, 50]
+    weights = np.concatenate(parts)
     assert (weights @ np.transpose([first, second]) == [5, 4]).all()
 
 
@@ -71,6 +73,26 @@ def test_the_bound_holds_as_often_as_it_says(spread, seeds):
         of_examples_alone.append(alone.bound >= truth)
     assert 0.93 <= np.mean(held) <= 0.985
     assert np.mean(of_examples_alone) < 0.9   # without the seeds' variance it promises too much
+
+
+def made_settings(random, spread):
+    """Two settings that are equally good, as cells choose from."""
+    return [[cells.Scored(None, None, lambda weights, right=right: (
+        100 * weights @ right / weights.sum(axis=1)))
+        for right in made(random, 0.8, spread).astype(float)] for _ in range(2)]
+
+
+def test_a_seed_at_the_setting_that_others_chose_is_not_flattered():
+    random, spread, found = np.random.default_rng(3), 0.4, {}
+    truth = 100 * scipy.stats.norm.cdf(
+        scipy.stats.norm.ppf(0.8) * math.sqrt(2 / (2 + spread**2)))
+    for _ in range(300):
+        settings = made_settings(random, spread)
+        for choose in (cells.best, cells.best_by_others):
+            chosen = [choose(settings, half) for half in comparison.halves(300)]
+            found.setdefault(choose, []).append(cells.swapped(chosen, np.ones([1, 300])).mean())
+    assert np.mean(found[cells.best_by_others]) == pytest.approx(truth, abs=0.7)
+    assert np.mean(found[cells.best]) > truth + 1
 
 
 def test_the_difference_of_one_with_itself_by_other_seeds():

@@ -44,12 +44,24 @@ class Scored(NamedTuple):
     points: object
 
 
+class Done(NamedTuple):
+    """What is done of an experiment.
+
+    runs: {(task name, mode name): [Scored]}, without those of settings that went wrong.
+    failed: {grid.setting_of} of these: a setting that went wrong with one seed is not chosen.
+    """
+
+    runs: dict[tuple[str, str], list[Scored]]
+    failed: set[tuple]
+
+
 class Cell(NamedTuple):
     """What a table says of a row on a task.
 
     best: the Scoreds of the setting that is best on the whole dev set, a seed each.
     chosen: those chosen on the first half and on the second, with the same seeds.
-    size: n.
+    by_others: the same, each seed at the setting that the other seeds chose.
+    num_examples: n.
 
     Points and shares come in two ways: what one half of dev chose, of the other half (held out),
     and what all of dev chose, of all of it (best).
@@ -57,26 +69,25 @@ class Cell(NamedTuple):
 
     best: list[Scored]
     chosen: tuple[list[Scored], list[Scored]]
-    size: int
+    by_others: tuple[list[Scored], list[Scored]]
+    num_examples: int
 
     def points_best(self):
         """Points of the best setting on the dev set that chose it, float [S]."""
-        whole = np.ones([1, self.size])
+        whole = np.ones([1, self.num_examples])
         return np.array([scored.points(whole)[0] for scored in self.best])
 
     def sample(self):
         """The comparison.Sample: what one half chose, scored on the other."""
-        first, second = comparison.halves(self.size)
-        by_first, by_second = self.chosen
-
-        def points(weights):
-            return np.array([(one.points(weights * second) + other.points(weights * first)) / 2
-                             for one, other in zip(by_first, by_second, strict=True)])
-        return comparison.Sample(points, self.size)
+        return comparison.Sample(lambda weights: swapped(self.chosen, weights), self.num_examples)
 
     def points_held_out(self):
         """Points of each seed on the halves that did not choose, float [S]."""
-        return self.sample().points(np.ones([1, self.size]))[:, 0]
+        return swapped(self.chosen, np.ones([1, self.num_examples]))[:, 0]
+
+    def points_by_others(self):
+        """Points of each seed, which had no say in the choice, on halves that had none: [S]."""
+        return swapped(self.by_others, np.ones([1, self.num_examples]))[:, 0]
 
     def share_best(self):
         """Trained values of the best setting by those of the encoder."""
@@ -85,6 +96,18 @@ class Cell(NamedTuple):
     def share_held_out(self):
         """The same of the two settings that the halves chose, their mean."""
         return float(np.mean([share_trained(some[0]) for some in self.chosen]))
+
+
+def swapped(chosen, weights):
+    """Each seed's score of two halves, float [B, n] -> [S, B]: what one chose, on the other.
+
+    Args:
+      chosen: the Scoreds that the first half chose, and those that the second did.
+      weights: how often each example counts.
+    """
+    first, second = (weights * half for half in comparison.halves(weights.shape[1]))
+    return np.array([(one.points(second) + other.points(first)) / 2
+                     for one, other in zip(*chosen, strict=True)])
 
 
 def rows(experiment):
@@ -102,49 +125,55 @@ def rows(experiment):
 
 
 def read_all(experiment, folder):
-    """{(task name, mode name): [Scored]} of the runs that are done."""
+    """The Done of an Experiment in a results folder."""
     found, dev = collections.defaultdict(list), functools.cache(
         functools.partial(results.read_dev, folder))
-    for run in grid.plan(experiment):
-        if results.is_done(folder, run.name):
+    planned = grid.plan(experiment)
+    failed = {grid.setting_of(run) for run in planned if results.is_failed(folder, run.name)}
+    for run in planned:
+        if results.is_done(folder, run.name) and grid.setting_of(run) not in failed:
             result, targets = results.read(folder, run.name), dev(run.task.name)
             metric = grid.metric_of(experiment, run)
             found[run.task.name, run.mode.name].append(Scored(run, result, scores.scorer(
                 targets["kind"], metric, targets["dev"], result["predictions"]["dev"])))
-    return found
+    return Done(found, failed)
 
 
-def cell(all_scored, task, row):
+def cell(done, task, row):
     """The Cell of a task's name and a Row; None where too little is done yet.
 
     A sweep that is not over has some settings with fewer seeds than others. They are chosen from by
     the seeds that all of them have.
     """
     settings = collections.defaultdict(dict)
-    for scored in done_of(all_scored, task, row):
+    for scored in done_of(done, task, row):
         settings[grid.setting_of(scored.run)][scored.run.seed] = scored
     seeds = set.intersection(*map(set, settings.values())) if settings else set()
     if not seeds:
         return None
     comparable = [[some[seed] for seed in sorted(seeds)] for some in settings.values()]
     count = count_of(comparable[0][0])
-    return Cell(best(comparable, np.ones(count)), tuple(
-        best(comparable, part) for part in comparison.halves(count)), count)
+    halves = comparison.halves(count)
+    return Cell(best(comparable, np.ones(count)), tuple(best(comparable, half) for half in halves),
+                tuple(best_by_others(comparable, half) for half in halves), count)
 
 
-def done_of(all_scored, task, row):
+def done_of(done, task, row):
     """The Scoreds of a task's name and a Row."""
-    return [scored for scored in all_scored.get((task, row.mode.name), ())
+    return [scored for scored in done.runs.get((task, row.mode.name), ())
             if row.size in (None, scored.run.point["size"])]
 
 
-def missing(experiment, all_scored, task, row):
-    """How many of the planned runs of a config.TaskRow and a Row have no result."""
+def missing(experiment, done, task, row):
+    """How many runs of a config.TaskRow and a Row have no result, but for settings that went wrong.
+    """
     if not row.mode.does(task.name):
         return 0
-    settings = sum(row.size in (None, point["size"]) for point in grid.points(task, row.mode))
+    settings = sum(row.size in (None, point["size"]) and
+                   grid.setting(task, row.mode, point) not in done.failed
+                   for point in grid.points(task, row.mode))
     return (settings * grid.seeds_of(experiment, task, row.mode)
-            - len(done_of(all_scored, task.name, row)))
+            - len(done_of(done, task.name, row)))
 
 
 def count_of(scored):
@@ -157,8 +186,23 @@ def best(settings, part):
 
     Of equal ones the first.
     """
+    return settings[int(np.argmax(points_of(settings, part).mean(axis=1)))]
+
+
+def best_by_others(settings, part):
+    """For each seed the Scored of the setting that is best on a part of dev by the other seeds.
+
+    Of equal ones the first; a single seed chooses for itself.
+    """
+    points = points_of(settings, part)                          # [settings, S]
+    others = points.sum(axis=1, keepdims=True) - points if points.shape[1] > 1 else points
+    return [settings[number][seed] for seed, number in enumerate(others.argmax(axis=0))]
+
+
+def points_of(settings, part):
+    """Points of lists of Scoreds on a part of dev, float [settings, S]."""
     weights = np.asarray(part, float)[None]
-    return max(settings, key=lambda some: np.mean([one.points(weights)[0] for one in some]))
+    return np.array([[one.points(weights)[0] for one in some] for some in settings])
 
 
 def share_trained(scored):

@@ -6,7 +6,7 @@ on one machine a claim without a lock is nobody's. Locks of other machines may n
 claim is nobody's when it has not been touched for STALE_SECONDS, and its owner touches it more
 often. Limits: the folder's file system must link atomically (local ones and NFS do), clocks must
 agree to some minutes, and a machine that sleeps longer than STALE_SECONDS may do a run a second
-time, which costs time and changes no result.
+time, which costs time and changes no result. Machines are told apart by their names.
 """
 import contextlib
 import fcntl
@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 
-TOUCH_SECONDS, STALE_SECONDS = 30, 600
+TOUCH_SECONDS, STALE_SECONDS, ALONE = 30, 600, ".alone"
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def claimed(folder, name):
         yield False
         return
     is_over = threading.Event()
-    toucher = threading.Thread(target=_touch, args=(path, is_over), daemon=True)
+    toucher = threading.Thread(target=_touch, args=(handle, is_over), daemon=True)
     toucher.start()
     try:
         yield True
@@ -44,7 +44,24 @@ def claimed(folder, name):
         is_over.set()
         toucher.join()
         with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
+            if os.path.samestat(os.fstat(handle), os.stat(path)):   # else it is another's by now
+                os.remove(path)
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def alone(folder):
+    """Keeps other processes that ask for the same out while the block runs; they wait.
+
+    Args:
+      folder: of the claims; made where it is missing.
+    """
+    os.makedirs(folder, exist_ok=True)
+    handle = os.open(os.path.join(folder, ALONE), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
         os.close(handle)
 
 
@@ -64,7 +81,8 @@ def sweep_out(folder):
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         path = os.path.join(folder, name)
         with contextlib.suppress(FileNotFoundError):
-            if name.startswith(".") and time.time() - os.path.getmtime(path) > STALE_SECONDS:
+            if name.startswith(".") and name != ALONE and (
+                    time.time() - os.path.getmtime(path) > STALE_SECONDS):
                 os.remove(path)
 
 
@@ -111,8 +129,8 @@ def _host(handle):
         return None
 
 
-def _touch(path, is_over):
+def _touch(handle, is_over):
     """Tells other machines now and then that the owner lives."""
     while not is_over.wait(TOUCH_SECONDS):
         with contextlib.suppress(OSError):   # a share that is away for a moment, too
-            os.utime(path)
+            os.utime(handle)

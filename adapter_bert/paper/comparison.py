@@ -15,7 +15,10 @@ Student's t with the degrees of freedom of Welch and Satterthwaite, since seeds 
 over tasks has the mean of the differences and the sum of the variances over their count squared.
 
 What it holds for: the settings that were chosen, trained again with other seeds and scored on
-other examples.
+other examples, which are drawn one by one (SQuAD's questions of one text are not, nor MNLI's pairs
+of one premise). The seeds that are scored have chosen, too: of settings that are equally good the
+one with the luckier seeds is taken, which flatters the mode whose seeds differ more. So reports say
+what the difference is where each seed is scored at the setting that the other seeds chose.
 
 Letters: B resamplings, n examples, S seeds.
 """
@@ -25,18 +28,18 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
-RESAMPLINGS, CONFIDENCE = 5000, 0.95
+RESAMPLINGS, AT_ONCE, CONFIDENCE = 5000, 500, 0.95
 
 
 class Sample(NamedTuple):
     """A mode's chosen runs on a task.
 
     points: function of weights float [B, n] -> float [S, B], each seed's score of two halves.
-    size: n.
+    num_examples: n.
     """
 
     points: object
-    size: int
+    num_examples: int
 
 
 class Difference(NamedTuple):
@@ -71,16 +74,17 @@ def halves(count):
 
 def difference(reference, mode, resamplings=RESAMPLINGS):
     """The Difference of two Samples on the same examples."""
-    ones = np.ones([1, reference.size])
+    ones = np.ones([1, reference.num_examples])
     of_seeds = [sample.points(ones)[:, 0] for sample in (reference, mode)]     # [S] each
     value = float(of_seeds[0].mean() - of_seeds[1].mean())
     if min(map(len, of_seeds)) < 2:
         return Difference(value, None)
-    weights = resampled(reference.size, resamplings)
-    drawn = [sample.points(weights) for sample in (reference, mode)]           # [S, B] each
+    parts = [[sample.points(weights) for sample in (reference, mode)]
+             for weights in resampled(reference.num_examples, resamplings)]
+    drawn = [np.concatenate(part, axis=1) for part in zip(*parts, strict=True)]  # [S, B] each
     of_all = (drawn[0].mean(axis=0) - drawn[1].mean(axis=0)).var(ddof=1)
     return Difference(value, [
-        (float(max(of_all - sum(map(of_single_seeds, drawn)), 0.0)), reference.size - 1),
+        (float(max(of_all - sum(map(of_single_seeds, drawn)), 0.0)), reference.num_examples - 1),
         *((float(points.var(ddof=1)) / len(points), len(points) - 1) for points in of_seeds)])
 
 
@@ -92,12 +96,15 @@ def of_single_seeds(drawn):
 
 
 def resampled(count, resamplings):
-    """How often each example counts when each half is drawn again, float [B, n]."""
-    weights, random = np.empty([resamplings, count]), np.random.default_rng(1)
-    for half in halves(count):
-        size = int(half.sum())
-        weights[:, half] = random.multinomial(size, np.full(size, 1 / size), resamplings)
-    return weights
+    """How often each example counts when each half is drawn again: float [B, n] of AT_ONCE drawings
+    at the most, one after the other."""
+    random, cut = np.random.default_rng(1), halves(count)
+    for begin in range(0, resamplings, AT_ONCE):
+        weights = np.empty([min(AT_ONCE, resamplings - begin), count])
+        for half in cut:
+            size = int(half.sum())
+            weights[:, half] = random.multinomial(size, np.full(size, 1 / size), len(weights))
+        yield weights
 
 
 def mean_difference(differences):

@@ -1,10 +1,12 @@
 """An experiment as its file tells it: tasks, tuning modes, rates, epochs, sizes and seeds."""
 import dataclasses
+import math
 import os
 import re
 import types
 import typing
 
+import adapter_layers
 from adapter_bert import files
 from adapter_bert.errors import InputError
 
@@ -125,9 +127,11 @@ def _mode(values, where):
     mode = _made(Mode, values, where)
     for name, kinds in (("learning_rates", (int, float)), ("epochs", (int, float)),
                         ("sizes", (int,)), ("init_stddevs", (int, float)), ("tasks", (str,))):
-        values = getattr(mode, name)
-        if values or name in ("learning_rates", "epochs"):
-            _check_list(values, name, kinds, where)
+        if values.get(name) is not None:
+            _check_list(values[name], name, kinds, where)
+    if (mode.sizes or mode.init_stddevs) and not adapter_layers.uses_adapters(mode.tuning):
+        raise InputError(f"{where}: sizes and init_stddevs are those of adapters; tuning "
+                         f"{mode.tuning!r} has none")
     return mode
 
 
@@ -197,23 +201,36 @@ def _check(found, path):
     """InputError where names are odd or used twice, or counts are below 1."""
     for kind, rows in (("task", found.tasks), ("mode", found.modes)):
         names = [file_name(row.name) for row in rows]
+        if not names:
+            raise InputError(f"{path}, {kind}s: there are none; give one or more")
         odd = [row.name for row, name in zip(rows, names, strict=True)
                if not _NAME.fullmatch(row.name) or names.count(name) > 1]
-        if odd or not names:
+        if odd:
             raise InputError(f"{path}: names of {kind}s {odd}; give each one of its own of "
                              "letters and digits, parted by . _ - or a space, which is as _")
-    if found.budget_minutes is not None and found.budget_minutes <= 0:
+    if found.budget_minutes is not None and not found.budget_minutes > 0:
         raise InputError(f"{path}: budget_minutes {found.budget_minutes}; give more than 0, or "
                          "leave it out")
-    if not all(isinstance(modes, dict) and all(type(value) in (int, float)
-                                               for value in modes.values())
-               for modes in found.epoch_seconds.values()):
-        raise InputError(f"{path}, epoch_seconds: give {{task: {{mode: seconds}}}}")
+    _check_epoch_seconds(found, path)
     _check_modes(found, path)
     for where, row in ((path, found), *((f"{path}, {row.name}", row)
                                         for row in [*found.tasks, *found.modes])):
         if row.seeds is not None and row.seeds < 1:
             raise InputError(f"{where}: seeds {row.seeds}; give 1 or more")
+
+
+def _check_epoch_seconds(found, path):
+    """InputError where an estimate is none, or of something that is not there."""
+    tasks, modes = ({row.name for row in rows} for rows in (found.tasks, found.modes))
+    for task, seconds in found.epoch_seconds.items():
+        if not isinstance(seconds, dict) or not all(
+                type(value) in (int, float) and 0 < value < math.inf for value in seconds.values()):
+            raise InputError(f"{path}, epoch_seconds, {task}: give {{task: {{mode: seconds}}}}, "
+                             "seconds above 0")
+        unknown = sorted({task} - tasks | seconds.keys() - modes)
+        if unknown:
+            raise InputError(f"{path}, epoch_seconds: no task or mode is called "
+                             f"{', '.join(unknown)}")
 
 
 def _check_modes(found, path):

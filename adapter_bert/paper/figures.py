@@ -14,18 +14,18 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-MOST_TICKS, FULL = 6, "full tuning"
+MOST_TICKS, FULL, LOWEST = 6, "full tuning", -20
 PERCENTILES = (20, 50, 80)   # as in the paper's figure 3
 OWN_STYLE = {**STYLE, "legend.frameon": False, "svg.hashsalt": "adapter-bert",
              "svg.fonttype": "none"}
 
 
-def draw(experiment, all_scored, output):
+def draw(experiment, done, output):
     """Writes each figure that there are results for as PNG and SVG.
 
     Args:
       experiment: config.Experiment.
-      all_scored: what cells.read_all returns.
+      done: what cells.read_all returns.
       output: folder.
 
     Returns:
@@ -34,7 +34,7 @@ def draw(experiment, all_scored, output):
     drawn = {}
     with matplotlib.rc_context(OWN_STYLE):
         for name, (function, caption) in FIGURES.items():
-            figure = function(experiment, all_scored)
+            figure = function(experiment, done)
             if figure:
                 save(figure, os.path.join(output, name))
                 drawn[name] = caption
@@ -78,7 +78,7 @@ def family_of(mode):
     return "adapters" if mode.tuning == "adapters" and not mode.settings else mode.name
 
 
-def curve(experiment, all_scored, rows):
+def curve(experiment, done, rows):
     """Trained parameters and points above full tuning, of the tasks that have every row.
 
     Rows that no task has yet are left out.
@@ -87,11 +87,11 @@ def curve(experiment, all_scored, rows):
       Float [rows] and float [rows, tasks]; None where no task has all of them.
     """
     parameters, gaps = [], []
-    begun = [row for row in rows if any(cells.cell(all_scored, task.name, row)
+    begun = [row for row in rows if any(cells.cell(done, task.name, row)
                                         for task in experiment.tasks)]
     for task in experiment.tasks:
-        whole = full_tuning(experiment, all_scored, task.name)
-        found = [cells.cell(all_scored, task.name, row) for row in begun]
+        whole = full_tuning(experiment, done, task.name)
+        found = [cells.cell(done, task.name, row) for row in begun]
         if whole and found and all(found):
             full = whole.points_held_out().mean()
             parameters.append([cell.best[0].result["trained_parameters"] for cell in found])
@@ -101,15 +101,15 @@ def curve(experiment, all_scored, rows):
     return np.mean(parameters, axis=0), np.transpose(gaps)
 
 
-def full_tuning(experiment, all_scored, task):
+def full_tuning(experiment, done, task):
     """The cells.Cell of full tuning on a task; None where there is none."""
     reference = tables.reference_row(cells.rows(experiment), task)
-    return reference and cells.cell(all_scored, task, reference)
+    return reference and cells.cell(done, task, reference)
 
 
-def by_parameters(experiment, all_scored):
+def by_parameters(experiment, done):
     """Figures 3 and 4: points above full tuning by the count of trained values."""
-    curves = {name: curve(experiment, all_scored, rows)
+    curves = {name: curve(experiment, done, rows)
               for name, rows in series(experiment).items()}
     curves = {name: found for name, found in curves.items() if found}
     if not curves:
@@ -119,8 +119,9 @@ def by_parameters(experiment, all_scored):
         order = np.argsort(parameters)
         low, middle, high = np.percentile(gaps[order], PERCENTILES, axis=1)
         style = line_look(number)
-        axes.plot(parameters[order], middle, **style,
+        axes.plot(parameters[order], np.maximum(middle, LOWEST), **style,
                   label=f"{name} ({tables.counted(gaps.shape[1])})")
+        note_lower(axes, parameters[order], middle)
         if len(order) > 1:
             axes.fill_between(parameters[order], low, high, alpha=0.2, linewidth=0,
                               color=style["color"])
@@ -130,8 +131,18 @@ def by_parameters(experiment, all_scored):
     axes.axhline(0, color="#000000", linestyle="--", linewidth=1.5, label=FULL)
     axes.set(xscale="log", xlabel="trained parameters of a task",
              ylabel=f"score − {FULL} (points)")
+    if axes.texts:
+        axes.set_ylim(bottom=LOWEST - 1)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     return figure
+
+
+def note_lower(axes, x, values):
+    """Writes the values below LOWEST, where the axis ends, so that those near 0 are far apart."""
+    for place, value in zip(x, values, strict=True):
+        if value < LOWEST:
+            axes.annotate(f"−{-value:.0f} ↓", (place, LOWEST), xytext=(12, -5),
+                          textcoords="offset points")
 
 
 def line_look(number):
@@ -139,16 +150,16 @@ def line_look(number):
     return look(number, ("-", ":", "-.")[number // len(COLOURS) % 3])
 
 
-def by_size(experiment, all_scored):
+def by_size(experiment, done):
     """Score by adapter size, a panel a task; of SQuAD this is the paper's figure 5."""
     rows = [row for row in cells.rows(experiment) if row.size is not None]
     names = [task for task in tables.metrics(experiment)
-             if len({row.size for row in rows if cells.cell(all_scored, task, row)}) > 1]
+             if len({row.size for row in rows if cells.cell(done, task, row)}) > 1]
     if not names:
         return None
     figure, panels = panels_of(len(names))
     for axes, task in zip(panels, names, strict=True):
-        size_panel(axes, experiment, all_scored, task)
+        size_panel(axes, experiment, done, task)
         axes.legend(loc="best")
     return figure
 
@@ -164,18 +175,18 @@ def panels_of(count):
     return figure, list(panels.flat[:count])
 
 
-def size_panel(axes, experiment, all_scored, task):
+def size_panel(axes, experiment, done, task):
     """A task's score by size, with the standard error over seeds, and that of full tuning."""
     sizes = set()
     for number, (name, rows) in enumerate(series(experiment).items()):
-        found = {row.size: cells.cell(all_scored, task, row) for row in rows if row.size}
+        found = {row.size: cells.cell(done, task, row) for row in rows if row.size}
         found = {size: cell.points_held_out() for size, cell in sorted(found.items()) if cell}
         sizes |= found.keys()
         if found:
             axes.errorbar(list(found), [points.mean() for points in found.values()],
                           [tables.error_of(points) or 0 for points in found.values()], capsize=4,
                           label=name, **line_look(number))
-    whole = full_tuning(experiment, all_scored, task)
+    whole = full_tuning(experiment, done, task)
     if whole:
         axes.axhline(whole.points_held_out().mean(), color="#000000", linestyle="--",
                      linewidth=1.5, label=FULL)
@@ -187,10 +198,10 @@ def size_panel(axes, experiment, all_scored, task):
              ylabel=f"{tables.metrics(experiment)[task]} (points)")
 
 
-def by_first_values(experiment, all_scored):
+def by_first_values(experiment, done):
     """Score by the standard deviation of the adapters' first weights (figure 6, right)."""
     lines = {}
-    for (task, mode), some in all_scored.items():
+    for (task, mode), some in done.runs.items():
         for scored in some:
             if scored.run.mode.init_stddevs:
                 found = lines.setdefault((task, mode), {})
@@ -215,11 +226,11 @@ def whole_score(scored):
     return scored.points(np.ones([1, cells.count_of(scored)]))[0]
 
 
-def by_removed_layers(experiment, all_scored):
+def by_removed_layers(experiment, done):
     """Figure 6, left: a heat map a task of what is lost without the adapters of a span."""
     del experiment
     found = {}
-    for (task, _), some in all_scored.items():
+    for (task, _), some in done.runs.items():
         ablated = [scored for scored in some if "spans" in scored.result]
         if ablated:
             found.setdefault(task, max(ablated, key=whole_score))
@@ -265,9 +276,10 @@ def heat_map(axes, values, least, most):
 FIGURES = {
     "parameters": (by_parameters, "Score above full tuning by the count of trained parameters: "
                    "median of the tasks, and 20th to 80th percentile."),
-    "sizes": (by_size, "Score by the adapters' size, with the standard error over seeds."),
+    "sizes": (by_size, "Score by the adapters' size, with the standard error over seeds; a point "
+              "without one is of a single seed. Each size has rates of its own, see below."),
     "spans": (by_removed_layers, "What is lost when the trained adapters of the layers from first "
               "to last are removed, without training again."),
     "init_stddev": (by_first_values, "Dev score by the standard deviation of the adapters' first "
-                    "weights."),
+                    "weights, with the standard error where there are several seeds."),
 }

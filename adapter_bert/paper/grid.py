@@ -119,8 +119,8 @@ def check(experiment, run):
         if type(value) is not known[name] and (type(value), known[name]) != (int, float):
             raise InputError(f"{where}: settings: {name} is {value!r}, expected a value of type "
                              f"{known[name].__name__}")
-    settings, _, task = settings_of(experiment, run, "run")
     try:
+        settings, _, task = settings_of(experiment, run, "run")
         run_settings.check(settings)
         run_settings.adapter_config(settings)
     except InputError as error:
@@ -155,7 +155,7 @@ def where_of(run):
 
 def kind_of(run):
     """The class of the settings of a Planned run's command."""
-    is_squad = (run.task.task or run.task.name) == QUESTIONS
+    is_squad = (run.task.task or run.task.name).lower() == QUESTIONS.lower()
     return run_settings.SquadSettings if is_squad else run_settings.Settings
 
 
@@ -189,4 +189,9 @@ def data_files(experiment, run):
 
 def setting_of(run):
     """What runs that differ in their seed alone share, a hashable value."""
-    return run.task.name, run.mode.name, tuple(run.point.items())
+    return setting(run.task, run.mode, run.point)
+
+
+def setting(task, mode, point):
+    """The same of a config.TaskRow, a Mode and a point of its sweep."""
+    return task.name, mode.name, tuple(point.items())

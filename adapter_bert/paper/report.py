@@ -29,37 +29,49 @@ def write(experiment, folder, output):
     Raises:
       InputError: there are no results yet.
     """
-    planned, all_scored = grid.plan(experiment), cells.read_all(experiment, folder)
-    if not all_scored:
-        raise InputError(f"{folder}: no result of this experiment is there yet")
-    found = tables.records(experiment, all_scored)
-    compared = tables.comparisons(experiment, all_scored)
+    planned, done = grid.plan(experiment), cells.read_all(experiment, folder)
+    if not done.runs:
+        failed = results.failures(folder, [run.name for run in planned])
+        raise InputError("; ".join([f"{folder}: no result of this experiment is there yet",
+                                    *([results.in_words(folder, failed)] if failed else [])]))
+    found = tables.records(experiment, done)
+    compared = tables.comparisons(experiment, done)
     path = os.path.join(output, "README.md")
     files.write_json(os.path.join(output, "differences.json"),
                      tables.difference_records(experiment, compared))
     files.write_text(os.path.join(output, "table.csv"), tables.as_csv(found))
     files.write_json(os.path.join(output, "cells.json"), found)
-    drawn = figures.draw(experiment, all_scored, output)
+    drawn = figures.draw(experiment, done, output)
     files.write_text(path, "\n".join([
-        *introduction(folder, output, planned, all_scored),
-        tables.markdown(experiment, all_scored, compared),
+        *introduction(folder, output, planned, done),
+        tables.markdown(experiment, done, compared),
         *(f"![{caption}]({name}.png)\n\n{caption} ([SVG]({name}.svg))\n"
           for name, caption in drawn.items()),
         tables.sweeps(experiment)]))
-    return Report(sum(map(len, all_scored.values())), len(planned), path)
+    return Report(sum(map(len, done.runs.values())), len(planned), path)
 
 
-def introduction(folder, output, planned, all_scored):
+def introduction(folder, output, planned, done):
     """The first lines: what was run, on what, and where the numbers come from."""
     facts = files.read_object(os.path.join(folder, results.FILE))
-    done = [scored.result for some in all_scored.values() for scored in some]
-    hours = sum(result["seconds"] for result in done) / 3600
-    commits = sorted({str(result["commit"]) for result in done})
-    versions = done[0]["versions"]
+    found = [scored.result for some in done.runs.values() for scored in some]
+    hours = sum(result["seconds"] for result in found) / 3600
     yield "# Adapters against full tuning\n"
     yield ("Written by `adapter-bert experiment` from result files; edit nothing here. "
            f"Base: {facts['base']['name']} (fingerprint {facts['base']['fingerprint'][:12]}); "
-           f"{len(done)} of {len(planned)} runs, {hours:.1f} hours of training and scoring in all; "
-           f"TensorFlow {versions['tensorflow']}, commit {', '.join(commits)}. `cells.json` names "
+           f"{len(found)} of {len(planned)} runs, {hours:.1f} hours of training and scoring; "
+           f"{each(result['flags']['precision'] for result in found)}, "
+           f"TensorFlow {each(result['versions']['tensorflow'] for result in found)}, "
+           f"commit {each(result['commit'] for result in found)}. `cells.json` names "
            f"for each cell the files in `{os.path.relpath(folder, output)}/{results.RUNS}` that it "
            "is made of, and they hold every prediction of the dev set.\n")
+    if done.failed:
+        settings = "; ".join(f"{mode} on {task}, " + ", ".join(
+            f"{name} {value}" for name, value in point if value is not None)
+            for task, mode, point in sorted(done.failed, key=str))
+        yield f"Went wrong with some seed, and so is not chosen: {settings}.\n"
+
+
+def each(values):
+    """All different values as a text; of results of different machines there may be several."""
+    return ", ".join(sorted({str(value) for value in values}))

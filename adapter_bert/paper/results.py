@@ -6,11 +6,13 @@
     failures/ claims/       what went wrong; who does what just now
 """
 import contextlib
+import functools
 import os
 import subprocess
 
 from adapter_bert import base, files
 from adapter_bert.errors import InputError
+from adapter_bert.paper import claims
 from adapter_bert.paper.config import file_name
 
 FILE, RUNS, DEV, FAILURES, CLAIMS = "experiment.json", "runs", "dev", "failures", "claims"
@@ -71,6 +73,12 @@ def failures(folder, names):
             for name in names if is_failed(folder, name)}
 
 
+def in_words(folder, failed):
+    """What a person is told of runs that went wrong, as `failures` returns them."""
+    return (f"{len(failed)} runs went wrong: {', '.join(failed)}; see {folder}/{FAILURES}, and try "
+            "again with --retry_failed")
+
+
 def forgive(folder, name):
     """Forgets that a run went wrong."""
     with contextlib.suppress(FileNotFoundError):
@@ -87,21 +95,26 @@ def bind(folder, facts):
     Raises:
       InputError: it holds results of another base or other data, or something else.
     """
+    if not os.path.exists(os.path.join(folder, FILE)) and os.path.isdir(os.path.join(folder, RUNS)):
+        raise InputError(f"{folder}: holds runs but no {FILE}; name another --results")
+    with claims.alone(os.path.join(folder, CLAIMS)):
+        _bind(folder, facts)
+
+
+def _bind(folder, facts):
+    """`bind` while no other process does."""
     path = os.path.join(folder, FILE)
-    if not os.path.exists(path):
-        if os.path.isdir(folder) and os.path.isdir(os.path.join(folder, RUNS)):
-            raise InputError(f"{folder}: holds runs but no {FILE}; name another --results")
-        files.write_json(path, facts)
-        return
-    before = files.read_object(path, "base", "data")
-    differing = ["the base"] if before["base"] != facts["base"] else []
+    before = files.read_object(path, "base", "data") if os.path.exists(path) else facts
+    differing = ["the base"] * any(before["base"].get(key) != value
+                                   for key, value in facts["base"].items() if key != "name")
     differing += [f"the data of {task}" for task, found in facts["data"].items()
                   if before["data"].get(task, found) != found]
     if differing:
         raise InputError(f"{folder}: made by an experiment in which {' and '.join(differing)} "
                          "differed; name another --results")
-    if facts["data"].keys() - before["data"].keys():
-        files.write_json(path, {**facts, "data": {**before["data"], **facts["data"]}})
+    together = {**before, "data": {**before["data"], **facts["data"]}}
+    if together != before or before is facts:
+        files.write_json(path, together)
 
 
 def facts_of(base_dir, data):
@@ -119,8 +132,12 @@ def facts_of(base_dir, data):
                      for task, paths in data.items()}}
 
 
+@functools.cache
 def commit():
-    """The commit of this code, marked where its files differ from it; None where there is none."""
+    """The commit of this code, marked where its files differ from it; None where there is none.
+
+    As it is when a process asks first.
+    """
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     git = ["git", "-C", root]
     try:

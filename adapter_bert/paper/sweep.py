@@ -1,6 +1,7 @@
 """A sweep: worker processes that do the runs of an experiment, and what a person sees of it."""
 import contextlib
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -68,7 +69,7 @@ class Workers:
     def _start(self, number):
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        with open(os.path.join(self._logs, f"{os.uname().nodename}-{number}.log"), "ab") as log:
+        with open(os.path.join(self._logs, f"{platform.node()}-{number}.log"), "ab") as log:
             process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=log,
                                        stderr=log, env={**os.environ, "PYTHONPATH": path})
         with contextlib.suppress(ProcessLookupError):
@@ -96,7 +97,7 @@ class Workers:
         """Records the run that a process was ended in; False where it was in none."""
         owners = claims.owners(os.path.join(self._folder, results.CLAIMS))
         for name, owner in owners.items():
-            if owner == {"host": os.uname().nodename, "pid": pid}:
+            if owner == {"host": platform.node(), "pid": pid}:
                 results.write_failure(self._folder, name, f"its process ended with {code}; see "
                                       f"{self._logs}")
                 return True
@@ -115,7 +116,8 @@ def watch(experiment, planned, folder, workers, bar):
             for run in planned if results.is_done(folder, run.name)}
     failed = set(results.failures(folder, [run.name for run in planned]))
     say(f"{len(planned)} runs, {len(done)} done before"
-        f"{left(experiment, planned, done, failed, workers)}")
+        + (f", {len(failed)} went wrong (--retry_failed tries them again)" if failed else "")
+        + left(experiment, planned, done, failed, workers))
     bar.update(len(done))
     try:
         is_over = False

@@ -11,23 +11,23 @@ NOTHING, UNDONE = "–", "\\*"
 MARGIN = 1.0   # points that the mean over tasks may lose, by the upper bound
 
 
-def markdown(experiment, all_scored, compared):
+def markdown(experiment, done, compared):
     """The text of the tables.
 
     Args:
       experiment: config.Experiment.
-      all_scored: what cells.read_all returns.
+      done: what cells.read_all returns.
       compared: what `comparisons` returns.
     """
     rows = cells.rows(experiment)
     parts = [
         "## Scores, each setting chosen on one half of dev and reported on the other",
         "Mean and standard error over seeds, in points; the halves swapped and averaged.",
-        *score_table(experiment, all_scored, rows, cells.Cell.points_held_out,
+        *score_table(experiment, done, rows, cells.Cell.points_held_out,
                      cells.Cell.share_held_out),
         "## Best on dev",
         "The same, chosen and reported on all of dev, as the paper's development scores are.",
-        *score_table(experiment, all_scored, rows, cells.Cell.points_best,
+        *score_table(experiment, done, rows, cells.Cell.points_best,
                      cells.Cell.share_best),
         f"{UNDONE} Some of its runs are not done: the numbers may change. Where a row has not all "
         "tasks, total and mean name the count of those that it has."]
@@ -36,7 +36,7 @@ def markdown(experiment, all_scored, compared):
                   f"Points that full tuning is better by, and in brackets the one-sided "
                   f"{comparison.CONFIDENCE:.0%} upper bound (how: the top of "
                   "`adapter_bert/paper/comparison.py`).",
-                  *difference_table(experiment, all_scored, rows, compared)]
+                  *difference_table(experiment, done, rows, compared)]
     return joined(parts)
 
 
@@ -82,27 +82,27 @@ def joined(parts):
     return text.rstrip("\n") + "\n"
 
 
-def score_table(experiment, all_scored, rows, points, share):
+def score_table(experiment, done, rows, points, share):
     """Lines of a table of all rows and tasks.
 
     Args:
-      experiment, all_scored: as for `markdown`.
+      experiment, done: as for `markdown`.
       rows: list of cells.Row.
       points, share: functions of a cells.Cell -> float [S], and float.
     """
     yield header(["", "total parameters", "trained a task",
                   *(f"{task} {metric}" for task, metric in metrics(experiment).items()), "mean"])
     for row in rows:
-        yield score_line(experiment, all_scored, row, points, share)
+        yield score_line(experiment, done, row, points, share)
 
 
-def score_line(experiment, all_scored, row, points, share):
+def score_line(experiment, done, row, points, share):
     """A row's line of a table, see `score_table`."""
-    found = {task.name: cells.cell(all_scored, task.name, row) for task in experiment.tasks}
+    found = {task.name: cells.cell(done, task.name, row) for task in experiment.tasks}
     scores = {task: points(cell) for task, cell in found.items() if cell}
     shares = [share(cell) for cell in found.values() if cell]
     undone = {task.name for task in experiment.tasks
-              if cells.missing(experiment, all_scored, task, row)}
+              if cells.missing(experiment, done, task, row)}
     planned = [task for task in found if row.mode.does(task)]
     is_whole = all(task in scores for task in planned)
     count = "" if len(planned) == len(found) else f" ({counted(len(planned))})"
@@ -134,9 +134,8 @@ def metrics(experiment):
 
 def with_error(points):
     """Mean and standard error over seeds of float [S], as a text."""
-    if len(points) < 2:
-        return f"{points.mean():.1f}"
-    return f"{points.mean():.1f} ± {points.std(ddof=1) / len(points) ** 0.5:.1f}"
+    error = error_of(points)
+    return f"{points.mean():.1f}" + ("" if error is None else f" ± {error:.1f}")
 
 
 def header(names):
@@ -162,7 +161,7 @@ def compared_tasks(experiment, row):
     return [(task, reference) for task, reference in pairs if reference not in (None, row)]
 
 
-def comparisons(experiment, all_scored):
+def comparisons(experiment, done):
     """{row's label: comparison.Difference of each task to full tuning, and of their mean}.
 
     None stands where one is missing, and for the mean where one of those that are planned is.
@@ -170,7 +169,7 @@ def comparisons(experiment, all_scored):
     """
     found = {}
     for row in cells.rows(experiment):
-        some = {task.name: difference(all_scored, task.name, row, reference)
+        some = {task.name: difference(done, task.name, row, reference)
                 for task, reference in compared_tasks(experiment, row)}
         if some:
             mean = comparison.mean_difference(list(some.values())) if all(some.values()) else None
@@ -178,13 +177,13 @@ def comparisons(experiment, all_scored):
     return found
 
 
-def difference(all_scored, task, row, reference):
+def difference(done, task, row, reference):
     """The comparison.Difference of two rows on a task; None where one has no runs."""
-    pair = [cells.cell(all_scored, task, one) for one in (reference, row)]
+    pair = [cells.cell(done, task, one) for one in (reference, row)]
     return comparison.difference(*(cell.sample() for cell in pair)) if all(pair) else None
 
 
-def difference_table(experiment, all_scored, rows, compared):
+def difference_table(experiment, done, rows, compared):
     """Lines of the table of differences, and a sentence on the claim for whole modes."""
     yield header(["", *(task.name for task in experiment.tasks), "mean"])
     for label, found in compared.items():
@@ -193,9 +192,17 @@ def difference_table(experiment, all_scored, rows, compared):
         mean = compared.get(row.label, [None])[-1]
         if mean and mean.bound is not None and row.is_whole_mode:
             pairs = compared_tasks(experiment, row)
-            undone = sum(cells.missing(experiment, all_scored, task, one)
+            undone = sum(cells.missing(experiment, done, task, one)
                          for task, reference in pairs for one in (row, reference))
-            yield verdict(row, mean, len(pairs), undone)
+            yield verdict(row, mean, by_others(done, row, pairs), len(pairs), undone)
+
+
+def by_others(done, row, pairs):
+    """Points that full tuning is better by in the mean of `compared_tasks`, where each seed is
+    scored at the setting that the other seeds chose."""
+    found = [[cells.cell(done, task.name, one).points_by_others().mean()
+              for one in (reference, row)] for task, reference in pairs]
+    return float(np.mean([reference - points for reference, points in found]))
 
 
 def difference_records(experiment, compared):
@@ -214,27 +221,36 @@ def in_words(difference):
     return f"{difference.value:+.1f}{bound}"
 
 
-def verdict(row, mean, tasks, undone):
-    """What the mean over tasks says of the paper's claim for a row; nothing before all is done."""
+def verdict(row, mean, without_say, tasks, undone):
+    """What the mean over tasks says of the paper's claim for a row; nothing before all is done.
+
+    Args:
+      row: cells.Row.
+      mean: its comparison.Difference of the mean over tasks.
+      without_say: the difference `by_others`.
+      tasks: how many.
+      undone: how many runs are not done.
+    """
     if undone:
         return (f"**{row.label}**: {undone} runs of it and of full tuning are not done, so nothing "
                 "is said of it yet.")
-    holds = mean.bound < MARGIN
+    holds = round(mean.bound, 2) < MARGIN   # as it is printed: drawings move the third digit
     return (f"**{row.label}**: {mean.value:+.2f} points behind full tuning in the mean of "
             f"{counted(tasks)}, at most {mean.bound:+.2f} with {comparison.CONFIDENCE:.0%} "
             f"confidence: that it loses less than {MARGIN:g} point is {'' if holds else 'not '}"
-            "shown.")
+            f"shown. Where the other seeds choose each seed's setting it is {without_say:+.2f} "
+            "behind.")
 
 
-def records(experiment, all_scored):
+def records(experiment, done):
     """Every cell as a dict: scores, settings, and the result files that it is made of."""
     found = []
     of_tasks = metrics(experiment)
     for row in cells.rows(experiment):
         for task in experiment.tasks:
-            cell = cells.cell(all_scored, task.name, row)
+            cell = cells.cell(done, task.name, row)
             if cell:
-                missing = cells.missing(experiment, all_scored, task, row)
+                missing = cells.missing(experiment, done, task, row)
                 found.append(record(row, task.name, of_tasks[task.name], cell, missing))
     return found
 

@@ -34,6 +34,7 @@ def main(config_path, folder, until):
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.use_absl_handler()
     speak_plainly()
+    results.commit()   # of the code that is loaded now
     experiment = config.read(config_path)
     return work(experiment, grid.plan(experiment), folder, float(until))
 
@@ -108,8 +109,8 @@ def do(experiment, run, work_dir):
         left = files.read_object(os.path.join(output_dir, "results.json"))
         current, (targets, _) = seen["dev"]
         extra = {"spans": spans.removed_spans(
-            current, os.path.join(output_dir, "pack"), targets, run.task.metric
-            or task.metrics[0])} if run.mode.spans and not run.seed else {}
+            current, os.path.join(output_dir, "pack"), targets,
+            grid.metric_of(experiment, run))} if run.mode.spans and not run.seed else {}
     finally:
         shutil.rmtree(output_dir, ignore_errors=True)
         gc.collect()
