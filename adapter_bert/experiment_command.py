@@ -27,13 +27,15 @@ def add(commands):
 def _experiment(config, folder, report, workers, retry_failed, report_only):
     if workers < 1:
         raise InputError(f"--workers={workers}: give 1 or more")
+    if not folder:
+        raise InputError("--results= names no folder")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from adapter_bert.paper import config as configs
     from adapter_bert.paper import report as reports
     from adapter_bert.paper import results
     from adapter_bert.paper.sweep import sweep
     experiment = configs.read(config)
-    failed = {} if report_only else sweep(experiment, config, folder, workers, retry_failed)
+    failed = {} if report_only else sweep(experiment, folder, workers, retry_failed)
     written = reports.write(experiment, folder, report or folder)
     print(f"{written.done} of {written.planned} runs; {written.path}")
     if failed:

@@ -21,7 +21,13 @@ def main(row="adapters 64", place="."):
       row: of the report's tables.
       place: folder of the report, below docs/paper.
     """
-    found = json.loads((REPORTS / place / "differences.json").read_text())[row]
+    path = REPORTS / place / "differences.json"
+    rows = json.loads(path.read_text()) if path.exists() else {}
+    if row not in rows or not rows[row]["mean"]:
+        print(f"error: {path} has no difference of {row!r}; rows: {', '.join(rows)}",
+              file=sys.stderr)
+        sys.exit(2)
+    found = rows[row]
     print("points behind full tuning: " + ", ".join(
         f"{task} {one['difference']:+.2f} (at most {one['bound']:+.2f})"
         for task, one in found.items()))

@@ -81,7 +81,7 @@ def test_a_folder_of_other_data_is_refused(tmp_path, tiny_dir):
     with open(tmp_path / "data" / "dev.tsv", "a", encoding="utf-8") as file:
         file.write("a good film\t1\n")
     with pytest.raises(InputError, match="the data of films differed; name another --results"):
-        sweep(experiment, path, folder)
+        sweep(experiment, folder)
 
 
 def begun(folder):

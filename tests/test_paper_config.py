@@ -1,4 +1,6 @@
 """What an experiment's file may say, which runs it makes, and whose a results folder is."""
+import os
+import platform
 import subprocess
 import time
 
@@ -8,7 +10,7 @@ from sweeps import SMALL, adapters, full, write_config
 from adapter_bert import files
 from adapter_bert.__main__ import main
 from adapter_bert.errors import InputError
-from adapter_bert.paper import config, estimate, grid, results, sweep
+from adapter_bert.paper import claims, config, estimate, grid, results, sweep
 
 
 def planned(path):
@@ -50,7 +52,13 @@ def test_names_depend_on_what_makes_a_run(tmp_path, tiny_dir):
 
 @pytest.mark.parametrize("changes, message", [
     ({"sizes": [1]}, "unknown key sizes; known: base, tasks, modes, seeds, budget_minutes"),
-    ({"seeds": 0}, "seeds 0; give 1 or more"),
+    ({"seeds": 0}, "seeds 0; give 1 to 1000"),
+    ({"seeds": 10**9}, "seeds 1000000000; give 1 to 1000"),
+    ({"modes": [full(learning_rates=[10**400])]}, "mode 1, learning_rates: .*different numbers"),
+    ({"modes": [full(epochs=[float("nan")])]}, "mode 1, epochs: .nan.; give a list of different"),
+    ({"budget_minutes": 10**400}, "give more than 0"),
+    ({"tasks": [{"name": "mean", "data_dir": "d"}]}, "and none 'mean'"),
+    ({"tasks": [{"name": "a" * 61, "data_dir": "d"}]}, "at most 60 letters and digits"),
     ({"seeds": "5"}, "seeds: found '5', expected a whole number"),
     ({"base": "$NO_SUCH_PLACE/base"}, r"\$NO_SUCH_PLACE is not set; export it"),
     ({"modes": [full(sizes=[1, 1])]}, "mode 1, sizes: .1, 1.; give a list of different numbers"),
@@ -97,6 +105,7 @@ def test_a_wrong_config_is_one_line(tmp_path, tiny_dir, changes, message):
 
 @pytest.mark.parametrize("mode, message", [
     (full(tuning="fulll"), "task films, mode full: tuning 'fulll': not one of"),
+    (adapters(tuning="adaptors"), "mode adapters: tuning 'adaptors': not one of"),
     (full(tuning="top_layers=9"), "mode full: tuning top_layers=9: the model has 2 layers"),
     (full(settings={"max_seq_length": 9999}), "mode full: --max_seq_length=9999: this BERT has"),
     (adapters(settings={"adapter_layers": "7"}), "mode adapters: adapter layers .*7"),
@@ -132,7 +141,8 @@ def test_data_that_is_not_there(tmp_path, tiny_dir):
 
 def test_a_folder_belongs_to_a_base_and_data(tmp_path):
     folder = str(tmp_path / "results")
-    facts = {"base": {"name": "bert", "fingerprint": "1"}, "data": {"MRPC": {"dev": "2"}}}
+    facts = {"base": {"name": "bert", "fingerprint": "1", "config": {"hidden_act": "gelu"}},
+             "data": {"MRPC": {"dev": "2"}}}
     results.bind(folder, facts)
     results.bind(folder, {**facts, "base": {**facts["base"], "name": "its name elsewhere"}})
     more = {**facts, "data": {"CoLA": {"dev": "3"}}}
@@ -140,9 +150,27 @@ def test_a_folder_belongs_to_a_base_and_data(tmp_path):
     results.bind(folder, facts)
     for changed, words in (
             ({**facts, "base": {**facts["base"], "fingerprint": "0"}}, "the base differed"),
+            ({**facts, "base": {**facts["base"], "config": {}}}, "the base differed"),
             ({**facts, "data": {"CoLA": {"dev": "4"}}}, "the data of CoLA differed")):
         with pytest.raises(InputError, match=f"made by an experiment in which {words}"):
             results.bind(folder, changed)
+
+
+def test_files_in_the_place_of_folders_are_refused(tmp_path):
+    facts = {"base": {"name": "bert", "fingerprint": "1"}, "data": {}}
+    for folder, file in (("a", "a"), ("b", "b/claims"), ("c", "c/work")):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+        with pytest.raises(InputError, match=f"{file}: is no folder; name another --results"):
+            results.bind(str(tmp_path / folder), facts)
+
+
+def test_what_killed_runs_left_goes_but_for_other_machines(tmp_path):
+    for name in (f"a@{platform.node()}", f"b@{platform.node()}", "a@elsewhere"):
+        (tmp_path / "work" / name).mkdir(parents=True)
+    with claims.claimed(str(tmp_path / "claims"), "b"):
+        sweep.remove_left(str(tmp_path))
+    assert sorted(os.listdir(tmp_path / "work")) == ["a@elsewhere", f"b@{platform.node()}"]
 
 
 def test_results_of_other_labels_are_refused_and_what_is_done_has_not_failed(tmp_path):
@@ -161,7 +189,7 @@ def test_results_of_other_labels_are_refused_and_what_is_done_has_not_failed(tmp
 
 def test_workers_that_are_killed_outside_a_run_start_anew_a_few_times(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep.Workers, "_start", lambda *_: subprocess.Popen(["sleep", "1000"]))
-    workers = sweep.Workers("config", str(tmp_path), 1, 0.0)
+    workers = sweep.Workers(config.Experiment("base", [], [], 1), str(tmp_path), 1, 0.0)
     for _ in range(sweep.MOST_KILLED):
         workers.stop()
         assert workers.look()
@@ -172,7 +200,7 @@ def test_workers_that_are_killed_outside_a_run_start_anew_a_few_times(tmp_path, 
 
 def test_a_worker_that_cannot_begin_ends_the_sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep.Workers, "_start", lambda *_: subprocess.Popen(["false"]))
-    workers = sweep.Workers("config", str(tmp_path), 1, 0.0)
+    workers = sweep.Workers(config.Experiment("base", [], [], 1), str(tmp_path), 1, 0.0)
     with pytest.raises(InputError, match="a worker ended with 1, outside of a run"):
         while workers.look():
             time.sleep(0.01)

@@ -172,6 +172,32 @@ def test_a_report_is_the_same_each_time(made):
                       for name in os.listdir(output)}
 
 
+@pytest.mark.parametrize("kind,changes,message", [
+    ("runs", {"predictions": {"dev": [0]}}, "no predictions for 200 examples of classification"),
+    ("runs", {"predictions": {"dev": [-1] * 200}}, "no predictions for 200 examples"),
+    ("runs", {"predictions": {"dev": [10**6] * 200}}, "no predictions for 200 examples"),
+    ("runs", {"predictions": {}}, "dev cannot be"),
+    ("runs", {"seconds": "x", "versions": {}}, "seconds, tensorflow cannot be"),
+    ("runs", {"encoder_parameters": 0}, "encoder_parameters cannot be"),
+    ("runs", {"seed": 7}, "it holds another run"),
+    ("dev", {"kind": "odd"}, "no predictions for 200 examples of odd"),
+    ("dev", {"dev": 3}, "it holds no lists of targets; .* remove it and a result of films"),
+    ("dev", {"dev": [1]}, "its dev set has 1 examples"),
+    (".", {"base": None}, "does not say which base and data .* bring it back"),
+])
+def test_a_damaged_file_is_one_line(made, tmp_path, kind, changes, message):
+    experiment, folder = made[0], str(shutil.copytree(made[1], tmp_path / "results"))
+    name = {"runs": grid.plan(experiment)[0].name, "dev": "films", ".": "experiment"}[kind]
+    path = results.path_of(folder, kind, name)
+    files.write_json(path, {**files.read_object(path), **changes})
+    with pytest.raises(InputError, match=message) as caught:
+        report.write(experiment, folder, str(tmp_path / "report"))
+    assert "\n" not in str(caught.value)
+    pathlib.Path(path).write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match="not readable as JSON .*; (remove|bring) it"):
+        report.write(experiment, folder, str(tmp_path / "report"))
+
+
 def test_half_a_sweep_has_a_report(made, tmp_path):
     experiment, folder = made[0], str(shutil.copytree(made[1], tmp_path / "results"))
     for run in grid.plan(experiment):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adapter_bert.errors import InputError
 from adapter_bert.paper import comparison, grid, results, scores
 from adapter_bert.paper.config import Mode
 
@@ -132,11 +133,28 @@ def read_all(experiment, folder):
     failed = {grid.setting_of(run) for run in planned if results.is_failed(folder, run.name)}
     for run in planned:
         if results.is_done(folder, run.name) and grid.setting_of(run) not in failed:
-            result, targets = results.read(folder, run.name), dev(run.task.name)
-            metric = grid.metric_of(experiment, run)
-            found[run.task.name, run.mode.name].append(Scored(run, result, scores.scorer(
-                targets["kind"], metric, targets["dev"], result["predictions"]["dev"])))
+            found[run.task.name, run.mode.name].append(
+                scored_of(experiment, folder, run, dev(run.task.name)))
     return Done(found, failed)
+
+
+def scored_of(experiment, folder, run, targets):
+    """The Scored of a grid.Planned that is done, held against {split: targets}.
+
+    Raises:
+      InputError: its file is damaged, or is that of another run.
+    """
+    result, path = results.read(folder, run.name), results.path_of(folder, results.RUNS, run.name)
+    flags = {name: result["flags"].get(name) for name in run.flags if name != "precision"}
+    if (result["task"], result["seed"]) != (run.task.name, run.seed) or flags != {
+            name: value for name, value in run.flags.items() if name != "precision"}:
+        raise results.damaged(path, "it holds another run")
+    metric, predicted = grid.metric_of(experiment, run), result["predictions"]["dev"]
+    if len(targets["dev"]) < 2:
+        raise InputError(f"{run.task.name}: its dev set has {len(targets['dev'])} examples; one "
+                         "half chooses and the other reports, so give 2 or more")
+    scores.check(path, targets["kind"], targets["dev"], predicted)
+    return Scored(run, result, scores.scorer(targets["kind"], metric, targets["dev"], predicted))
 
 
 def cell(done, task, row):

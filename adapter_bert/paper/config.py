@@ -1,16 +1,17 @@
 """An experiment as its file tells it: tasks, tuning modes, rates, epochs, sizes and seeds."""
 import dataclasses
-import math
 import os
 import re
 import types
 import typing
 
-import adapter_layers
 from adapter_bert import files
 from adapter_bert.errors import InputError
 
-_NAME = re.compile(r"[A-Za-z0-9]+(?:[ ._-][A-Za-z0-9]+)*")
+_NAME = re.compile(r"(?=.{1,60}$)[A-Za-z0-9]+(?:[ ._-][A-Za-z0-9]+)*")
+WITHOUT_ADAPTERS = ("full", "top_layers", "layer_norm", "bias", "head")
+MEAN = "mean"   # a column of tables, so no task's name
+MOST, MOST_SEEDS = 1e9, 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,9 +128,10 @@ def _mode(values, where):
     mode = _made(Mode, values, where)
     for name, kinds in (("learning_rates", (int, float)), ("epochs", (int, float)),
                         ("sizes", (int,)), ("init_stddevs", (int, float)), ("tasks", (str,))):
-        if values.get(name) is not None:
-            _check_list(values[name], name, kinds, where)
-    if (mode.sizes or mode.init_stddevs) and not adapter_layers.uses_adapters(mode.tuning):
+        value = getattr(mode, name)
+        if value is not None and (value or name not in ("sizes", "init_stddevs")):
+            _check_list(value, name, kinds, where)
+    if (mode.sizes or mode.init_stddevs) and mode.tuning.split("=")[0] in WITHOUT_ADAPTERS:
         raise InputError(f"{where}: sizes and init_stddevs are those of adapters; tuning "
                          f"{mode.tuning!r} has none")
     return mode
@@ -138,7 +140,8 @@ def _mode(values, where):
 def _check_list(values, name, kinds, where):
     """InputError for what is no list, is empty, or of something else, or has a value twice."""
     if type(values) is not list or not values or (
-            any(type(value) not in kinds for value in values) or len(set(values)) < len(values)):
+            any(type(value) not in kinds for value in values) or len(set(values)) < len(values)
+            or (kinds != (str,) and not all(-MOST < value < MOST for value in values))):
         raise InputError(f"{where}, {name}: {values}; give a list of different "
                          f"{'names' if kinds == (str,) else 'numbers'}")
 
@@ -204,19 +207,20 @@ def _check(found, path):
         if not names:
             raise InputError(f"{path}, {kind}s: there are none; give one or more")
         odd = [row.name for row, name in zip(rows, names, strict=True)
-               if not _NAME.fullmatch(row.name) or names.count(name) > 1]
+               if not _NAME.fullmatch(row.name) or names.count(name) > 1 or row.name == MEAN]
         if odd:
             raise InputError(f"{path}: names of {kind}s {odd}; give each one of its own of "
-                             "letters and digits, parted by . _ - or a space, which is as _")
-    if found.budget_minutes is not None and not found.budget_minutes > 0:
+                             "at most 60 letters and digits, parted by . _ - or a space, which is "
+                             f"as _, and none {MEAN!r}")
+    if found.budget_minutes is not None and not 0 < found.budget_minutes < MOST:
         raise InputError(f"{path}: budget_minutes {found.budget_minutes}; give more than 0, or "
                          "leave it out")
     _check_epoch_seconds(found, path)
     _check_modes(found, path)
     for where, row in ((path, found), *((f"{path}, {row.name}", row)
                                         for row in [*found.tasks, *found.modes])):
-        if row.seeds is not None and row.seeds < 1:
-            raise InputError(f"{where}: seeds {row.seeds}; give 1 or more")
+        if row.seeds is not None and not 1 <= row.seeds <= MOST_SEEDS:
+            raise InputError(f"{where}: seeds {row.seeds}; give 1 to {MOST_SEEDS}")
 
 
 def _check_epoch_seconds(found, path):
@@ -224,7 +228,7 @@ def _check_epoch_seconds(found, path):
     tasks, modes = ({row.name for row in rows} for rows in (found.tasks, found.modes))
     for task, seconds in found.epoch_seconds.items():
         if not isinstance(seconds, dict) or not all(
-                type(value) in (int, float) and 0 < value < math.inf for value in seconds.values()):
+                type(value) in (int, float) and 0 < value < MOST for value in seconds.values()):
             raise InputError(f"{path}, epoch_seconds, {task}: give {{task: {{mode: seconds}}}}, "
                              "seconds above 0")
         unknown = sorted({task} - tasks | seconds.keys() - modes)

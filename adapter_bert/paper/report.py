@@ -53,7 +53,7 @@ def write(experiment, folder, output):
 
 def introduction(folder, output, planned, done):
     """The first lines: what was run, on what, and where the numbers come from."""
-    facts = files.read_object(os.path.join(folder, results.FILE))
+    facts = results.read_facts(folder)
     found = [scored.result for some in done.runs.values() for scored in some]
     hours = sum(result["seconds"] for result in found) / 3600
     yield "# Adapters against full tuning\n"

@@ -10,14 +10,17 @@ import functools
 import os
 import subprocess
 
-from adapter_bert import base, files
+from adapter_bert import base, files, network
 from adapter_bert.errors import InputError
 from adapter_bert.paper import claims
 from adapter_bert.paper.config import file_name
 
 FILE, RUNS, DEV, FAILURES, CLAIMS = "experiment.json", "runs", "dev", "failures", "claims"
-KEYS = ("task", "flags", "point", "seed", "metrics", "predictions", "trained_parameters",
-        "encoder_parameters", "seconds", "versions", "commit")
+PARTS = (RUNS, DEV, FAILURES, CLAIMS, "logs", "work")
+NUMBER = (int, float)
+KINDS = {"task": str, "flags": dict, "point": dict, "seed": int, "metrics": dict,
+         "predictions": dict, "trained_parameters": int, "encoder_parameters": int,
+         "seconds": NUMBER, "versions": dict, "commit": (str, type(None))}
 
 
 def path_of(folder, kind, name):
@@ -36,13 +39,44 @@ def is_failed(folder, name):
 
 
 def read(folder, name):
-    """The result of a run, a dict; InputError where it is not one."""
-    return files.read_object(path_of(folder, RUNS, name), *KEYS)
+    """The result of a run, a dict with the keys of KINDS; InputError where it is not one."""
+    path = path_of(folder, RUNS, name)
+    result = read_whole(path, *KINDS)
+    wrong = [key for key, kind in KINDS.items()
+             if not isinstance(result[key], kind) or isinstance(result[key], bool)]
+    wrong += ["encoder_parameters"] * (result["encoder_parameters"] == 0)
+    wrong += [key for value, key in ((result["predictions"], "dev"), (result["flags"], "precision"),
+                                     (result["versions"], "tensorflow"))
+              if isinstance(value, dict) and key not in value]
+    if wrong:
+        raise damaged(path, f"{', '.join(wrong)} cannot be")
+    return result
 
 
 def read_dev(folder, task):
-    """{split: list of targets} of a task's dev splits."""
-    return files.read_object(path_of(folder, DEV, task))
+    """{split: list of targets} of a task's dev splits, and under "kind" that of its head."""
+    path = path_of(folder, DEV, task)
+    mend = f"remove it and a result of {task}, and the same command makes both anew"
+    found = read_whole(path, "kind", "dev", mend=mend)
+    if not all(isinstance(value, str if key == "kind" else list) for key, value in found.items()):
+        raise damaged(path, "it holds no lists of targets", mend)
+    return found
+
+
+MEND = "remove it, and the same command makes it anew"
+
+
+def read_whole(path, *keys, mend=MEND):
+    """The object in a file of a results folder; what is wrong with it comes with what to do."""
+    try:
+        return files.read_object(path, *keys)
+    except InputError as error:
+        raise InputError(f"{error}; {mend}") from error
+
+
+def damaged(path, what, mend=MEND):
+    """The InputError of a file of a results folder."""
+    return InputError(f"{path}: {what}; it is damaged or another's: {mend}")
 
 
 def write(folder, name, result, targets):
@@ -54,7 +88,7 @@ def write(folder, name, result, targets):
     path = path_of(folder, DEV, result["task"])
     if not os.path.exists(path):
         files.write_text(path, files.one_line_a_key(targets))
-    elif files.read_object(path) != targets:
+    elif read_whole(path) != targets:
         raise InputError(f"{path}: earlier runs of {result['task']} had other labels, as where "
                          "another column was read; give the task another name")
     files.write_text(path_of(folder, RUNS, name), files.one_line_a_key(result))
@@ -69,7 +103,7 @@ def write_failure(folder, name, reason):
 
 def failures(folder, names):
     """{name: reason} of those of these runs that went wrong."""
-    return {name: files.read_object(path_of(folder, FAILURES, name), "reason")["reason"]
+    return {name: str(read_whole(path_of(folder, FAILURES, name), "reason")["reason"])
             for name in names if is_failed(folder, name)}
 
 
@@ -95,6 +129,9 @@ def bind(folder, facts):
     Raises:
       InputError: it holds results of another base or other data, or something else.
     """
+    for path in (folder, *(os.path.join(folder, part) for part in PARTS)):
+        if os.path.exists(path) and not os.path.isdir(path):
+            raise InputError(f"{path}: is no folder; name another --results")
     if not os.path.exists(os.path.join(folder, FILE)) and os.path.isdir(os.path.join(folder, RUNS)):
         raise InputError(f"{folder}: holds runs but no {FILE}; name another --results")
     with claims.alone(os.path.join(folder, CLAIMS)):
@@ -104,17 +141,29 @@ def bind(folder, facts):
 def _bind(folder, facts):
     """`bind` while no other process does."""
     path = os.path.join(folder, FILE)
-    before = files.read_object(path, "base", "data") if os.path.exists(path) else facts
-    differing = ["the base"] * any(before["base"].get(key) != value
+    before = read_facts(folder) if os.path.exists(path) else facts
+    differing = ["the base"] * any(before["base"].get(key, value) != value
                                    for key, value in facts["base"].items() if key != "name")
     differing += [f"the data of {task}" for task, found in facts["data"].items()
                   if before["data"].get(task, found) != found]
     if differing:
         raise InputError(f"{folder}: made by an experiment in which {' and '.join(differing)} "
                          "differed; name another --results")
-    together = {**before, "data": {**before["data"], **facts["data"]}}
+    together = {"base": {**facts["base"], **before["base"]},
+                "data": {**facts["data"], **before["data"]}}
     if together != before or before is facts:
         files.write_json(path, together)
+
+
+def read_facts(folder):
+    """What `facts_of` returned of a results folder; InputError where the file is damaged."""
+    path = os.path.join(folder, FILE)
+    mend = "bring it back, or name another --results"
+    facts = read_whole(path, "base", "data", mend=mend)
+    if not all(isinstance(value, dict) for value in facts.values()) or not all(
+            isinstance(facts["base"].get(key), str) for key in ("name", "fingerprint")):
+        raise damaged(path, "it does not say which base and data the results are of", mend)
+    return facts
 
 
 def facts_of(base_dir, data):
@@ -127,6 +176,7 @@ def facts_of(base_dir, data):
     located = base.locate(base_dir)
     return {"base": {"name": base.name_of(located.init_checkpoint),
                      "fingerprint": base.fingerprint(located.init_checkpoint),
+                     "config": network.read_config(located.bert_config_file).to_dict(),
                      "vocab": files.sha256(located.vocab_file)},
             "data": {task: {split: files.sha256_of_all(path) for split, path in paths.items()}
                      for task, paths in data.items()}}

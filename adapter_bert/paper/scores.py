@@ -5,11 +5,28 @@ product gives a score for thousands of resamplings.
 
 Letters: B parts, n examples, C classes, u distinct values.
 """
+import math
+
 import numpy as np
 
+from adapter_bert.paper import results
 from adapter_bert.tasks.entities import entities
 from adapter_bert.tasks.squad import SquadExample
 from adapter_bert.tasks.squad_scores import squad_scores
+
+MOST_CLASSES = 10_000   # more would be a confusion matrix of gigabytes
+
+
+def check(path, kind, targets, predictions):
+    """InputError where the predictions in a result file are none for these targets."""
+    of_kind = {"classification": lambda value: type(value) is int and 0 <= value < MOST_CLASSES,
+               "regression": lambda value: type(value) in (int, float) and math.isfinite(value),
+               "spans": lambda value: type(value) is str,
+               "tokens": lambda value: type(value) is list}.get(kind)
+    if of_kind is None or type(predictions) is not list or len(predictions) != len(targets) or (
+            not all(map(of_kind, predictions))):
+        raise results.damaged(path, f"it has no predictions for {len(targets)} examples of "
+                              f"{kind}")
 
 
 def scorer(kind, metric, targets, predictions):

@@ -1,31 +1,34 @@
 """A sweep: worker processes that do the runs of an experiment, and what a person sees of it."""
 import contextlib
+import dataclasses
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
 
 from tqdm import tqdm
 
+from adapter_bert import files
 from adapter_bert.errors import InputError
 from adapter_bert.paper import claims, estimate, grid, results
 from adapter_bert.processes import share_of_cores
 from adapter_bert.training.hooks import duration
+from adapter_bert.training.settings import check_path
 
 # What a worker ends with that only wants to be started anew; how many may be killed outside a run.
 RECYCLE, MOST_KILLED = 75, 10
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
-def sweep(experiment, config_path, folder, workers=1, retry_failed=False):
+def sweep(experiment, folder, workers=1, retry_failed=False):
     """Does every run that has no result yet, in worker processes.
 
     Args:
       experiment: config.Experiment.
-      config_path: path of its file, which the workers read.
       folder: results folder; other sweeps may be at work in it, on this machine or others.
-      workers: processes, which share this process's cores.
+      workers: processes at the most, which share this process's cores.
       retry_failed: whether runs that went wrong are tried once more.
 
     Returns:
@@ -35,35 +38,51 @@ def sweep(experiment, config_path, folder, workers=1, retry_failed=False):
       InputError: data or base are missing, or the folder belongs to another experiment.
     """
     planned = grid.plan(experiment)
+    check_path("results", folder)
     grid.check_models(experiment, planned)
     data = {run.task.name: grid.data_files(experiment, run) for run in planned}
     results.bind(folder, results.facts_of(experiment.base, data))
     claims.sweep_out(os.path.join(folder, results.CLAIMS))
+    remove_left(folder)
     for run in planned if retry_failed else ():
         results.forgive(folder, run.name)
     names = [run.name for run in planned]
+    count = min(workers, sum(not results.is_done(folder, name) for name in names))
     until = time.time() + 60 * experiment.budget_minutes if experiment.budget_minutes else (
         float("inf"))
     with tqdm(total=len(planned), unit="run", disable=not sys.stderr.isatty()) as bar:
-        watch(experiment, planned, folder, Workers(config_path, folder, workers, until), bar)
+        watch(experiment, planned, folder, Workers(experiment, folder, count, until), bar)
     return results.failures(folder, names)
+
+
+def remove_left(folder):
+    """Removes what runs that were killed on this machine left on disk, be they planned or not."""
+    work = os.path.join(folder, "work")
+    for left in os.listdir(work) if os.path.isdir(work) else ():
+        name, _, host = left.rpartition("@")
+        if host == platform.node():
+            with claims.claimed(os.path.join(folder, results.CLAIMS), name) as is_nobodys:
+                if is_nobodys:
+                    shutil.rmtree(os.path.join(work, left), ignore_errors=True)
 
 
 class Workers:
     """The worker processes of a sweep, each on its share of the cores.
 
     Args:
-      config_path, folder: as for `sweep`.
+      experiment, folder: as for `sweep`.
       count: of processes.
       until: seconds since the epoch after which no run is begun.
     """
 
-    def __init__(self, config_path, folder, count, until):
-        self._command = [sys.executable, "-m", "adapter_bert.paper.worker", config_path, folder,
-                         str(until)]
+    def __init__(self, experiment, folder, count, until):
         self._folder, self.count, self._killed = folder, count, 0
         self._logs = os.path.join(folder, "logs")
-        os.makedirs(self._logs, exist_ok=True)
+        # A copy: whoever changes the experiment's file now does not change what workers do.
+        self._config = os.path.join(self._logs, f"{platform.node()}-{os.getpid()}.json")
+        files.write_json(self._config, dataclasses.asdict(experiment))
+        self._command = [sys.executable, "-m", "adapter_bert.paper.worker", self._config, folder,
+                         str(until)]
         self._processes = [self._start(number) for number in range(count)]
 
     def _start(self, number):
@@ -108,13 +127,16 @@ class Workers:
         for process in self._processes:
             process.kill()
             process.wait()
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self._config)
 
 
 def watch(experiment, planned, folder, workers, bar):
     """Says what is done until the workers end."""
     done = {run.name: results.read(folder, run.name)["seconds"]
             for run in planned if results.is_done(folder, run.name)}
-    failed = set(results.failures(folder, [run.name for run in planned]))
+    names = [run.name for run in planned]
+    failed, told = set(results.failures(folder, names)), set()
     say(f"{len(planned)} runs, {len(done)} done before"
         + (f", {len(failed)} went wrong (--retry_failed tries them again)" if failed else "")
         + left(experiment, planned, done, failed, workers))
@@ -133,9 +155,20 @@ def watch(experiment, planned, folder, workers, bar):
                         f"{left(experiment, planned, done, failed, workers)}")
                 elif run.name not in failed and results.is_failed(folder, run.name):
                     failed.add(run.name)
-                    say(f"FAILED {run.name}: see {results.path_of(folder, 'failures', run.name)}")
+                    reason = results.failures(folder, [run.name])[run.name]
+                    say(f"FAILED {run.name}: {reason.strip().splitlines()[-1]}")
+            say_who_else(folder, names, told)
     finally:
         workers.stop()
+
+
+def say_who_else(folder, names, told):
+    """Says once of each run that another machine has begun it; it is waited for."""
+    for name, owner in claims.owners(os.path.join(folder, results.CLAIMS)).items():
+        if name in names and name not in told and owner.get("host") != platform.node():
+            told.add(name)
+            say(f"{name} is being done on {owner.get('host')}; if that machine is gone, it is done "
+                f"here {duration(claims.STALE_SECONDS)} after it last said so")
 
 
 def say(text):

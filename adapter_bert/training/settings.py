@@ -296,7 +296,7 @@ def check_path(name, value):
         raise InputError(f"--{name}={value}: the shell left the ~ as it is; write $HOME")
     if not value.isprintable() or "\ufffd" in value.encode("utf-8", "replace").decode():
         raise InputError(f"--{name}={value!r}: name a path of printable UTF-8 characters")
-    if name in ("output_dir", "bert_dir", "init_checkpoint") and set("*?[\\") & set(
+    if name in ("output_dir", "results", "bert_dir", "init_checkpoint") and set("*?[\\") & set(
             paths.absolute(value)):
         raise InputError(f"--{name}={value}: TensorFlow reads * ? [ \\ in paths of checkpoints as "
                          f"patterns, and the whole path is {paths.absolute(value)}; name a folder "
