@@ -153,6 +153,7 @@ ROWS = (
           f"{sys.executable} benchmarks/paper_claim.py {arguments}")
       for name, what, grid, arguments in (
           ("paper", "adapters", "paper_small", "'adapters 64'"),
+          ("paper-seeds", "adapters, by more seeds,", "seeds", "'adapters 64' seeds"),
           ("paper-pooler", "adapters with a trained pooler", "pooler",
            "'adapters and pooler 64' pooler"))),
     Row("workers", "two and three workers train what one process trains, with parameter servers "

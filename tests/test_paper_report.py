@@ -320,7 +320,8 @@ def test_the_paper_s_grid_has_as_many_runs_as_the_docs_say(grids):
     assert f"({len(grid.plan(grids('paper'))):,} runs;" in text
 
 
-@pytest.mark.parametrize("name,place", [("paper_small", "."), ("pooler", "pooler")])
+@pytest.mark.parametrize("name,place", [
+    ("paper_small", "."), ("seeds", "seeds"), ("pooler", "pooler")])
 def test_a_report_in_docs_follows_from_its_results(tmp_path, grids, name, place):
     docs = ROOT / "docs" / "paper"
     done = report.write(grids(name), str(docs / "results"), str(tmp_path))
