@@ -145,9 +145,8 @@ def scored_of(experiment, folder, run, targets):
       InputError: its file is damaged, or is that of another run.
     """
     result, path = results.read(folder, run.name), results.path_of(folder, results.RUNS, run.name)
-    flags = {name: result["flags"].get(name) for name in run.flags if name != "precision"}
-    if (result["task"], result["seed"]) != (run.task.name, run.seed) or flags != {
-            name: value for name, value in run.flags.items() if name != "precision"}:
+    flags = {**run.flags, "precision": result["flags"]["precision"]}   # auto: as it turned out
+    if (result["task"], result["seed"], result["flags"]) != (run.task.name, run.seed, flags):
         raise results.damaged(path, "it holds another run")
     metric, predicted = grid.metric_of(experiment, run), result["predictions"]["dev"]
     if len(targets["dev"]) < 2:

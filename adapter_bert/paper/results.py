@@ -17,10 +17,10 @@ from adapter_bert.paper.config import file_name
 
 FILE, RUNS, DEV, FAILURES, CLAIMS = "experiment.json", "runs", "dev", "failures", "claims"
 PARTS = (RUNS, DEV, FAILURES, CLAIMS, "logs", "work")
-NUMBER = (int, float)
+MEND = "remove it, and the same command makes it anew"
 KINDS = {"task": str, "flags": dict, "point": dict, "seed": int, "metrics": dict,
          "predictions": dict, "trained_parameters": int, "encoder_parameters": int,
-         "seconds": NUMBER, "versions": dict, "commit": (str, type(None))}
+         "seconds": (int, float), "versions": dict, "commit": (str, type(None))}
 
 
 def path_of(folder, kind, name):
@@ -61,9 +61,6 @@ def read_dev(folder, task):
     if not all(isinstance(value, str if key == "kind" else list) for key, value in found.items()):
         raise damaged(path, "it holds no lists of targets", mend)
     return found
-
-
-MEND = "remove it, and the same command makes it anew"
 
 
 def read_whole(path, *keys, mend=MEND):
