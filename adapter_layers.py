@@ -242,6 +242,11 @@ POOLER = (r"^bert/pooler/", "pooler")
 HEAD = (r"^(?!bert/)", "head")
 REST_FROZEN = (r"", FROZEN)
 
+# {tuning mode that leaves the pooler frozen: the mode that trains it as well}
+POOLER_MODES = {"adapters": "adapters_norms_pooler", "adapters_only": "adapters_pooler",
+                "adapters_drop": "adapters_drop_pooler", "layer_norm": "layer_norm_pooler",
+                "bias": "bias_pooler", "head": "head_pooler"}
+
 
 def tuning_rules(tuning, num_layers, adapter=None):
     """What trains in a tuning mode: [(pattern, group or FROZEN)], the first match wins.
@@ -265,6 +270,8 @@ def tuning_rules(tuning, num_layers, adapter=None):
     |                       | 2022)                                                                |
     | head                  | nothing                                                              |
 
+    Each mode that leaves the pooler frozen has a twin that trains it, see `with_pooler`.
+
     Args:
       tuning: str.
       num_layers: L of the model.
@@ -285,6 +292,8 @@ def tuning_rules(tuning, num_layers, adapter=None):
         "bias": [(r"^bert/.*/(bias|beta)$", "bias"), HEAD, REST_FROZEN],
         "head": [HEAD, REST_FROZEN],
     }
+    modes |= {twin: [POOLER, *modes[mode]] for mode, twin in POOLER_MODES.items()
+              if twin not in modes}
     if tuning in modes:
         return modes[tuning]
     match = re.fullmatch(r"top_layers=(\d+)", tuning)
@@ -310,6 +319,16 @@ def layer_norms_above(adapter, num_layers):
     """The rule of the LayerNorms of the first layer with an adapter and of all above it."""
     first = min(adapter.layers, default=num_layers) if adapter and adapter.layers is not None else 0
     return (layers_from(first, num_layers) + r".*/LayerNorm/", "layer_norm")
+
+
+def with_pooler(tuning):
+    """The mode that trains the pooler besides what `tuning` trains; `tuning` where that does."""
+    return POOLER_MODES.get(tuning, tuning)
+
+
+def without_pooler(tuning):
+    """The mode of which `tuning` is `with_pooler`; `tuning` where it is of none."""
+    return next((mode for mode, twin in POOLER_MODES.items() if twin == tuning), tuning)
 
 
 def uses_adapters(tuning):

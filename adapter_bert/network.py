@@ -160,9 +160,9 @@ def start_from(prefix, variables):
             init_from_float32(prefix, name, copy, functools.partial(kernels.pack, turned=turned))
 
 
-def start_with(variable, number):
-    """Makes every value of a variable start with a number, as `start_from` with a checkpoint's."""
-    variable._initializer_op = variable.assign(tf.fill(variable.shape, number)).op
+def start_with(variable, values):
+    """Makes a variable start with these values, as `start_from` with a checkpoint's."""
+    variable._initializer_op = variable.assign(tf.constant(values, tf.float32)).op
 
 
 def init_from_float32(prefix, name, variable, change=tf.identity):

@@ -99,8 +99,10 @@ def settings_of(experiment, run, output_dir):
     else:
         task_of = text_task
         data = {"data_dir": folder, "task_name": run.task.task or run.task.name}
-    flags = {**run.flags, **data, "bert_dir": experiment.base, "output_dir": output_dir,
-             "do_train": True, "do_eval": True}
+    # A grid says its own settings; a restarted run would be of another setting.
+    flags = {"recipe": "reference", "guard": "off", **run.flags, **data,
+             "bert_dir": experiment.base, "output_dir": output_dir, "do_train": True,
+             "do_eval": True}
     settings = kind(**flags)
     return settings, frozenset(flags), task_of(settings)
 

@@ -20,13 +20,13 @@ class Start(NamedTuple):
     task: prefix of a checkpoint that holds only what trained, or None; it goes before the base.
     base: prefix of a checkpoint that holds a whole BERT; None where all weights start anew.
     fingerprint: hex sha256 of the base's encoder, see base.fingerprint; None without a base.
-    output_bias: what the head's bias begins with where no checkpoint has one.
+    output_bias: initial bias of the head where no checkpoint has one; () for zeros.
     """
 
     task: str | None
     base: str | None
     fingerprint: str | None
-    output_bias: float = 0.0
+    output_bias: tuple[float, ...] = ()
 
     @property
     def prefixes(self):

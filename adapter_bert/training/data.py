@@ -4,11 +4,13 @@ import os
 import random
 from typing import Any, NamedTuple
 
+import numpy as np
 from absl import logging
 
 from adapter_bert import files, tasks
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline import features, records
+from adapter_bert.train import prior as priors
 from adapter_bert.training import setup
 from adapter_bert.training.kinds import KINDS, predicts
 
@@ -20,7 +22,7 @@ class Split(NamedTuple):
     tokens: word pieces of all of them.
     is_labelled: whether they have labels.
     targets: what predictions are held against, see kinds.Kind; None for the training split.
-    output_bias: what a head that trains on it begins with, see `first_bias`.
+    prior: the best constant prediction for it; priors.NONE for splits that are not trained on.
     """
 
     name: str
@@ -31,7 +33,7 @@ class Split(NamedTuple):
     is_labelled: bool
     targets: Any
     fingerprint: str
-    output_bias: float = 0.0
+    prior: priors.Prior = priors.NONE
 
 
 def prepare(run):
@@ -102,18 +104,19 @@ def write_split(run, name, examples=None):
                  "read before" if metadata["reused"] else f"written to {path}")
     return Split(name, path, metadata["count"], metadata["tokens"], spec, is_labelled,
                  None if name == "train" else kind.targets(run, examples), fingerprint,
-                 first_bias(run, examples) if name == "train" else 0.0)
+                 prior_of(run, examples, metadata) if name == "train" else priors.NONE)
 
 
-def first_bias(run, examples):
-    """What the bias of a head begins with: the mean score of a regression's examples, else 0.
-
-    From 0 the bias, with steps of the learning rate, is too slow to get there, so adapters learn to
-    push every text's output the same way, and may not learn another thing for an epoch.
-    """
-    if run.task.kind != "regression":
-        return 0.0
-    return float(KINDS[run.task.kind].targets(run, examples).mean())
+def prior_of(run, examples, metadata):
+    """The priors.Prior of the examples to train on; `metadata` is that of their records."""
+    kind, index = run.task.kind, run.task.label_index
+    if kind == "spans":
+        return priors.of_positions(np.array([metadata["tokens"] / metadata["count"]]))
+    if kind == "regression":
+        return priors.of_scores(KINDS[kind].targets(run, examples))
+    labels = ([index[tag] for sentence in examples for tag in sentence.tags] if kind == "tokens"
+              else [index[example.label] for example in examples])
+    return priors.of_classes(np.array(labels), len(run.task.labels))
 
 
 def counted(examples, metadata):

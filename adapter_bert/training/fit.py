@@ -9,8 +9,8 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 
 from adapter_bert import base, files
-from adapter_bert.errors import InputError
 from adapter_bert.pipeline.batches import share
+from adapter_bert.train import guard as guards
 from adapter_bert.training import checkpoints, exchange, history, results, setup
 from adapter_bert.training.estimator import build_estimator
 from adapter_bert.training.hooks import EvaluationHook, Progress
@@ -28,7 +28,7 @@ class Feed(NamedTuple):
     examples_a_step: of a batch, in the mean where it is filled by tokens.
     schedule: model_fn.Schedule.
     batches: function (params of an input_fn, steps to skip) -> tf.data.Dataset.
-    output_bias: what a new head's bias begins with.
+    output_bias: initial bias of a new head; () for zeros.
     """
 
     fingerprint: str
@@ -36,16 +36,17 @@ class Feed(NamedTuple):
     examples_a_step: float
     schedule: Schedule
     batches: Callable
-    output_bias: float = 0.0
+    output_bias: tuple[float, ...] = ()
 
 
-def train(current, feed, evaluate):
-    """Trains to the last step, going on from the newest checkpoint of the output folder.
+def train(current, feed, evaluate, guard=None):
+    """Trains to the last step, resuming from the newest checkpoint of the output folder.
 
     Args:
       current: setup.Run.
       feed: Feed.
       evaluate: function (Start of a checkpoint, its step) -> metrics; for evaluations on the way.
+      guard: train.guard.Guard that watches the loss; None for none.
 
     Returns:
       The run with the checkpoint to evaluate in `trained`, its checkpoints.Start, and the scores
@@ -56,6 +57,7 @@ def train(current, feed, evaluate):
                                    current.base_checkpoint)._replace(
                                        output_bias=feed.output_bias)
     identity = setup.identity(current, feed.fingerprint, start)
+    forget_failed_attempt(settings.output_dir, current.attempt)
     latest, step = checkpoints.latest_step(settings.output_dir)
     setup.refuse_contradiction(settings.output_dir, identity)
     if not step:
@@ -65,18 +67,31 @@ def train(current, feed, evaluate):
     checkpoints.point_to(settings.output_dir, latest if step else None)
     files.write_json(os.path.join(settings.output_dir, base.RUN_FILE), identity)
     results.update_results(settings.output_dir, flags=dataclasses.asdict(settings))
-    noted = fit(current, start, feed, step, evaluate, exchange.identity(identity))
+    attempt = dataclasses.replace(
+        current, settings=guards.of_attempt(settings, current.attempt))
+    noted = fit(attempt, start, feed, step, evaluate, exchange.identity(identity), guard)
     trained = checkpoints.best_or_latest(settings.output_dir)
     logging.info("trained: %s", trained)
     return dataclasses.replace(current, trained=trained), start._replace(task=trained), noted
 
 
-def fit(current, start, feed, step, evaluate, identity):
+def forget_failed_attempt(output_dir, attempt):
+    """Removes the checkpoints and scores of an attempt that the guard gave up."""
+    if not attempt or not checkpoints.all_of(output_dir):
+        return
+    recorded = base.recorded_run(os.path.join(output_dir, "model.ckpt")) or {}
+    if recorded.get("attempt", 0) != attempt:
+        checkpoints.point_to(output_dir, None)
+        history.forget(output_dir)
+
+
+def fit(current, start, feed, step, evaluate, identity, guard=None):
     """Trains from `step` to the end of the schedule, evaluating in between where that is asked.
 
     A TPU has room for one session, and other workers wait in theirs, so training stops there for an
     evaluation; elsewhere a hook evaluates while the training session stays. Where a stretch of
     training begins and ends, the chief of the workers says; `identity` is what they must share.
+    `guard` watches the loss, see `train`.
 
     Returns:
       {global step: metrics} of the evaluations made.
@@ -102,7 +117,7 @@ def fit(current, start, feed, step, evaluate, identity):
                 break
             estimator = build_estimator(
                 current, start, settings.output_dir, schedule=schedule, progress=progress,
-                announce=announce, observe=observer(settings), link=link)
+                announce=announce, observe=observer(settings, guard, total), link=link)
             with handling(stop_hook.note):
                 train_stretch(estimator, current, feed, step, stop,
                               [*exchange.hooks(link, step), *hooks, *others])
@@ -167,12 +182,13 @@ def announcer(current, examples):
     return announce
 
 
-def observer(settings):
-    """A function (loss, features of a batch) -> hooks that write metrics.jsonl, if it is wanted."""
+def observer(settings, guard, total_steps):
+    """A function (loss, features of a batch) -> hooks that watch it: metrics.jsonl, the guard."""
     def observe(loss, features):
-        if not settings.log_steps:
-            return []
-        return [MetricsHook(settings.output_dir, settings.log_steps, loss, features)]
+        hooks = guard.hooks(loss, total_steps) if guard else []
+        if settings.log_steps:
+            hooks.append(MetricsHook(settings.output_dir, settings.log_steps, loss, features))
+        return hooks
     return observe
 
 
@@ -197,8 +213,9 @@ def train_stretch(estimator, current, feed, step, stop, hooks):
         estimator.train(read, hooks, max_steps=stop)
     except tf.train.NanLossDuringTrainingError as error:
         rate = current.settings.learning_rate
-        raise InputError(f"the loss is not a number any more; --learning_rate={rate} is too high "
-                         "for this task, lower it") from error
+        raise guards.NothingLearned(
+            f"the loss became NaN: training diverged; lower --learning_rate (it is {rate:g})"
+        ) from error
 
 
 def note_scores(output_dir, start, evaluate, scores):

@@ -20,6 +20,8 @@ class Kind(NamedTuple):
     inputs: names of the settings that records depend on, beside those that all depend on.
     predicts: "test", or "dev" where --do_predict writes predictions of the splits that are scored.
     have_labels: function (examples of a train or dev split) -> whether they do.
+    is_constant: function (Run, data.Split, predicted) -> whether all predictions are the same,
+      which those of a model that learned something are not.
     """
 
     read: Callable
@@ -30,6 +32,7 @@ class Kind(NamedTuple):
     inputs: tuple[str, ...] = ()
     predicts: str = "test"
     have_labels: Callable = bool
+    is_constant: Callable = lambda run, split, predicted: False
 
 
 def predicts(run, split):
@@ -38,12 +41,13 @@ def predicts(run, split):
 
 
 _OF_TEXTS = Kind(labelling.read, labelling.featurize, labelling.targets, labelling.score,
-                 labelling.write)
+                 labelling.write, is_constant=labelling.is_constant)
 KINDS = {
     "classification": _OF_TEXTS,
     "regression": _OF_TEXTS,
     "spans": Kind(spans.read, spans.featurize, spans.targets, spans.score, spans.write,
                   inputs=("max_query_length", "doc_stride"), predicts="dev",
                   have_labels=tasks.have_answers),
-    "tokens": Kind(tagging.read, tagging.featurize, tagging.targets, tagging.score, tagging.write),
+    "tokens": Kind(tagging.read, tagging.featurize, tagging.targets, tagging.score, tagging.write,
+                   is_constant=tagging.is_constant),
 }

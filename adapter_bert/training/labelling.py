@@ -8,6 +8,9 @@ from adapter_bert import files, tasks
 from adapter_bert.pipeline import features
 from adapter_bert.tasks.metrics import compute_metrics
 
+# Scores are almost the same where their deviation is this share of that of the labels.
+SAME_SCORE = 0.01
+
 
 def read(run, split):
     """The examples of a split of run.task, see tasks.read_examples."""
@@ -37,6 +40,14 @@ def decisions(task, predicted):
     if task.kind == "regression":
         return predicted["scores"]
     return predicted["probabilities"].argmax(axis=-1)
+
+
+def is_constant(run, split, predicted):
+    """Whether every text gets the same class, or almost the same score."""
+    found = decisions(run.task, predicted)
+    if run.task.kind == "regression":
+        return len(found) > 1 and found.std() < SAME_SCORE * np.std(split.targets)
+    return len(found) > 1 and len(np.unique(found)) == 1 < len(np.unique(split.targets))
 
 
 def write(run, split, predicted):

@@ -1,5 +1,6 @@
 """A run, from settings to results, in the order in which it happens."""
 import contextlib
+import dataclasses
 import functools
 
 import tensorflow.compat.v1 as tf
@@ -7,11 +8,14 @@ from absl import logging
 
 from adapter_bert import files, tasks
 from adapter_bert.errors import InputError, reason_of
+from adapter_bert.heads import HEADS
 from adapter_bert.pipeline import batches
+from adapter_bert.train import pooler, recipe
+from adapter_bert.train.guard import Guard, NothingLearned, of_attempt
 from adapter_bert.training import checkpoints, data, evaluation, history, results, setup
 from adapter_bert.training.estimator import deployment
 from adapter_bert.training.fit import Feed, train
-from adapter_bert.training.kinds import predicts
+from adapter_bert.training.kinds import KINDS, predicts
 from adapter_bert.training.model_fn import Schedule
 from adapter_bert.training.pack import refuse_unpackable, write_pack
 
@@ -35,24 +39,85 @@ def run(settings, given, task, seen=evaluation.unseen):
     current = setup.open_run(settings, given, task)
     with files.locked(current.settings.output_dir), plain_errors():
         current, splits = data.prepare(current)
-        settings = current.settings
-        logging.info(current.engine.line(settings.precision))
-        noted = {}
-        if settings.do_train:
-            refuse_unpackable(current, splits)
-            current, start, noted = train(current, feed_of(settings, splits["train"]),
-                                          first_dev(current, splits))
+        logging.info(current.engine.line(current.settings.precision))
+        if current.settings.do_train:
+            return train_and_report(with_recipe(current, splits["train"]), splits, seen)
+        start = checkpoints.find_start(
+            current.trained, current.bert_config.to_dict(), current.base_checkpoint)
+        return report(current, start, splits, {}, seen)
+
+
+def with_recipe(current, split):
+    """The run with what its recipe chooses, which is said and recorded in results.json."""
+    settings, config = current.settings, current.bert_config
+    reads_pooler = HEADS[current.task.kind].only_pooled
+    prefix = current.base_checkpoint or settings.init_checkpoint
+    facts = recipe.Facts(
+        split.examples, examples_a_step(settings, split), config.hidden_size, reads_pooler,
+        not reads_pooler or pooler.is_trained(prefix, config, split))
+    recorded = setup.recorded_flags(settings.output_dir)
+    settings, choices = recipe.apply(settings, current.explicit, facts, recorded)
+    for line in recipe.lines(choices, settings.recipe):
+        logging.info(line)
+    results.update_results(settings.output_dir, recipe={
+        "name": settings.recipe, "choices": {one.flag: one.value for one in choices}})
+    return dataclasses.replace(current, settings=settings)
+
+
+def train_and_report(current, splits, seen):
+    """Trains, evaluates, predicts and leaves a pack; again while the guard sees nothing learned.
+
+    Returns:
+      {metric: float} of the evaluation.
+
+    Raises:
+      NothingLearned: in the last attempt too; results and a marked pack are left all the same.
+    """
+    refuse_unpackable(current, splits)
+    settings = current.settings
+    guard = Guard(settings.output_dir, splits["train"].prior.loss,
+                  settings.guard == "on" and current.cluster.is_alone)
+    watched = functools.partial(watch, guard, seen)
+    while True:
+        current = dataclasses.replace(current, attempt=guard.attempt)
+        feed = feed_of(of_attempt(settings, guard.attempt), splits["train"])
+        try:
+            trained, start, noted = train(
+                current, feed, first_dev(current, splits, watched, guard), guard)
             if not current.cluster.is_chief:
                 return {}
-        else:
-            start = checkpoints.find_start(
-                current.trained, current.bert_config.to_dict(), current.base_checkpoint)
-        is_scored = settings.do_eval or predicts(current, "dev")
-        metrics = report_scores(current, start, splits, noted, seen) if is_scored else {}
-        on_test = (report_predictions(current, start, splits, metrics)
-                   if predicts(current, "test") else {})
-        if settings.do_train:
-            write_pack(current, start, splits, metrics or noted_scores(current))
+            metrics = report(trained, start, splits, noted, watched)
+            problem = guard.problem(checkpoints.global_step(trained.trained))
+        except NothingLearned as error:
+            if not guard.may_restart:
+                raise
+            problem = str(error)
+        if not problem or not guard.is_on:
+            break
+        may_restart = guard.may_restart
+        guard.restart(settings, problem)
+        if not may_restart:
+            break
+    results.update_results(settings.output_dir, guard={
+        "on": guard.is_on, "failed_attempts": guard.failed, "learned": not problem})
+    write_pack(trained, start, splits, metrics or noted_scores(trained))
+    if problem and guard.is_on:
+        raise NothingLearned(guard.message(settings))
+    return metrics
+
+
+def watch(guard, seen, current, split, predicted):
+    """Passes predictions on to `seen`, and to the guard whether those of a dev split differ."""
+    seen(current, split, predicted)
+    guard.note_predictions(KINDS[current.task.kind].is_constant(current, split, predicted))
+
+
+def report(current, start, splits, noted, seen):
+    """Evaluates and predicts what the settings say; returns {metric: float}."""
+    is_scored = current.settings.do_eval or predicts(current, "dev")
+    metrics = report_scores(current, start, splits, noted, seen) if is_scored else {}
+    on_test = (report_predictions(current, start, splits, metrics)
+               if predicts(current, "test") else {})
     return metrics | on_test
 
 
@@ -124,17 +189,33 @@ def feed_of(settings, split):
             settings.seed, skip=skip * replicas, fixed=settings.use_tpu, shard=(host, hosts))
 
     return Feed(split.fingerprint, split.examples, batch, make_schedule(settings, split), read,
-                split.output_bias)
+                first_bias(settings, split))
 
 
-def first_dev(current, splits):
+def first_bias(settings, split):
+    """The initial bias of a new head.
+
+    A regression starts at the mean score whatever the flags say: from 0 the bias, with steps of the
+    learning rate, is too slow to get there, so adapters learn to push every text's score the same
+    way, and may not learn another thing for an epoch. So do classes of unequal frequencies.
+    """
+    of_labels = settings.head_bias_init == "labels" or len(split.prior.bias) == 1
+    return split.prior.bias if of_labels else ()
+
+
+def first_dev(current, splits, seen, guard):
     """A function (Start, step) -> metrics of the first dev split; None where none is read."""
     names = [name for name, _ in tasks.splits(current.task, "dev") if name in splits]
     if not names:
         return None
     dev = splits[names[0]]
     passes = evaluation.passes_of(current, dev, current.settings.eval_batch_size)
-    return functools.partial(evaluation.evaluate, current, split=dev, passes=passes)
+
+    def evaluate(start, step):
+        metrics = evaluation.evaluate(current, start, step, dev, seen=seen, passes=passes)
+        guard.note_step(step)
+        return metrics
+    return evaluate
 
 
 def examples_a_step(settings, split):

@@ -11,7 +11,8 @@ from adapter_bert.training.clusters import DISTRIBUTIONS
 
 CHOICES = {"adapter_method": tuple(adapter_layers.METHODS), "precision": PRECISIONS,
            "kernels": KERNELS, "pack_precision": PRECISIONS[1:], "bad_answers": ("refuse", "skip"),
-           "distribution": DISTRIBUTIONS}
+           "distribution": DISTRIBUTIONS, "recipe": ("auto", "reference"),
+           "guard": ("on", "off"), "head_bias_init": ("zeros", "labels")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +123,18 @@ class TrainingSettings(ModelSettings):
 class RunSettings(TrainingSettings):
     """What a run is told that learns a task from files of examples."""
 
+    recipe: str = setting(
+        "auto", "auto: choose learning rate, epochs, warm-up, bias correction, initial weights and "
+                "whether the pooler trains, where no flag gives them. reference: the defaults of "
+                "the reference adapter-bert.")
+    guard: str = setting(
+        "on", "on: restart a run that learns nothing, at most twice (another seed, then half the "
+              "learning rate too). off: let it be.")
+    train_pooler: bool = setting(
+        False, "Train the pooler as well. The recipe auto does where the base's was never trained.")
+    head_bias_init: str = setting(
+        "zeros", "Initial bias of a classification or token head: zeros, or labels for the "
+                 "log-frequencies of the labels. A regression starts at the mean score.")
     do_predict: bool = setting(False, "Predict the test set.")
     predict_batch_size: int = setting(8, "Examples a batch of prediction.")
     num_train_epochs: float = setting(3.0, "Passes over the training set.")
@@ -350,7 +363,11 @@ def with_method(settings, given):
     flags = {name if name in ("tuning", "adapter_fn") else f"adapter_{name}": value
              for name, value in adapter_layers.METHODS[settings.adapter_method].items()}
     flags = {name: value for name, value in flags.items() if name not in given}
-    return dataclasses.replace(settings, **flags), frozenset(given) | flags.keys()
+    return dataclasses.replace(settings, **flags), frozenset(given) | flags.keys() - CHOSEN
+
+
+# What a method stands for and a recipe may choose otherwise.
+CHOSEN = {"tuning", "adapter_init_stddev"}
 
 
 def adapter_flags(config):

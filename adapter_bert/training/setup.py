@@ -13,6 +13,7 @@ from adapter_bert.errors import InputError
 from adapter_bert.network import Model, read_config
 from adapter_bert.packs import store
 from adapter_bert.packs.manifest import check_pairs
+from adapter_bert.train import recipe
 from adapter_bert.training import checkpoints, clusters
 from adapter_bert.training.pack import unpack, without_head
 from adapter_bert.training.settings import TrainingSettings, adapter_config, check, with_method
@@ -25,10 +26,10 @@ MODEL_FLAGS = ("tuning", "adapter_fn", "adapter_size", "adapter_placement", "ada
 RUN_FLAGS = (*MODEL_FLAGS, "max_seq_length", "max_predictions_per_seq", "train_batch_size",
              "train_batch_tokens", "learning_rate", "num_train_epochs", "num_train_steps",
              "warmup_proportion", "num_warmup_steps", "bias_correction", "adapter_init_stddev",
-             "seed", "precision", "max_train_examples", "use_tpu", "doc_stride",
+             "head_bias_init", "seed", "precision", "max_train_examples", "use_tpu", "doc_stride",
              "max_query_length", "version_2_with_negative")
 # What runs of before did not record, and did.
-NEW_FLAGS = {"adapter_scale": 1.0}
+NEW_FLAGS = {"adapter_scale": 1.0, "head_bias_init": "zeros"}
 # Of these, what may be raised to go on with a run.
 LENGTHS = ("num_train_epochs", "num_train_steps", "epochs")
 # What evaluation and prediction take over from a run or a pack, unless it is given.
@@ -51,6 +52,8 @@ class Run:
       None for the output folder's own.
     base_checkpoint: prefix of the base that --bert_dir names; None where it names none.
     cluster: the processes that train it.
+    explicit: names of the settings that a recipe leaves as they are.
+    attempt: how often the guard restarted its training.
     """
 
     settings: TrainingSettings
@@ -61,6 +64,8 @@ class Run:
     base_checkpoint: str | None
     engine: engine.Engine
     cluster: clusters.Cluster = clusters.Cluster()
+    explicit: frozenset[str] = frozenset()
+    attempt: int = 0
 
     @property
     def model(self):
@@ -102,15 +107,17 @@ def open_run(settings, given, task):
     bert_config = read_config(settings.bert_config_file)
     check_model(settings, bert_config)
     tokenizer = open_tokenizer(settings, bert_config)
+    explicit = frozenset(given) | (set(MODEL_FLAGS) if recorded else set())
     if settings.do_train:
         refuse_contradiction(settings.output_dir, {
-            "flags": run_flags(settings, task), "base": files_of_base(settings, bert_config),
+            "flags": decided_flags(settings, task, explicit),
+            "base": files_of_base(settings, bert_config),
             "init_pack": recorded.get("weights") if settings.init_pack else None})
     if recorded:
         refuse_other_base(settings, bert_config, recorded)
     return Run(settings, task, bert_config, tokenizer, trained,
                given_base(settings, given, located, trained), open_engine(settings, cluster),
-               cluster)
+               cluster, explicit)
 
 
 def from_pack(settings, given, task):
@@ -189,7 +196,7 @@ def with_recorded(settings, given, task, recorded):
     """
     flags = {name: recorded["flags"][name] for name in MODEL_FLAGS if name in recorded["flags"]}
     differing = {name: value for name, value in flags.items()
-                 if name in given and getattr(settings, name) != value}
+                 if name in given and not agrees(settings, name, value)}
     if differing:
         raise InputError("the checkpoint was trained with other flags: " + "; ".join(
             f"--{name}={value}, not {getattr(settings, name)}"
@@ -207,6 +214,12 @@ def with_recorded(settings, given, task, recorded):
     if recorded["labels"] is None:   # of a pack without its head
         return settings, task
     return settings, with_recorded_labels(task, recorded)
+
+
+def agrees(settings, name, value):
+    """Whether a flag that was given fits its recorded value: a recipe may add the pooler."""
+    given = getattr(settings, name)
+    return given == value or (name == "tuning" and given == adapter_layers.without_pooler(value))
 
 
 def with_recorded_labels(task, recorded):
@@ -288,6 +301,23 @@ def run_flags(settings, task):
     return {**flags, "task_name": task.name}
 
 
+def recorded_flags(output_dir):
+    """The flags of the run in an output folder; {} where it has no checkpoint to resume from."""
+    if not checkpoints.all_of(output_dir):
+        return {}
+    recorded = base.recorded_run(os.path.join(output_dir, "model.ckpt"))
+    return recorded["flags"] if recorded else {}
+
+
+def decided_flags(settings, task, explicit):
+    """`run_flags` without those that the recipe chooses once the training data are known."""
+    flags = run_flags(settings, task)
+    if getattr(settings, "recipe", "reference") != "auto":
+        return flags
+    return {name: value for name, value in flags.items()
+            if name in explicit - {"tuning"} or name not in recipe.FLAGS}
+
+
 def identity(run, train_data, start):
     """What makes a training run this one and no other, as JSON values.
 
@@ -304,6 +334,7 @@ def identity(run, train_data, start):
         "train_data": train_data,
         "start": files.sha256(f"{start.task}.index") if start.task and not pack else None,
         "init_pack": pack,
+        "attempt": run.attempt,
         "base": record_of_base(run.settings, run.bert_config, start),
     }
 

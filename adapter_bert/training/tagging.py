@@ -64,6 +64,13 @@ def score(run, targets, predicted):
     return entity_scores(gold, predicted_tags(run.task, targets, predicted), run.task.labels)
 
 
+def is_constant(run, split, predicted):
+    """Whether every word of a split gets the same tag, and should not."""
+    found = set(itertools.chain(*predicted_tags(run.task, split.targets, predicted)))
+    gold = {tag for sentence in split.targets.sentences for tag in sentence.tags or ()}
+    return len(found) == 1 < len(gold)
+
+
 def write(run, split, predicted):
     """Writes test_results.txt: a word and its tag a line, a blank line between sentences.
 

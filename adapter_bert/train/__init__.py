@@ -1,0 +1,1 @@
+"""Training: hyper-parameters by default, and noticing that a run learns nothing."""

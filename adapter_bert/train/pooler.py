@@ -1,0 +1,69 @@
+"""Whether a base's pooler was ever trained.
+
+Google's BERTs come with a pooler trained on next-sentence prediction. Sentence encoders (the demo's
+base among them) average their tokens instead, so their pooler still has its random initial weights:
+its outputs are small and nearly the same for every text. Adapters below a frozen one often learn
+nothing; trained together with the adapters it costs 0.6 % of the parameters.
+"""
+import os
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import modeling
+from adapter_bert import base, network
+from adapter_bert.pipeline import batches
+
+KERNEL, BIAS = "bert/pooler/dense/kernel", "bert/pooler/dense/bias"
+ROWS = 32
+# Mean size of a pooled value (a tanh, so below 1). A fresh pooler gives up to 0.35 (weights of
+# standard deviation 0.02 on 768 normalised values), next-sentence prediction drives most values
+# towards -1 or 1.
+LEAST_SIZE = 0.4
+
+
+def is_trained(prefix: str | None, bert_config: modeling.BertConfig, split) -> bool:
+    """Whether the pooler of a base was trained.
+
+    Args:
+      prefix: checkpoint of the base; None where training starts from random weights.
+      bert_config: BertConfig of the base.
+      split: data.Split whose first rows are read, in case the weights do not tell.
+    """
+    if prefix is None or not has_pooler(prefix):
+        return False
+    if not np.any(base.Checkpoint(prefix)[BIAS]):   # zeros: the initial value, which any step moves
+        return False
+    return pooled_size(prefix, bert_config, split) >= LEAST_SIZE
+
+
+def has_pooler(prefix: str) -> bool:
+    """Whether a checkpoint contains the weights of a pooler."""
+    return {KERNEL, BIAS} <= base.Checkpoint(prefix).shapes.keys()
+
+
+def pooled_size(prefix: str, bert_config: modeling.BertConfig, split) -> float:
+    """Mean absolute pooled output of the base for the first rows of a split, from 0 to 1.
+
+    Args:
+      prefix, bert_config, split: as for `is_trained`.
+    """
+    with tf.Graph().as_default(), tf.Session() as session:
+        rows = batches.evaluation_batches(split.path, split.spec, min(split.examples, ROWS), ROWS,
+                                          bert_config.max_position_embeddings, fixed=False)
+        features = tf.data.make_one_shot_iterator(rows).get_next()
+        model = modeling.BertModel(
+            bert_config, False, features["input_ids"], features["input_mask"],
+            features["segment_ids"], formulas=modeling.plain_formulas(), only_pooled=True)
+        network.start_from(prefix, {variable.op.name: variable
+                                    for variable in tf.global_variables()})
+        session.run(tf.global_variables_initializer())
+        return float(np.abs(session.run(model.get_pooled_output())).mean())
+
+
+def base_prefix(init_checkpoint: str | None, base_checkpoint: str | None) -> str | None:
+    """The checkpoint of a run's base; None where it cannot be told before training starts."""
+    prefix = base_checkpoint or init_checkpoint
+    if prefix is None or not os.path.basename(prefix):
+        return None
+    return prefix

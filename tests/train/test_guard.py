@@ -1,0 +1,95 @@
+"""Runs that learn nothing are noticed and started again."""
+import json
+
+import numpy as np
+import pytest
+from runs import go, same, values, write, write_sst2
+
+from adapter_bert.errors import InputError
+from adapter_bert.train import guard as guards
+from adapter_bert.training.settings import Settings
+
+SETTINGS = Settings(output_dir="out", learning_rate=1e-3, seed=7)
+
+
+def a_guard(folder, loss=0.6, is_on=True):
+    return guards.Guard(str(folder), loss, is_on)
+
+
+def test_a_loss_below_that_of_the_best_constant_is_learning(tmp_path):
+    guard = a_guard(tmp_path)
+    assert guard.problem(0) is None   # no loss was seen: a resumed run that was at its end
+    guard.note_loss(0.7)
+    assert "0.600" in guard.problem(0)
+    guard.note_loss(0.59)
+    guard.note_loss(0.8)
+    assert guard.problem(0) is None
+
+
+def test_constant_predictions_of_the_checkpoint_that_is_kept(tmp_path):
+    guard = a_guard(tmp_path)
+    for step, is_constant in ((10, True), (20, False), (30, True)):
+        guard.note_predictions(is_constant)
+        guard.note_step(step)
+    assert guard.problem(20) is None
+    assert "same" in guard.problem(30) and "same" in guard.problem(10)
+
+
+def test_attempts_have_seeds_and_then_rates_of_their_own(tmp_path):
+    guard, tried = a_guard(tmp_path), []
+    for _ in range(3):
+        one = guards.of_attempt(SETTINGS, guard.attempt)
+        tried.append((one.seed, one.learning_rate, guard.may_restart))
+        guard.restart(SETTINGS, "all the same")
+    assert tried == [(7, 1e-3, True), (100010, 1e-3, True), (200013, 5e-4, False)]
+    again = a_guard(tmp_path)   # as a process that resumes finds it
+    assert again.failed == guard.failed and not again.may_restart
+    assert "3 attempts" in again.message(SETTINGS) and "0.0005" in again.message(SETTINGS)
+
+
+def test_a_damaged_file_of_attempts_is_one_line(tmp_path):
+    (tmp_path / guards.GUARD_FILE).write_text('{"seed": 1}')
+    with pytest.raises(InputError, match="guard.json.*remove it"):
+        a_guard(tmp_path)
+    assert a_guard(tmp_path, is_on=False).failed == []
+
+
+def numbers(folder, seed=0, count=96):
+    """A task whose labels have nothing to do with its texts, which are all the same."""
+    random = np.random.default_rng(seed)
+    rows = [f"the film was a film\t{label}" for label in random.integers(0, 2, count)]
+    folder.mkdir()
+    for name in ("train", "dev"):
+        write(folder / f"{name}.tsv", ["sentence\tlabel", *rows])
+    return str(folder)
+
+
+@pytest.mark.slow
+def test_nothing_to_learn_gives_exit_code_3_results_and_a_pack(tiny_dir, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(guards.NothingLearned, match="3 attempts.*--learning_rate"):
+        go(bert_dir=tiny_dir, data_dir=numbers(tmp_path / "data"), output_dir=str(out),
+           do_train=True, do_eval=True, guard="on", num_train_epochs=4)
+    results = json.loads((out / "results.json").read_text())
+    assert results["guard"]["learned"] is False and len(results["guard"]["failed_attempts"]) == 3
+    assert (out / "pack").exists()
+
+
+@pytest.mark.slow
+def test_a_collapsed_run_starts_again_and_ends_as_one_with_that_seed(tiny_dir, tmp_path,
+                                                                     monkeypatch):
+    """The first attempt's predictions count as all the same; the second is left alone."""
+    data, flags = write_sst2(tmp_path / "data"), {
+        "bert_dir": tiny_dir, "do_train": True, "do_eval": True, "num_train_epochs": 2}
+    go(data_dir=data, output_dir=str(tmp_path / "plain"), seed=guards.SEED_DISTANCE, **flags)
+    notes = iter([True])
+    monkeypatch.setattr(guards.Guard, "note_predictions", lambda self, is_constant: setattr(
+        self, "_is_constant", next(notes, False)))
+    monkeypatch.setattr(guards.Guard, "problem_of_loss", lambda self: None)
+    go(data_dir=data, output_dir=str(tmp_path / "guarded"), guard="on", **flags)
+    results = json.loads((tmp_path / "guarded" / "results.json").read_text())
+    assert [one["seed"] for one in results["guard"]["failed_attempts"]] == [0]
+    assert results["guard"]["learned"] is True
+    first, second = (values(str(tmp_path / name / "model.ckpt-24")) for name in (
+        "plain", "guarded"))
+    assert same(first, second)
