@@ -10,6 +10,8 @@ class InputError(ValueError):
     The message says what was wrong, where (file and line), and what to do.
     """
 
+    exit_code = 1
+
 
 class Stopped(KeyboardInterrupt):
     """A signal ended the work; the message says how to go on.
@@ -57,7 +59,7 @@ def exit_on_input_error(main):
         try:
             return main(*args)
         except InputError as error:
-            _exit(f"error: {error}", 1)
+            _exit(f"error: {error}", error.exit_code)
         except OSError as error:
             _exit(f"error: {error.filename or 'a file'}: {error.strerror or error}", 1)
         except Stopped as stopped:

@@ -169,7 +169,7 @@ def other_casing(place):
     (None, {"do_train": False, "do_eval": False}, r"nothing to do"),
     (None, {"do_train": False}, r"no checkpoint of a trained task"),
     (None, {"learning_rate": 1e30, "tuning": "full", "num_train_epochs": 9.0},
-     r"loss is not a number"),
+     r"loss became NaN"),
 ])
 def test_bad_input_is_one_line(place, spoil, flags, message):
     if spoil:

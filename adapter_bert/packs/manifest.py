@@ -15,6 +15,7 @@ FORMAT, SCHEMA_VERSION = "adapter-bert pack", 1
 DTYPES = {"float32": 4, "bfloat16": 2}
 # No BERT is larger, and no head; a pack that says so is not worth the memory to find out.
 MOST = {"num_hidden_layers": 128, "hidden_size": 16384, "adapter size": 65536, "labels": 10_000}
+OPTIONAL = ("spans", "meta", "warning")   # keys that pack.json lacks where they are empty
 HEADER_LIMIT = 1 << 20   # bytes of a safetensors file beside its values
 
 
@@ -99,6 +100,8 @@ class Manifest:
       license, description: free text.
       spans: Spans of the head "spans"; None for another.
       meta: Meta of a pack that was meta-trained; None for another.
+      warning: why its predictions are not to be trusted, such as a training that learned nothing;
+        "" for no warning, which pack.json then does not contain.
       weights: Weights; None until they are written.
     """
 
@@ -118,6 +121,7 @@ class Manifest:
     description: str = ""
     spans: Spans | None = None
     meta: Meta | None = None
+    warning: str = ""
     weights: Weights | None = None
 
     def model(self, precision="float32"):
@@ -133,7 +137,7 @@ class Manifest:
         """The one text of a pack.json that says this."""
         values = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **dataclasses.asdict(self),
                   "adapter": self.adapter and self.adapter.to_dict()}
-        for name in ("spans", "meta"):
+        for name in OPTIONAL:
             if not values[name]:
                 del values[name]
         checksum = hashlib.sha256(_dump(values)).hexdigest()
@@ -170,8 +174,7 @@ def _manifest(values):
     has_spans = values.get("head") == "spans"
     if not has_spans:
         names.remove("spans")
-    if "meta" not in values:
-        names.remove("meta")
+    names -= {"meta", "warning"} - values.keys()
     differing = names.symmetric_difference(values.keys() - {"format", "schema_version", "checksum"})
     if differing:
         raise ValueError(f"keys missing or unknown: {', '.join(sorted(differing))}")
@@ -190,7 +193,7 @@ def _manifest(values):
 
 def check_texts(manifest):
     """ValueError where a text of a Manifest in memory is none that can be written."""
-    for name in ("task", "license", "description"):
+    for name in ("task", "license", "description", "warning"):
         is_right, words = _CHECKS[name]
         value = getattr(manifest, name)
         if not is_right(value) or "\ud800" <= max(value, default="") <= "\udfff":
@@ -282,6 +285,7 @@ _CHECKS = {
     "description": checks.TEXT,
     "spans": (checks.is_dict, "the keys of the spans"),
     "meta": (checks.is_dict, "the keys of the meta-training"),
+    "warning": checks.TEXT,
     "weights": (checks.is_dict, "the keys of the weights"),
 }
 _BASE_CHECKS = {"name": checks.TEXT, "fingerprint": checks.HASH, "vocab": checks.HASH,

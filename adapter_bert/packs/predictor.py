@@ -36,6 +36,7 @@ class Predictor:
     def __init__(self, bert_dir, pack, precision="auto", kernels="auto"):
         pack = store.opened(pack)
         check_head(pack.manifest)
+        store.warn(pack.manifest, pack.manifest.task)
         located, self.manifest = base.locate(bert_dir), pack.manifest
         check_base(base_of(bert_dir), pack.manifest)
         self._tokenizer_of = functools.lru_cache(

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import safetensors
 import tensorflow.compat.v1 as tf
+from absl import logging
 from safetensors.numpy import save
 
 from adapter_bert import base, files, paths
@@ -39,6 +40,12 @@ class Pack(NamedTuple):
 
     manifest: manifests.Manifest
     weights: dict[str, np.ndarray]
+
+
+def warn(manifest, name):
+    """Logs the warning of a pack, where it has one; `name` is its path, or its name on a server."""
+    if manifest.warning:
+        logging.warning("pack %s: %s", name, manifest.warning)
 
 
 def read(path):

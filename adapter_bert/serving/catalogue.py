@@ -77,6 +77,7 @@ class Catalogue:
         if name == self._reserved:
             raise InputError(f"{name}: is the name of all tasks together; take another")
         pack = store.read(path)
+        store.warn(pack.manifest, name)
         with self._lock:
             self._call(lambda: self._bank.add(name, pack))
             version = self._versions[name] = self._versions.get(name, 0) + 1

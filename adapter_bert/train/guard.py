@@ -37,6 +37,8 @@ WINDOW_SHARE, LEAST_WINDOW = 0.1, 20
 class NothingLearned(InputError):
     """A training run learned nothing; the message says how that was noticed."""
 
+    exit_code = 3
+
 
 class Guard:
     """Watches the losses and predictions of a run, attempt after attempt.

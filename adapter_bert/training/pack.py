@@ -42,7 +42,7 @@ def place_of(settings):
     return settings.pack_dir or os.path.join(settings.output_dir, "pack")
 
 
-def write_pack(run, start, splits, metrics):
+def write_pack(run, start, splits, metrics, warning=""):
     """Leaves what a run trained as a pack.
 
     Args:
@@ -50,6 +50,7 @@ def write_pack(run, start, splits, metrics):
       start: checkpoints.Start of its base.
       splits: {name: data.Split} that it trained and was scored on.
       metrics: {name: float} on its dev set; {} where nothing was evaluated.
+      warning: why its predictions are not to be trusted; "" for no warning.
     """
     settings = run.settings
     if settings.tuning == "full":
@@ -58,13 +59,15 @@ def write_pack(run, start, splits, metrics):
         return
     path = place_of(settings)
     trained, manifest = base.Checkpoint(run.trained), manifest_of(run, start, splits, metrics)
+    manifest = dataclasses.replace(manifest, warning=warning)
     weights = {name: trained[name] for name in manifest.shapes()}
     pack = store.write(path, store.Pack(manifest, weights), settings.pack_precision)
     share = pack.manifest.weights.bytes / sum(map(paths.size, checkpoints.files_of(start.base)))
     if any("/adapters/" in name for name in base.Checkpoint(start.base)):
         logging.info("%s has adapters of its own: the pack fits that checkpoint only", start.base)
-    logging.info("pack: %s, %.1f MB, %.1f %% of its base; use it with --pack",
-                 path, pack.manifest.weights.bytes / 1e6, 100 * share)
+    logging.info("pack: %s, %.1f MB, %.1f %% of its base; %s", path,
+                 pack.manifest.weights.bytes / 1e6, 100 * share,
+                 f"do not use it: {warning}" if warning else "use it with --pack")
 
 
 def manifest_of(run, start, splits, metrics):

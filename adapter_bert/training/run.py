@@ -100,7 +100,8 @@ def train_and_report(current, splits, seen):
             break
     results.update_results(settings.output_dir, guard={
         "on": guard.is_on, "failed_attempts": guard.failed, "learned": not problem})
-    write_pack(trained, start, splits, metrics or noted_scores(trained))
+    write_pack(trained, start, splits, metrics or noted_scores(trained),
+               f"training learned nothing: {problem}" if problem and guard.is_on else "")
     if problem and guard.is_on:
         raise NothingLearned(guard.message(settings))
     return metrics

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from runs import go, same, values, write, write_sst2
 
+import adapter_bert
 from adapter_bert.errors import InputError
+from adapter_bert.packs import store
 from adapter_bert.train import guard as guards
 from adapter_bert.training.settings import Settings
 
@@ -65,14 +67,16 @@ def numbers(folder, seed=0, count=96):
 
 
 @pytest.mark.slow
-def test_nothing_to_learn_gives_exit_code_3_results_and_a_pack(tiny_dir, tmp_path):
+def test_nothing_to_learn_gives_exit_code_3_results_and_a_marked_pack(tiny_dir, tmp_path, caplog):
     out = tmp_path / "out"
     with pytest.raises(guards.NothingLearned, match="3 attempts.*--learning_rate"):
         go(bert_dir=tiny_dir, data_dir=numbers(tmp_path / "data"), output_dir=str(out),
            do_train=True, do_eval=True, guard="on", num_train_epochs=4)
     results = json.loads((out / "results.json").read_text())
     assert results["guard"]["learned"] is False and len(results["guard"]["failed_attempts"]) == 3
-    assert (out / "pack").exists()
+    assert "learned nothing" in store.read(str(out / "pack")).manifest.warning
+    adapter_bert.load(tiny_dir, str(out / "pack"))
+    assert "learned nothing" in caplog.text
 
 
 @pytest.mark.slow
