@@ -5,8 +5,6 @@ base among them) average their tokens instead, so their pooler still has its ran
 its outputs are small and nearly the same for every text. Adapters below a frozen one often learn
 nothing; trained together with the adapters it costs 0.6 % of the parameters.
 """
-import os
-
 import numpy as np
 import tensorflow.compat.v1 as tf
 
@@ -59,11 +57,3 @@ def pooled_size(prefix: str, bert_config: modeling.BertConfig, split) -> float:
                                     for variable in tf.global_variables()})
         session.run(tf.global_variables_initializer())
         return float(np.abs(session.run(model.get_pooled_output())).mean())
-
-
-def base_prefix(init_checkpoint: str | None, base_checkpoint: str | None) -> str | None:
-    """The checkpoint of a run's base; None where it cannot be told before training starts."""
-    prefix = base_checkpoint or init_checkpoint
-    if prefix is None or not os.path.basename(prefix):
-        return None
-    return prefix
