@@ -20,6 +20,7 @@ class Split(NamedTuple):
     tokens: word pieces of all of them.
     is_labelled: whether they have labels.
     targets: what predictions are held against, see kinds.Kind; None for the training split.
+    rows: the examples themselves, in the order of the file; None for the training split.
     output_bias: what a head that trains on it begins with, see `first_bias`.
     """
 
@@ -32,6 +33,7 @@ class Split(NamedTuple):
     targets: Any
     fingerprint: str
     output_bias: float = 0.0
+    rows: list | None = None
 
 
 def prepare(run):
@@ -102,7 +104,8 @@ def write_split(run, name, examples=None):
                  "read before" if metadata["reused"] else f"written to {path}")
     return Split(name, path, metadata["count"], metadata["tokens"], spec, is_labelled,
                  None if name == "train" else kind.targets(run, examples), fingerprint,
-                 first_bias(run, examples) if name == "train" else 0.0)
+                 first_bias(run, examples) if name == "train" else 0.0,
+                 None if name == "train" else examples)
 
 
 def first_bias(run, examples):

@@ -15,7 +15,7 @@ from adapter_bert.training import checkpoints, exchange, history, results, setup
 from adapter_bert.training.estimator import build_estimator
 from adapter_bert.training.hooks import EvaluationHook, Progress
 from adapter_bert.training.model_fn import Schedule
-from adapter_bert.training.observation import MetricsHook, ProfileHook
+from adapter_bert.training.observation import MetricsHook, ProfileHook, log_interval
 from adapter_bert.training.preemption import StopHook, handling
 from adapter_bert.training.settings import profile_span
 
@@ -102,7 +102,7 @@ def fit(current, start, feed, step, evaluate, identity):
                 break
             estimator = build_estimator(
                 current, start, settings.output_dir, schedule=schedule, progress=progress,
-                announce=announce, observe=observer(settings), link=link)
+                announce=announce, observe=observer(settings, total), link=link)
             with handling(stop_hook.note):
                 train_stretch(estimator, current, feed, step, stop,
                               [*exchange.hooks(link, step), *hooks, *others])
@@ -167,12 +167,16 @@ def announcer(current, examples):
     return announce
 
 
-def observer(settings):
-    """A function (loss, features of a batch) -> hooks that write metrics.jsonl, if it is wanted."""
+def observer(settings, total):
+    """A function (loss, features of a batch) -> hooks that write metrics.jsonl, if it is wanted.
+
+    `total` is the number of steps of the run.
+    """
     def observe(loss, features):
         if not settings.log_steps:
             return []
-        return [MetricsHook(settings.output_dir, settings.log_steps, loss, features)]
+        every = log_interval(total, settings.log_steps)
+        return [MetricsHook(settings.output_dir, every, loss, features)]
     return observe
 
 
@@ -207,6 +211,4 @@ def note_scores(output_dir, start, evaluate, scores):
     metrics = evaluate(start._replace(task=latest), step)
     scores.add(metrics, latest)
     results.write_events(output_dir, metrics, step)
-    logging.info("step %d: %s", step, ", ".join(
-        f"{key} = {value:.4f}" for key, value in metrics.items()
-        if key not in ("global_step", "loss")))
+    logging.info("step %d: %s", step, results.in_words(metrics))

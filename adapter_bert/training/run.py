@@ -8,6 +8,7 @@ from absl import logging
 from adapter_bert import files, tasks
 from adapter_bert.errors import InputError, reason_of
 from adapter_bert.pipeline import batches
+from adapter_bert.train import report
 from adapter_bert.training import checkpoints, data, evaluation, history, results, setup
 from adapter_bert.training.estimator import deployment
 from adapter_bert.training.fit import Feed, train
@@ -16,15 +17,16 @@ from adapter_bert.training.model_fn import Schedule
 from adapter_bert.training.pack import refuse_unpackable, write_pack
 
 
-def run(settings, given, task, seen=evaluation.unseen):
+def run(settings, given, task, on_predictions=evaluation.ignore_predictions, writes_report=True):
     """Trains, evaluates and predicts as the settings say.
 
     Args:
       settings: settings.RunSettings or a class made of it.
       given: names of the settings that a person gave; the others may be filled in.
       task: tasks.Task.
-      seen: function (setup.Run, data.Split, predicted), told what is predicted at the end for each
-        dev split.
+      on_predictions: function (setup.Run, data.Split, predicted), called with the final
+        predictions for each dev split.
+      writes_report: whether report.md and its pictures are written.
 
     Returns:
       {metric: float} of the evaluation; {} where nothing was evaluated.
@@ -37,23 +39,37 @@ def run(settings, given, task, seen=evaluation.unseen):
         current, splits = data.prepare(current)
         settings = current.settings
         logging.info(current.engine.line(settings.precision))
-        noted = {}
+        evaluator, predictions = first_dev(current, splits), {}
         if settings.do_train:
             refuse_unpackable(current, splits)
-            current, start, noted = train(current, feed_of(settings, splits["train"]),
-                                          first_dev(current, splits))
+            current, start, _ = train(current, feed_of(settings, splits["train"]), evaluator)
             if not current.cluster.is_chief:
                 return {}
         else:
             start = checkpoints.find_start(
                 current.trained, current.bert_config.to_dict(), current.base_checkpoint)
+        known = known_evaluation(current, evaluator)
         is_scored = settings.do_eval or predicts(current, "dev")
-        metrics = report_scores(current, start, splits, noted, seen) if is_scored else {}
-        on_test = (report_predictions(current, start, splits, metrics)
+        metrics = report_scores(current, start, splits, known, predictions) if is_scored else {}
+        on_test = (report_predictions(current, start, splits, metrics, predictions)
                    if predicts(current, "test") else {})
         if settings.do_train:
             write_pack(current, start, splits, metrics or noted_scores(current))
+        if known and evaluator.split.name not in predictions:
+            predictions[evaluator.split.name] = known.predicted
+        if writes_report:
+            report.write(current, splits, predictions)
+        for name, _ in tasks.splits(current.task, "dev"):
+            if name in predictions:
+                on_predictions(current, splits[name], predictions[name])
     return metrics | on_test
+
+
+def known_evaluation(current, evaluator):
+    """The evaluation.Known of the trained checkpoint from the time of training; None for none."""
+    if not (evaluator and current.settings.do_train):
+        return None
+    return evaluator.known(checkpoints.global_step(current.trained))
 
 
 def noted_scores(current):
@@ -81,32 +97,42 @@ def plain_errors():
         raise InputError(f"{reason_of(error)}; {advice[type(error)]}") from error
 
 
-def report_scores(current, start, splits, noted, seen):
+def report_scores(current, start, splits, known, predictions):
     """Evaluates on every dev split and leaves the scores in the log and in the output folder.
 
-    `noted` are {global step: metrics of the first dev split} that are known already; `seen` is told
-    of the predictions.
+    Args:
+      current, start, splits: as for `evaluation.evaluate_all`.
+      known: evaluation.Known of the first dev split, or None.
+      predictions: dict that gets the predictions, {split name: {name: array}}.
 
     Returns:
       {metric: float}; {} for splits without labels.
     """
     step, output_dir = checkpoints.global_step(current.trained), current.settings.output_dir
-    metrics = evaluation.evaluate_all(current, start, step, splits, noted.get(step), seen)
+    metrics = evaluation.evaluate_all(
+        current, start, step, splits, known, functools.partial(keep, predictions))
     if metrics:
-        results.report(output_dir, metrics, step, current.trained)
+        results.report(output_dir, metrics, step, current.trained,
+                       report.baselines_of_splits(current, splits, predictions))
     return metrics
 
 
-def report_predictions(current, start, splits, metrics):
+def report_predictions(current, start, splits, metrics, predictions):
     """Predicts every test split; returns the scores of those that have answers.
 
-    They are left beside the `metrics` of the dev splits.
+    They are left beside the `metrics` of the dev splits; `predictions` as for `report_scores`.
     """
-    scores = evaluation.predict_all(current, start, splits)
+    scores = evaluation.predict_all(current, start, splits, functools.partial(keep, predictions))
     if scores:
         results.report(current.settings.output_dir, {**metrics, **scores},
-                       checkpoints.global_step(current.trained), current.trained)
+                       checkpoints.global_step(current.trained), current.trained,
+                       report.baselines_of_splits(current, splits, predictions))
     return scores
+
+
+def keep(predictions, current, split, predicted):
+    """Keeps the predictions for a split in a dict, under its name."""
+    predictions[split.name] = predicted
 
 
 def feed_of(settings, split):
@@ -128,13 +154,12 @@ def feed_of(settings, split):
 
 
 def first_dev(current, splits):
-    """A function (Start, step) -> metrics of the first dev split; None where none is read."""
+    """The evaluation.DevEvaluator of the first dev split; None where none is read."""
     names = [name for name, _ in tasks.splits(current.task, "dev") if name in splits]
     if not names:
         return None
-    dev = splits[names[0]]
-    passes = evaluation.passes_of(current, dev, current.settings.eval_batch_size)
-    return functools.partial(evaluation.evaluate, current, split=dev, passes=passes)
+    metric = f"{current.settings.SCORES}{current.task.metrics[0]}"
+    return evaluation.DevEvaluator(current, splits[names[0]], metric)
 
 
 def examples_a_step(settings, split):

@@ -1,0 +1,1 @@
+"""Training a task: settings, the loop, evaluation and what a run leaves to read."""
