@@ -117,8 +117,8 @@ def confusion(names: list[str], counts: np.ndarray, support: np.ndarray) -> Figu
     """
     size = len(names)
     longest = max(map(len, names))
-    side = min(11.0, max(3.0, 0.5 * size + 1.0))
-    font = 12 if size <= 12 else 9
+    side = min(10.0, max(3.0, 0.36 * size + 1.4))
+    font = 12 if size <= 12 else 10
     margin = 1.6 + 0.011 * font * (longest + 8)
     figure = Figure((side + margin + 1.0, side + margin), layout="constrained")
     axes = figure.subplots()
@@ -133,7 +133,7 @@ def confusion(names: list[str], counts: np.ndarray, support: np.ndarray) -> Figu
     axes.set_ylabel("true class (examples)")
     axes.grid(False)
     axes.spines[:].set_visible(True)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class", aspect=25,
+    figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class", aspect=25,
                     format=FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
     return figure
 
@@ -196,7 +196,7 @@ def scatter(targets: np.ndarray, scores: np.ndarray) -> Figure:
     axes.set(xlabel="true score", ylabel="predicted score", xlim=ends, ylim=ends)
     axes.set_title(correlations(targets, scores))
     axes.set_aspect("equal")
-    for handle in axes.legend(loc="upper left").legend_handles:
+    for handle in filter(None, axes.legend(loc="upper left").legend_handles):
         handle.set_alpha(1)
     return figure
 
@@ -221,7 +221,7 @@ def bars_of_types(types: dict[str, dict]) -> Figure:
         axes.barh(places + (number - 1) * 0.26, [row[key] for row in types.values()], 0.24,
                   color=colour, label=words)
     for place, row in enumerate(types.values()):
-        axes.text(row["f1"] + 0.008, place + 0.26, f"{row['f1']:.2f}", va="center", fontsize=10)
+        axes.text(row["f1"] + 0.008, place + 0.26, f"{row['f1']:.2f}", va="center", fontsize=11)
     axes.set_yticks(places, [f"{_short(name)} ({row['support']:,})"
                              for name, row in types.items()])
     axes.invert_yaxis()
@@ -246,7 +246,7 @@ def bars_of_groups(groups: dict[str, dict], words: str) -> Figure:
                                                   ("f1", "F1", ORANGE))):
         bars = axes.bar(places + (number - 0.5) * 0.4, [row[key] for row in groups.values()], 0.38,
                         color=colour, label=name)
-        axes.bar_label(bars, fmt="%.0f", fontsize=10, padding=2)
+        axes.bar_label(bars, fmt="%.0f", fontsize=11, padding=2)
     axes.set_xticks(places, [f"{_short(name)}\n({row['questions']:,})"
                              for name, row in groups.items()])
     axes.set_xlabel(f"{words} (questions)")

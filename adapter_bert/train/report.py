@@ -27,6 +27,7 @@ from adapter_bert.training.kinds import KINDS
 
 REPORT_FILE, FOLDER = "report.md", "report"
 MISTAKES_SHOWN = 5
+MOST_LABELS = 8   # that a sentence can list
 # What differs by kind of head: each module has `findings`, `baseline`, MEANINGS, WORK.
 REPORTERS: dict[str, ModuleType] = {
     "classification": class_report, "regression": number_report, "tokens": tag_report,
@@ -250,7 +251,9 @@ def name_of(run) -> str:
 
 def _first_sentence(run, splits):
     """What was trained, in one sentence."""
-    labels = f"{len(run.task.labels)} classes ({escaped(', '.join(run.task.labels), 100)})"
+    names = run.task.labels if len(run.task.labels) <= MOST_LABELS else ()
+    labels = f"{len(run.task.labels)} classes" + (
+        f" ({', '.join(map(escaped, names))})" if names else "")
     work = REPORTERS[run.task.kind].WORK.format(
         labels=labels, text="pair of texts" if run.task.is_pair else "text")
     if "train" not in splits:
@@ -291,7 +294,7 @@ def _score_table(run, one, several):
     title = f"{_split_words(one.split)}, {counted(one.examples, 'example')}"
     header = ("score", "this model", f"baseline ({name})", "meaning")
     return Table(title[0].upper() + title[1:], header, [
-        [metric.replace("_", " "), f"**{results.rounded(value)}**",
+        [metric.replace("_", " ").replace("f1", "F1"), f"**{results.rounded(value)}**",
          results.rounded(known[metric]) if metric in known else "–",
          meanings.get(metric, "").format(positive=positive)]
         for metric, value in one.scores.items()])

@@ -49,8 +49,8 @@ def is_score(key: str) -> bool:
 
 def in_words(metrics: dict[str, float]) -> str:
     """Metrics of the dev set as one line for people: "accuracy 0.836, loss 0.412"."""
-    return ", ".join(f"{key.removeprefix('eval_')} {rounded(value)}"
-                     for key, value in metrics.items() if is_score(key))
+    loss_last = sorted(filter(is_score, metrics), key=lambda key: "loss" in key)
+    return ", ".join(f"{key.removeprefix('eval_')} {rounded(metrics[key])}" for key in loss_last)
 
 
 def baseline_lines(metrics: dict[str, float], baselines: dict[str, tuple[str, float]]):
