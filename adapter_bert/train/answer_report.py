@@ -23,11 +23,16 @@ LENGTHS = {"1 word": (0, 2), "2": (2, 3), "3": (3, 4), "4–5": (4, 6), "6–10"
            "over 10": (11, float("inf"))}
 _QUESTION_WORD = re.compile(r"\b(how (?:many|much)|what|who|whom|whose|when|where|which|why|how)\b",
                             re.IGNORECASE)
+_SAME_WORD = {"whom": "who", "whose": "who", "how much": "how many"}
+UNIT, DIGITS = "text window", 1   # what it trains on; decimals of scores, which are in percent
 WORK = "answer questions with a part of a text"
 MEANINGS = {
     "exact_match": "% of the answers that equal one of the true answers",
     "exact": "% of the answers that equal one of the true answers",
     "f1": "% of words that predicted and true answer have in common (F1)",
+    "HasAns_exact": "exact, of the questions that have an answer",
+    "HasAns_f1": "F1, of the questions that have an answer",
+    "NoAns_exact": "% of the questions without an answer for which none is given",
 }
 
 
@@ -69,7 +74,7 @@ def findings(run, split, predicted: dict[str, np.ndarray]) -> Findings:
         [_table("Scores by length of the answer", "true answer", groups["answer_length"]),
          _table("Scores by question word", "question word", groups["question_word"])],
         [Picture("answer_length", "Scores by length of the answer",
-                 "Exact match and F1 of questions whose true answer has so many words.",
+                 "Exact match and F1 of questions whose true answer has this number of words.",
                  lambda figures: figures.bars_of_groups(
                      groups["answer_length"], "words in the true answer")),
          Picture("question_word", "Scores by question word", "",
@@ -96,9 +101,9 @@ def length_of(example: SquadExample) -> str:
 
 
 def question_word(example: SquadExample) -> str:
-    """The first question word of a question, in lower case; "other" for none."""
+    """The kind of a question by its first question word; "other" for none."""
     word = _QUESTION_WORD.search(example.question)
-    return word[1].lower() if word else "other"
+    return _SAME_WORD.get(word[1].lower(), word[1].lower()) if word else "other"
 
 
 def grouped(scored: list[Scored], group_of) -> dict[str, dict[str, float]]:

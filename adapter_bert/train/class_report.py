@@ -24,6 +24,7 @@ from adapter_bert.training.labelling import decisions
 BINS = 15
 MOST_ROWS = 30       # of classes in a table or a confusion matrix of the report
 MOST_MISTAKES = 50
+UNIT, DIGITS = "example", 3   # what it trains on; decimals of scores
 WORK = "assign one of {labels} to each {text}"
 MEANINGS = {
     "accuracy": "share of the examples with the right class",

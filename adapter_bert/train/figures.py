@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from adapter_bert.palette import COLOURS, STYLE
+from adapter_bert.train.findings import clipped, counted
 
 DOTS = 120
 BLUE, ORANGE, GREEN, GREY = *COLOURS[:3], "#777777"
@@ -64,6 +65,7 @@ def learning_curve(losses: list[tuple[int, float]], scores: list[tuple[int, floa
         _scores(panels[-1], scores, metric, kept, baseline)
     panels[-1].set_xlabel("training step")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[-1].xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     return figure
 
 
@@ -77,14 +79,14 @@ def running_mean(values: np.ndarray, count: int) -> np.ndarray:
 
 def _losses(axes, losses):
     steps, values = (np.array(column) for column in zip(*losses, strict=True))
-    count = max(1, len(values) // 10)
+    every = steps[-1] - steps[-2] if len(steps) > 1 else steps[0]
+    count = max(1, len(values) // 20)
     if count > 1:
         axes.plot(steps, values, color=GREY, alpha=0.5, linewidth=1,
-                  label=f"mean of {steps[-1] - steps[-2]:,} steps")
-    every = steps[-1] - steps[-2] if len(steps) > 1 else steps[0]
+                  label=f"mean of {counted(every, 'step')}")
     axes.plot(steps, running_mean(values, count), color=BLUE,
               marker="o" if len(values) == 1 else None,
-              label=f"running mean of {count * every:,} steps")
+              label=f"running mean of {counted(count * every, 'step')}")
     axes.set_ylabel("training loss")
     axes.margins(y=0.1)
     if values.min() < values.max() / 2:
@@ -222,7 +224,7 @@ def bars_of_types(types: dict[str, dict]) -> Figure:
                   color=colour, label=words)
     for place, row in enumerate(types.values()):
         axes.text(row["f1"] + 0.008, place + 0.26, f"{row['f1']:.2f}", va="center", fontsize=11)
-    axes.set_yticks(places, [f"{_short(name)} ({row['support']:,})"
+    axes.set_yticks(places, [f"{clipped(name, 24)} ({row['support']:,})"
                              for name, row in types.items()])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.05)
@@ -247,15 +249,12 @@ def bars_of_groups(groups: dict[str, dict], words: str) -> Figure:
         bars = axes.bar(places + (number - 0.5) * 0.4, [row[key] for row in groups.values()], 0.38,
                         color=colour, label=name)
         axes.bar_label(bars, fmt="%.0f", fontsize=11, padding=2)
-    axes.set_xticks(places, [f"{_short(name)}\n({row['questions']:,})"
-                             for name, row in groups.items()])
+    axes.set_xticks(places, [f"{clipped(name, 24)}\n({row['questions']:,})"
+                             for name, row in groups.items()],
+                    fontsize=12 if len(groups) <= 7 else 11)
     axes.set_xlabel(f"{words} (questions)")
     axes.set_ylabel("score, %")
     axes.set_ylim(0, 108)
     axes.grid(False, axis="x")
     axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
-
-
-def _short(name, most=24):
-    return name if len(name) <= most else name[:most - 1] + "…"

@@ -8,6 +8,7 @@ from adapter_bert.train.findings import Baseline, Findings, Picture, Sheet, Tabl
 from adapter_bert.training.labelling import decisions
 
 MOST_MISTAKES = 50
+UNIT, DIGITS = "example", 3   # what it trains on; decimals of scores
 WORK = "predict a score for each {text}"
 MEANINGS = {
     "pearson": "correlation of predicted and true scores; 0 is chance, 1 is perfect",

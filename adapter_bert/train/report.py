@@ -23,12 +23,13 @@ from adapter_bert.train.findings import (
     markdown_table,
 )
 from adapter_bert.training import checkpoints, history, observation, results
+from adapter_bert.training.hooks import duration
 from adapter_bert.training.kinds import KINDS
 
 REPORT_FILE, FOLDER = "report.md", "report"
 MISTAKES_SHOWN = 5
 MOST_LABELS = 8   # that a sentence can list
-# What differs by kind of head: each module has `findings`, `baseline`, MEANINGS, WORK.
+# What differs by kind of head: `findings`, `baseline`, MEANINGS, WORK, UNIT and DIGITS.
 REPORTERS: dict[str, ModuleType] = {
     "classification": class_report, "regression": number_report, "tokens": tag_report,
     "spans": answer_report}
@@ -175,7 +176,8 @@ def curve_of(run, evaluated: list[Evaluated]) -> Picture | None:
                    "The training loss should fall and level off" + (
                        "; where the dev score falls again, training was too long."
                        if scores else "."),
-                   lambda figures: figures.learning_curve(losses, scores, metric, kept, level))
+                   lambda figures: figures.learning_curve(
+                       losses, scores, _metric_words(metric), kept, level))
 
 
 def losses_of(folder: str) -> list[tuple[int, float]]:
@@ -208,7 +210,7 @@ def _parts(run, splits, evaluated, curve):
     if evaluated:
         yield "## Scores"
     for one in evaluated:
-        yield markdown_table(_score_table(run, one, len(evaluated) > 1))
+        yield markdown_table(_score_table(run, one))
     yield "## What was used"
     yield markdown_table(_settings_table(run, splits))
     if curve:
@@ -258,7 +260,8 @@ def _first_sentence(run, splits):
         labels=labels, text="pair of texts" if run.task.is_pair else "text")
     if "train" not in splits:
         return f"{_model_words(run)} trained before to {work}, and evaluated here."
-    return (f"{_model_words(run)} trained on {counted(splits['train'].examples, 'example')} of "
+    unit = REPORTERS[run.task.kind].UNIT
+    return (f"{_model_words(run)} trained on {counted(splits['train'].examples, unit)} of "
             f"{escaped(name_of(run), 80)} to {work}.")
 
 
@@ -286,18 +289,26 @@ def _is_no_better(one, metric):
         metric, float("-inf"))
 
 
-def _score_table(run, one, several):
-    meanings = REPORTERS[run.task.kind].MEANINGS
+def _score_table(run, one):
+    """The scores of a split that MEANINGS explains, with the baseline beside each."""
+    reporter = REPORTERS[run.task.kind]
     positive = escaped(run.task.labels[1]) if len(run.task.labels) > 1 else ""
-    name = one.baseline.name if one.baseline else "none"
-    known = one.baseline.scores if one.baseline else {}
+    rows, known = [], one.baseline.scores if one.baseline else {}
+    for metric in filter(reporter.MEANINGS.__contains__, one.scores):
+        value = one.scores[metric]
+        baseline = f"{known[metric]:.{reporter.DIGITS}f}" if metric in known else "–"
+        rows.append([_metric_words(metric), f"**{value:.{reporter.DIGITS}f}**",
+                     *([baseline] if known else []),
+                     reporter.MEANINGS[metric].format(positive=positive)])
+    header = ("score", "this model", *([f"baseline ({one.baseline.name})"] if known else []),
+              "meaning")
     title = f"{_split_words(one.split)}, {counted(one.examples, 'example')}"
-    header = ("score", "this model", f"baseline ({name})", "meaning")
-    return Table(title[0].upper() + title[1:], header, [
-        [metric.replace("_", " ").replace("f1", "F1"), f"**{results.rounded(value)}**",
-         results.rounded(known[metric]) if metric in known else "–",
-         meanings.get(metric, "").format(positive=positive)]
-        for metric, value in one.scores.items()])
+    return Table(title[0].upper() + title[1:], header, rows)
+
+
+def _metric_words(metric):
+    """The name of a metric for people: "macro F1"."""
+    return metric.replace("_", " ").replace("f1", "F1")
 
 
 def _settings_table(run, splits):
@@ -305,14 +316,15 @@ def _settings_table(run, splits):
     settings = run.settings
     recorded = files.read_object(os.path.join(settings.output_dir, results.RESULTS_FILE))
     flags = base.recorded_run(run.trained).get("flags", {}) if run.trained else {}
-    rows = [[f"`--{name}`", f"{flags[name]}"] for name in SHOWN_FLAGS
-            if flags.get(name) not in (None, "") and (name, flags[name]) not in HIDDEN_VALUES]
-    rows += [[f"{name} examples", f"{len(split.rows or ()) or split.examples:,}"]
+    unit = REPORTERS[run.task.kind].UNIT
+    rows = [[f"`--{name}`", f"{flags[name]}"] for name in SHOWN_FLAGS if _is_used(name, flags)]
+    rows += [[f"{name} {unit if split.rows is None else 'example'}s",
+              f"{split.examples if split.rows is None else len(split.rows):,}"]
              for name, split in splits.items()]
     if "variables" in recorded.get("counts", {}):
         rows.append(["trained parameters", _trained(recorded["counts"]["variables"])])
     if run.settings.do_train and recorded.get("train_seconds"):
-        rows.append(["training time", f"{recorded['train_seconds']:.0f} s"])
+        rows.append(["training time", duration(recorded["train_seconds"])])
         if recorded.get("train_examples_per_second"):
             rows.append(["training speed",
                          f"{recorded['train_examples_per_second']:.0f} examples/s"])
@@ -328,7 +340,11 @@ SHOWN_FLAGS = ("tuning", "adapter_fn", "adapter_size", "learning_rate", "num_tra
                "adapter_init_stddev", "max_seq_length", "doc_stride", "precision", "seed")
 
 
-HIDDEN_VALUES = {("train_batch_tokens", 0)}   # of what is not used
+def _is_used(name, flags):
+    """Whether a recorded flag had an effect on the run."""
+    if name.startswith("adapter_") and not str(flags.get("tuning")).startswith("adapters"):
+        return False
+    return flags.get(name) not in (None, "") and (name, flags[name]) != ("train_batch_tokens", 0)
 
 
 def _trained(variables):

@@ -19,6 +19,7 @@ from adapter_bert.training.tagging import predicted_tags
 
 MOST_ROWS = 30
 MOST_MISTAKES = 50
+UNIT, DIGITS = "example", 3   # what it trains on; decimals of scores
 WORK = "mark entities in sentences"
 MEANINGS = {
     "f1": "balance of precision and recall of entities; 1 is perfect",

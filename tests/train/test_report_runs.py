@@ -71,7 +71,7 @@ def test_answers_are_scored_by_length(tmp_path, tiny_dir):
 
 @pytest.mark.parametrize("question, word", [
     ("How many legs has it?", "how many"), ("In which year?", "which"), ("Name it.", "other"),
-    ("Whatever, who did it?", "who")])
+    ("Whatever, whom did it see?", "who")])
 def test_question_words(question, word):
     assert answer_report.question_word(
         squad.SquadExample("", question, "", (), False)) == word
