@@ -114,10 +114,13 @@ class DevEvaluator:
       run: setup.Run.
       split: data.Split.
       metric: key of the metrics; higher is better.
+      baselines: {key of the metrics: (name of the baseline, score)}, for log lines.
     """
 
-    def __init__(self, run, split, metric: str) -> None:
+    def __init__(self, run, split, metric: str,
+                 baselines: dict[str, tuple[str, float]] | None = None) -> None:
         self._run, self.split, self._metric = run, split, metric
+        self.baselines = baselines or {}
         self._passes = passes_of(run, split, run.settings.eval_batch_size)
         self._known: dict[int, Known] = {}
 

@@ -45,7 +45,8 @@ def train(current, feed, evaluate):
     Args:
       current: setup.Run.
       feed: Feed.
-      evaluate: function (Start of a checkpoint, its step) -> metrics; for evaluations on the way.
+      evaluate: function (Start of a checkpoint, its step) -> metrics, such as an
+        evaluation.DevEvaluator, whose `baselines` are logged beside the scores.
 
     Returns:
       The run with the checkpoint to evaluate in `trained`, its checkpoints.Start, and the scores
@@ -211,4 +212,5 @@ def note_scores(output_dir, start, evaluate, scores):
     metrics = evaluate(start._replace(task=latest), step)
     scores.add(metrics, latest)
     results.write_events(output_dir, metrics, step)
-    logging.info("step %d: %s", step, results.in_words(metrics))
+    logging.info("step %d: %s", step, results.in_words(
+        metrics, getattr(evaluate, "baselines", {})))

@@ -93,7 +93,7 @@ class Progress:
             self._seconds += now - self._previous
         self._previous = now
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {self.loss():.3f}{self._speed()}")
+            self._bar.set_postfix_str(f"loss {self.loss():.3f}{self._speed()}", refresh=False)
             self._bar.update(1)
         elif now - self._line_time >= SECONDS_BETWEEN_LINES or step == self._total:
             self._line_time = now

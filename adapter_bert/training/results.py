@@ -47,25 +47,27 @@ def is_score(key: str) -> bool:
     return not key.startswith(_UNSCORED) and not key.endswith("_total")
 
 
-def in_words(metrics: dict[str, float]) -> str:
-    """Metrics of the dev set as one line for people: "accuracy 0.836, loss 0.412"."""
-    loss_last = sorted(filter(is_score, metrics), key=lambda key: "loss" in key)
-    return ", ".join(f"{key.removeprefix('eval_')} {rounded(metrics[key])}" for key in loss_last)
-
-
-def baseline_lines(metrics: dict[str, float], baselines: dict[str, tuple[str, float]]):
-    """The lines that compare scores with what a model reaches that learned nothing.
+def in_words(metrics: dict[str, float], baselines: dict[str, tuple[str, float]]) -> str:
+    """Metrics of the dev set as one line for people, the loss last.
 
     Args:
-      metrics: {key: score}, of any splits.
+      metrics: {key: float}; counts are left out.
       baselines: {key: (name of the baseline, its score)}, of some of these keys.
 
-    Yields:
-      str, as "accuracy 0.836 (majority class: 0.684)".
+    Returns:
+      str, as "accuracy 0.836 (majority class: 0.684), loss 0.412".
     """
-    for key, (name, value) in baselines.items():
-        if key in metrics:
-            yield f"{key.removeprefix('eval_')} {rounded(metrics[key])} ({name}: {rounded(value)})"
+    loss_last = sorted(filter(is_score, metrics), key=lambda key: "loss" in key)
+    return ", ".join(with_baseline(key, metrics[key], baselines) for key in loss_last)
+
+
+def with_baseline(key: str, value: float, baselines: dict[str, tuple[str, float]]) -> str:
+    """A score, with what a model reaches that learned nothing: "f1 0.883 (all O: 0.000)"."""
+    text = f"{key.removeprefix('eval_')} {rounded(value)}"
+    if key not in baselines:
+        return text
+    name, baseline = baselines[key]
+    return f"{text} ({name}: {rounded(baseline)})"
 
 
 def report(output_dir, metrics, step, checkpoint, baselines=None):
@@ -76,11 +78,11 @@ def report(output_dir, metrics, step, checkpoint, baselines=None):
       metrics: {key: float}.
       step: global step of the checkpoint.
       checkpoint: its prefix.
-      baselines: as for `baseline_lines`; None for none.
+      baselines: as for `in_words`; None for none. Each score with one is logged beside it.
     """
     write_block(output_dir, metrics)
-    for line in baseline_lines(metrics, baselines or {}):
-        logging.info(line)
+    for key in filter(metrics.__contains__, baselines or {}):
+        logging.info(with_baseline(key, metrics[key], baselines))
     write_events(output_dir, metrics, step)
     update_results(output_dir, metrics=metrics, checkpoint=checkpoint, baselines={
         key: {"name": name, "score": score} for key, (name, score) in (baselines or {}).items()})

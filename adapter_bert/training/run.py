@@ -159,7 +159,8 @@ def first_dev(current, splits):
     if not names:
         return None
     metric = f"{current.settings.SCORES}{current.task.metrics[0]}"
-    return evaluation.DevEvaluator(current, splits[names[0]], metric)
+    return evaluation.DevEvaluator(current, splits[names[0]], metric,
+                                   report.baselines_of_splits(current, splits, names[:1]))
 
 
 def examples_a_step(settings, split):
