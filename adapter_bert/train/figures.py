@@ -80,7 +80,7 @@ def running_mean(values: np.ndarray, count: int) -> np.ndarray:
 def _losses(axes, losses):
     steps, values = (np.array(column) for column in zip(*losses, strict=True))
     every = steps[-1] - steps[-2] if len(steps) > 1 else steps[0]
-    count = max(1, len(values) // 20)
+    count = max(3, len(values) // 20) if len(values) >= 10 else 1
     if count > 1:
         axes.plot(steps, values, color=GREY, alpha=0.5, linewidth=1,
                   label=f"mean of {counted(every, 'step')}")

@@ -259,7 +259,7 @@ def _first_sentence(run, splits):
     work = REPORTERS[run.task.kind].WORK.format(
         labels=labels, text="pair of texts" if run.task.is_pair else "text")
     if "train" not in splits:
-        return f"{_model_words(run)} trained before to {work}, and evaluated here."
+        return f"{_model_words(run)} trained earlier to {work}; this is an evaluation of it."
     unit = REPORTERS[run.task.kind].UNIT
     return (f"{_model_words(run)} trained on {counted(splits['train'].examples, unit)} of "
             f"{escaped(name_of(run), 80)} to {work}.")
