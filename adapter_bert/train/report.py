@@ -126,18 +126,22 @@ def _write(run, splits, predictions):
             "baseline": one.baseline and one.baseline._asdict(), **one.findings.details}
             for one in evaluated})
     for one in evaluated:
-        files.write_text(os.path.join(folder, f"errors{one.suffix}.csv"),
-                         csv_text(one.findings.mistakes))
-        for name, sheet in one.findings.sheets.items():
-            files.write_text(os.path.join(folder, FOLDER, f"{name}{one.suffix}.csv"),
-                             csv_text(sheet))
+        _write_sheets(folder, one)
     curve = curve_of(run, evaluated)
     pictures = [(curve, "")] if curve else []
-    pictures += [(picture, one.suffix) for one in evaluated for picture in one.findings.pictures]
-    draw(folder, pictures)
+    draw(folder, pictures + [(picture, one.suffix) for one in evaluated
+                             for picture in one.findings.pictures])
     text = "\n\n".join(_parts(run, splits, evaluated, curve)) + "\n"
     files.write_text(os.path.join(folder, REPORT_FILE), text)
     logging.info("report: %s", os.path.join(folder, REPORT_FILE))
+
+
+def _write_sheets(folder, one):
+    """Writes errors.csv and the CSV files of a split."""
+    files.write_text(os.path.join(folder, f"errors{one.suffix}.csv"),
+                     csv_text(one.findings.mistakes))
+    for name, sheet in one.findings.sheets.items():
+        files.write_text(os.path.join(folder, FOLDER, f"{name}{one.suffix}.csv"), csv_text(sheet))
 
 
 def _evaluate(run, split, predicted):

@@ -8,7 +8,7 @@ from absl import logging
 from adapter_bert import files, tasks
 from adapter_bert.errors import InputError, reason_of
 from adapter_bert.pipeline import batches
-from adapter_bert.train import report
+from adapter_bert.train import report as reports
 from adapter_bert.training import checkpoints, data, evaluation, history, results, setup
 from adapter_bert.training.estimator import deployment
 from adapter_bert.training.fit import Feed, train
@@ -58,7 +58,7 @@ def run(settings, given, task, on_predictions=evaluation.ignore_predictions, wri
         if known and evaluator.split.name not in predictions:
             predictions[evaluator.split.name] = known.predicted
         if writes_report:
-            report.write(current, splits, predictions)
+            reports.write(current, splits, predictions)
         for name, _ in tasks.splits(current.task, "dev"):
             if name in predictions:
                 on_predictions(current, splits[name], predictions[name])
@@ -113,7 +113,7 @@ def report_scores(current, start, splits, known, predictions):
         current, start, step, splits, known, functools.partial(keep, predictions))
     if metrics:
         results.report(output_dir, metrics, step, current.trained,
-                       report.baselines_of_splits(current, splits, predictions))
+                       reports.baselines_of_splits(current, splits, predictions))
     return metrics
 
 
@@ -126,7 +126,7 @@ def report_predictions(current, start, splits, metrics, predictions):
     if scores:
         results.report(current.settings.output_dir, {**metrics, **scores},
                        checkpoints.global_step(current.trained), current.trained,
-                       report.baselines_of_splits(current, splits, predictions))
+                       reports.baselines_of_splits(current, splits, predictions))
     return scores
 
 
@@ -160,7 +160,7 @@ def first_dev(current, splits):
         return None
     metric = f"{current.settings.SCORES}{current.task.metrics[0]}"
     return evaluation.DevEvaluator(current, splits[names[0]], metric,
-                                   report.baselines_of_splits(current, splits, names[:1]))
+                                   reports.baselines_of_splits(current, splits, names[:1]))
 
 
 def examples_a_step(settings, split):
