@@ -68,7 +68,7 @@ def test_refuses_what_has_no_score(name):
         METRICS[name]([1, 0], [1])
     with pytest.raises(ValueError, match=r"shape \(2, 1\)"):
         METRICS[name]([[1], [0]], [[1], [0]])
-    with pytest.raises(InputError, match="training has diverged"):
+    with pytest.raises(InputError, match="NaN or infinity: training diverged"):
         METRICS[name]([1.0, 2.0], [1.0, math.nan])
 
 

@@ -23,7 +23,7 @@ def test_lines_count_what_was_read(tmp_path):
     mask = tf.placeholder(tf.int32, [None, None])
     step = tf.train.get_or_create_global_step()
     train = tf.assign_add(step, 1)
-    loss = tf.reduce_mean(tf.cast(mask, tf.float32))
+    loss = tf.cast(tf.shape(mask)[0], tf.float32)
     (tmp_path / "metrics.jsonl").write_text('{"step": 4}\n{"step": 8}\n{"step": 12}\n{"st')
     hook = observation.MetricsHook(str(tmp_path), 2, loss, {"input_mask": mask})
     with tf.Session() as session:
@@ -36,11 +36,18 @@ def test_lines_count_what_was_read(tmp_path):
             hook.after_run(None, tf.train.SessionRunValues(found, None, None))
     first, second, new = lines_of(tmp_path / "metrics.jsonl")
     assert (first, second) == ({"step": 4}, {"step": 8})
-    assert new["step"] == 10 and abs(new["loss"] - 2 / 3) < 1e-6
+    assert (new["step"], new["loss"], new["mean_loss"]) == (10, 5.0, 4.0)
     assert new["tokens_per_second"] / new["examples_per_second"] == pytest.approx(2, rel=1e-3)
     assert new["examples_per_second"] * 2 * new["step_seconds"] == pytest.approx(8, rel=1e-2)
     assert 0 <= new["data_wait"] <= 1
     assert 1e6 < new["memory_bytes"] <= new["peak_memory_bytes"] + 1e6
+
+
+@pytest.mark.parametrize("total, most, every", [
+    (12, 100, 1), (39, 100, 1), (400, 100, 20), (2000, 100, 100), (10**6, 100, 100), (400, 5, 5)])
+def test_a_short_run_has_twenty_losses(total, most, every):
+    assert observation.log_interval(total, most) == every
+    assert total // every >= min(total, observation.LEAST_POINTS)
 
 
 def sleeping(seconds):
@@ -77,7 +84,10 @@ def test_a_run_leaves_lines_and_a_profile(tmp_path, tiny_dir):
     flags = dict(data_dir=write_sst2(tmp_path / "data"), bert_dir=tiny_dir, output_dir=out,
                  do_train=True, num_train_epochs=1.0)
     go(**flags, log_steps=5, profile_steps="3,4")
-    assert [line["step"] for line in lines_of(f"{out}/metrics.jsonl")] == [5, 10]
+    assert [line["step"] for line in lines_of(f"{out}/metrics.jsonl")] == list(range(1, 13))
+    [path] = glob.glob(f"{out}/events.out.tfevents.*")
+    assert sum(value.tag == "loss" for event in tf.train.summary_iterator(path)
+               for value in event.summary.value) == 12
     [path] = glob.glob(f"{out}/plugins/profile/*/*.xplane.pb")
     text, is_shown = _pywrap_profiler.xspace_to_tools_data([path], "trace_viewer", {})
     assert is_shown and b"MatMul" in text

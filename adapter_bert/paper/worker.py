@@ -105,7 +105,7 @@ def do(experiment, run, work_dir):
 
     try:
         with tf.Graph().as_default():
-            metrics = runs.run(settings, given, task, keep)
+            metrics = runs.run(settings, given, task, keep, writes_report=False)
         left = files.read_object(os.path.join(output_dir, "results.json"))
         current, (targets, _) = seen["dev"]
         extra = {"spans": spans.removed_spans(

@@ -103,6 +103,6 @@ def _arrays(labels, predictions, dtype=None):
         raise ValueError(f"labels of shape {labels.shape} and predictions of shape "
                          f"{predictions.shape}, expected (N,) twice with N > 0")
     if not np.isfinite(predictions).all():
-        raise InputError("predictions are not finite, the training has diverged; "
-                         "lower the learning rate")
+        raise InputError("predictions contain NaN or infinity: training diverged; "
+                         "lower --learning_rate")
     return labels, predictions

@@ -1,1 +1,1 @@
-"""Training: hyper-parameters by default, and noticing that a run learns nothing."""
+"""Training a task: settings, the loop, evaluation and what a run leaves to read."""

@@ -41,7 +41,7 @@ class NothingLearned(InputError):
 
 
 class Guard:
-    """Watches the losses and predictions of a run, attempt after attempt.
+    """Watches the losses of a run, attempt after attempt.
 
     Args:
       output_dir: folder of the run.
@@ -56,9 +56,7 @@ class Guard:
         self._begin()
 
     def _begin(self) -> None:
-        self._lowest: float | None
-        self._constant_at: dict[int, bool]
-        self._lowest, self._is_constant, self._constant_at = None, False, {}
+        self._lowest: float | None = None
 
     @property
     def attempt(self) -> int:
@@ -78,14 +76,6 @@ class Guard:
         """Notes a running mean of the training loss."""
         self._lowest = running_mean if self._lowest is None else min(self._lowest, running_mean)
 
-    def note_predictions(self, is_constant: bool) -> None:
-        """Notes whether the latest predictions of a dev set are all the same."""
-        self._is_constant = is_constant
-
-    def note_step(self, step: int) -> None:
-        """Notes the step of the checkpoint that the latest predictions are of."""
-        self._constant_at[step] = self._is_constant
-
     def problem_of_loss(self) -> str | None:
         """What is wrong with the loss so far, in words; None for nothing."""
         if self._lowest is None or self._lowest < self._constant_loss:
@@ -93,13 +83,13 @@ class Guard:
         return (f"the training loss never got below {self._constant_loss:.3f}, that of the best "
                 "constant prediction")
 
-    def problem(self, step: int) -> str | None:
+    def problem(self, is_constant: bool) -> str | None:
         """What shows that the attempt learned nothing, in words; None where it learned.
 
         Args:
-          step: of the checkpoint that the run ends with, the best or the last one.
+          is_constant: whether its predictions for a dev set are all the same.
         """
-        if self._constant_at.get(step, self._is_constant):
+        if is_constant:
             return "every prediction for the dev set is the same"
         return self.problem_of_loss()
 

@@ -23,6 +23,7 @@ class Split(NamedTuple):
     is_labelled: whether they have labels.
     targets: what predictions are held against, see kinds.Kind; None for the training split.
     prior: the best constant prediction for it; priors.NONE for splits that are not trained on.
+    rows: the examples themselves, in the order of the file; None for the training split.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Split(NamedTuple):
     targets: Any
     fingerprint: str
     prior: priors.Prior = priors.NONE
+    rows: list | None = None
 
 
 def prepare(run):
@@ -104,7 +106,8 @@ def write_split(run, name, examples=None):
                  "read before" if metadata["reused"] else f"written to {path}")
     return Split(name, path, metadata["count"], metadata["tokens"], spec, is_labelled,
                  None if name == "train" else kind.targets(run, examples), fingerprint,
-                 prior_of(run, examples, metadata) if name == "train" else priors.NONE)
+                 prior_of(run, examples, metadata) if name == "train" else priors.NONE,
+                 None if name == "train" else examples)
 
 
 def prior_of(run, examples, metadata):

@@ -4,7 +4,9 @@ import tensorflow.compat.v1 as tf
 from adapter_bert.errors import InputError
 from adapter_bert.training import clusters
 from adapter_bert.training.model_fn import build_model_fn
+from adapter_bert.training.observation import log_interval
 
+SUMMARY_STEPS = 100   # between two entries of a long run in TensorBoard
 
 def build_estimator(run, start, model_dir, predict_batch_size=None, link=None, **options):
     """A TPUEstimator for a run's model.
@@ -21,8 +23,9 @@ def build_estimator(run, start, model_dir, predict_batch_size=None, link=None, *
     model_fn = build_model_fn(run.model, start, run.engine, use_tpu=settings.use_tpu, link=link,
                               **options)
     return tf.estimator.tpu.TPUEstimator(
-        model_fn, model_dir=model_dir, config=run_config(run, link), use_tpu=settings.use_tpu,
-        train_batch_size=settings.train_batch_size, eval_batch_size=settings.eval_batch_size,
+        model_fn, model_dir=model_dir, config=run_config(run, link, options.get("schedule")),
+        use_tpu=settings.use_tpu, train_batch_size=settings.train_batch_size,
+        eval_batch_size=settings.eval_batch_size,
         predict_batch_size=predict_batch_size or settings.predict_batch_size, export_to_tpu=False)
 
 
@@ -35,10 +38,11 @@ def deployment(params):
     return host, hosts, replicas
 
 
-def run_config(run, link=None):
+def run_config(run, link=None, schedule=None):
     """The RunConfig of a run: seed, checkpoints, threads, where a TPU or other workers are found.
 
     Each worker of a link is to Estimator the one process of a run, of which the chief's saves.
+    A training `schedule` sets how often TensorBoard gets a loss.
     """
     settings, cluster = run.settings, None
     if settings.use_tpu and settings.tpu_name:
@@ -51,12 +55,13 @@ def run_config(run, link=None):
                              ) from error
     session_config = run.engine.session_config()
     saves = run.cluster.is_chief
+    summary_steps = log_interval(schedule.num_train_steps, SUMMARY_STEPS) if schedule else None
     with clusters.unseen():
         return tf.estimator.tpu.RunConfig(
             cluster=cluster, master=link.target if link else settings.master,
             tf_random_seed=settings.seed, device_fn=link and link.place,
             save_checkpoints_steps=settings.save_checkpoints_steps if saves else None,
-            save_checkpoints_secs=None, save_summary_steps=100 if saves else None,
+            save_checkpoints_secs=None, save_summary_steps=summary_steps if saves else None,
             session_config=link.session_config(session_config) if link else session_config,
             checkpoint_save_graph_def=False,   # as text it takes seconds, and nothing reads it
             tpu_config=tf.estimator.tpu.TPUConfig(

@@ -1,5 +1,6 @@
 """Scores and predictions of whole splits with a trained checkpoint."""
 import collections
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,8 +43,8 @@ def predict_split(passes, start, split):
             columns[name].append(values)
     whole = {name: stacked(values) for name, values in columns.items()}
     if not all(np.isfinite(values).all() for values in whole.values()):
-        raise InputError(f"{start.prefixes[0]}: predicts what is no number for {split.name}; its "
-                         "training diverged, train again with a lower --learning_rate")
+        raise InputError(f"{start.prefixes[0]}: predictions for {split.name} contain NaN or "
+                         "infinity: training diverged; lower --learning_rate")
     order = np.lexsort([whole[name] for name in reversed(PLACE) if name in whole])
     return {name: values[order] for name, values in whole.items()}, float(np.mean(batch_losses))
 
@@ -63,11 +64,12 @@ def mean_loss(predicted):
                      for name in names))
 
 
-def unseen(run, split, predicted):
-    """What is told of predictions that nobody asks for: nothing."""
+def ignore_predictions(run, split, predicted):
+    """Default for `on_predictions`: does nothing."""
 
 
-def evaluate(run, start, step, split, suffix="", writes=False, seen=unseen, passes=None):
+def evaluate(run, start, step, split, suffix="", writes=False, on_predictions=ignore_predictions,
+             passes=None):
     """The metrics of a dev split: eval_<metric>, eval_loss, global_step and loss.
 
     Args:
@@ -76,8 +78,8 @@ def evaluate(run, start, step, split, suffix="", writes=False, seen=unseen, pass
       step: global step of the checkpoint.
       suffix: what is added to each key, as in eval_accuracy_mm; such a dict has no global_step.
       writes: whether the predictions are left in the output folder.
-      seen: function (run, split, predicted), called with what was predicted.
-      passes: Passes of the split; made where None.
+      on_predictions: function (run, split, predicted), called with the predictions.
+      passes: Passes of the split; created where None.
 
     Returns:
       {name: float}; {} where the split has no labels.
@@ -85,7 +87,7 @@ def evaluate(run, start, step, split, suffix="", writes=False, seen=unseen, pass
     kind, settings = KINDS[run.task.kind], run.settings
     batch_size = settings.predict_batch_size if writes else settings.eval_batch_size
     predicted, loss = predict_split(passes or passes_of(run, split, batch_size), start, split)
-    seen(run, split, predicted)
+    on_predictions(run, split, predicted)
     scores = (kind.write(run, split, predicted) if writes
               else kind.score(run, split.targets, predicted))
     if not split.is_labelled:
@@ -95,23 +97,75 @@ def evaluate(run, start, step, split, suffix="", writes=False, seen=unseen, pass
     return metrics if suffix else results.ordered({**metrics, "global_step": step})
 
 
-def evaluate_all(run, start, step, splits, first=None, seen=unseen):
+class Known(NamedTuple):
+    """Metrics of a split at a step of the training, and the predictions they were computed from."""
+
+    metrics: dict[str, float]
+    predicted: dict[str, np.ndarray]
+
+
+class DevEvaluator:
+    """Evaluates checkpoints on one dev split; remembers the best and the latest evaluation.
+
+    One of the two belongs to the checkpoint with which training ends, and its predictions need not
+    be computed again for the report.
+
+    Args:
+      run: setup.Run.
+      split: data.Split.
+      metric: key of the metrics; higher is better.
+      baselines: {key of the metrics: (name of the baseline, score)}, for log lines.
+    """
+
+    def __init__(self, run, split, metric: str,
+                 baselines: dict[str, tuple[str, float]] | None = None) -> None:
+        self._run, self.split, self._metric = run, split, metric
+        self.baselines = baselines or {}
+        self._passes = passes_of(run, split, run.settings.eval_batch_size)
+        self._known: dict[int, Known] = {}
+
+    def __call__(self, start, step: int) -> dict[str, float]:
+        """The metrics of the checkpoint that `start` names, of that global step."""
+        predicted: dict[str, np.ndarray] = {}
+        metrics = evaluate(
+            self._run, start, step, self.split, passes=self._passes,
+            on_predictions=lambda run, split, columns: predicted.update(columns))
+        self._known[step] = Known(metrics, predicted)
+        best = max(self._known, key=lambda step: self._known[step].metrics.get(
+            self._metric, 0.0))
+        self._known = {kept: self._known[kept] for kept in sorted({best, step})}
+        return metrics
+
+    def known(self, step: int) -> Known | None:
+        """The evaluation of a step; None where it was not made here or is not remembered."""
+        return self._known.get(step)
+
+
+def evaluate_all(run, start, step, splits, first=None, on_predictions=ignore_predictions):
     """The metrics of every dev split of the task, and their predictions where these are wanted.
 
     Args:
-      run, start, step, seen: as for `evaluate`.
+      run, start, step, on_predictions: as for `evaluate`.
       splits: {name: data.Split}.
-      first: metrics of the first dev split where they are known already.
+      first: Known of the first dev split; None where it has to be evaluated.
     """
     writes = predicts(run, "dev")
-    metrics = {} if writes else dict(first or {})
-    for name, suffix in tasks.splits(run.task, "dev")[bool(metrics):]:
-        metrics |= evaluate(run, start, step, splits[name], suffix, writes, seen)
+    metrics: dict[str, float] = {}
+    for name, suffix in tasks.splits(run.task, "dev"):
+        if first and not suffix and not writes:
+            on_predictions(run, splits[name], first.predicted)
+            metrics |= first.metrics
+        else:
+            metrics |= evaluate(run, start, step, splits[name], suffix, writes, on_predictions)
     return metrics
 
 
-def predict_all(run, start, splits):
+def predict_all(run, start, splits, on_predictions=ignore_predictions):
     """Leaves the predictions for every test split of the task in the output folder.
+
+    Args:
+      run, start, on_predictions: as for `evaluate`.
+      splits: {name: data.Split}.
 
     Returns:
       {"test_<metric>": float} of the splits that have labels.
@@ -120,6 +174,7 @@ def predict_all(run, start, splits):
     for name, _ in tasks.splits(run.task, "test"):
         passes = passes_of(run, splits[name], run.settings.predict_batch_size)
         predicted, _ = predict_split(passes, start, splits[name])
-        found = KINDS[run.task.kind].write(run, splits[name], predicted)
-        scores |= {f"{name}_{metric}": value for metric, value in found.items()}
+        on_predictions(run, splits[name], predicted)
+        written = KINDS[run.task.kind].write(run, splits[name], predicted)
+        scores |= {f"{name}_{metric}": value for metric, value in written.items()}
     return scores

@@ -15,7 +15,7 @@ from adapter_bert.training import checkpoints, exchange, history, results, setup
 from adapter_bert.training.estimator import build_estimator
 from adapter_bert.training.hooks import EvaluationHook, Progress
 from adapter_bert.training.model_fn import Schedule
-from adapter_bert.training.observation import MetricsHook, ProfileHook
+from adapter_bert.training.observation import MetricsHook, ProfileHook, log_interval
 from adapter_bert.training.preemption import StopHook, handling
 from adapter_bert.training.settings import profile_span
 
@@ -45,7 +45,8 @@ def train(current, feed, evaluate, guard=None):
     Args:
       current: setup.Run.
       feed: Feed.
-      evaluate: function (Start of a checkpoint, its step) -> metrics; for evaluations on the way.
+      evaluate: function (Start of a checkpoint, its step) -> metrics, such as an
+        evaluation.DevEvaluator, whose `baselines` are logged beside the scores.
       guard: train.guard.Guard that watches the loss; None for none.
 
     Returns:
@@ -187,7 +188,8 @@ def observer(settings, guard, total_steps):
     def observe(loss, features):
         hooks = guard.hooks(loss, total_steps) if guard else []
         if settings.log_steps:
-            hooks.append(MetricsHook(settings.output_dir, settings.log_steps, loss, features))
+            every = log_interval(total_steps, settings.log_steps)
+            hooks.append(MetricsHook(settings.output_dir, every, loss, features))
         return hooks
     return observe
 
@@ -224,6 +226,5 @@ def note_scores(output_dir, start, evaluate, scores):
     metrics = evaluate(start._replace(task=latest), step)
     scores.add(metrics, latest)
     results.write_events(output_dir, metrics, step)
-    logging.info("step %d: %s", step, ", ".join(
-        f"{key} = {value:.4f}" for key, value in metrics.items()
-        if key not in ("global_step", "loss")))
+    logging.info("step %d: %s", step, results.in_words(
+        metrics, getattr(evaluate, "baselines", {})))

@@ -1,4 +1,5 @@
 """What a person sees of a run while it trains."""
+import collections
 import contextlib
 import logging as standard_logging
 import os
@@ -12,6 +13,8 @@ from tqdm import tqdm
 # Steps left out of the measured speed: the first ones set up memory and threads.
 WARM_UP_STEPS = 10
 SECONDS_BETWEEN_LINES = 10
+# Steps over which the displayed loss is averaged: the loss of one batch says little.
+LOSS_WINDOW = 100
 
 
 def speak_plainly():
@@ -21,42 +24,90 @@ def speak_plainly():
     tf.logging.set_verbosity(tf.logging.FATAL)
 
 
+class AboveBar(standard_logging.Handler):
+    """Passes log records to another handler, with every tqdm bar cleared while it writes.
+
+    Args:
+      handler: the logging.Handler that writes to stderr.
+    """
+
+    def __init__(self, handler: standard_logging.Handler) -> None:
+        super().__init__()
+        self._handler = handler
+
+    def emit(self, record: standard_logging.LogRecord) -> None:
+        """Writes a record above the bars and draws them again."""
+        with tqdm.external_write_mode(file=sys.stderr):
+            self._handler.handle(record)
+
+
+def log_above_bar() -> contextlib.ExitStack:
+    """Makes absl's log lines appear above progress bars until the returned stack is closed."""
+    handler, restore = logging.get_absl_handler(), contextlib.ExitStack()
+    wrapped = AboveBar(handler)
+    for logger in (standard_logging.root, logging.get_absl_logger()):
+        if handler in logger.handlers:
+            logger.removeHandler(handler)
+            logger.addHandler(wrapped)
+            restore.callback(logger.addHandler, handler)
+            restore.callback(logger.removeHandler, wrapped)
+    return restore
+
+
 class Progress:
-    """Steps, loss and speed of a run: a bar on a terminal, a line every ten seconds elsewhere.
+    """Steps, running mean of the loss and speed: a bar on a terminal, else a line every 10 s.
 
     Args:
       total: steps of the whole run.
-      batch_size: examples a step, a mean where steps differ.
+      batch_size: examples per step, a mean where steps differ.
     """
 
     def __init__(self, total, batch_size):
         self._total, self._batch_size = total, batch_size
         self._bar = None
+        self._losses = collections.deque(maxlen=LOSS_WINDOW)
+        self._log_above_bar = contextlib.ExitStack()
         self._seconds = 0.0
         self._steps = 0
         self._began = time.monotonic()
         self._line_time = self._previous = None
 
     def begin(self, step):
-        """Training goes on from `step`."""
+        """Training starts or resumes after `step`."""
         self._line_time = self._previous = self._began = time.monotonic()
         if self._bar is None and sys.stderr.isatty():
             self._bar = tqdm(total=self._total, initial=step, unit="step", desc="train")
+            self._log_above_bar = log_above_bar()
 
     def update(self, step, loss):
-        """One more step was done; `step` is the count of steps since the start of the run."""
+        """Counts one more step.
+
+        Args:
+          step: number of steps since the start of the run.
+          loss: float, of this step's batch.
+        """
         now = time.monotonic()
+        self._losses.append(loss)
         self._steps += 1
         if self._steps > WARM_UP_STEPS:
             self._seconds += now - self._previous
         self._previous = now
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.4f}, {self.rate():.1f} examples/s")
+            self._bar.set_postfix_str(f"loss {self.loss():.3f}{self._speed()}", refresh=False)
             self._bar.update(1)
         elif now - self._line_time >= SECONDS_BETWEEN_LINES or step == self._total:
             self._line_time = now
-            logging.info("step %d of %d, loss %.4f, %.1f examples/s, %s left", step, self._total,
-                         loss, self.rate(), duration(self.seconds_left(step)))
+            left = f", {duration(self.seconds_left(step))} left" if self.rate() else ""
+            logging.info("step %d of %d, loss %.3f (mean of %d steps)%s%s", step, self._total,
+                         self.loss(), len(self._losses), self._speed(), left)
+
+    def _speed(self):
+        """The speed as the end of a line; "" before it is measured."""
+        return f", {self.rate():.1f} examples/s" if self.rate() else ""
+
+    def loss(self) -> float:
+        """Mean loss of the last LOSS_WINDOW steps of this process; at least one step is done."""
+        return sum(self._losses) / len(self._losses)
 
     def take_seconds(self):
         """Seconds since training began, or since the last call."""
@@ -76,6 +127,7 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+            self._log_above_bar.close()
 
     def rate(self):
         """Examples a second, the first steps left out; 0 before there is a measurement."""

@@ -11,14 +11,28 @@ from adapter_bert import files, paths
 from adapter_bert.training.hooks import CountingHook
 
 METRICS_FILE = "metrics.jsonl"
+LEAST_POINTS = 20   # a shorter log says nothing about how the loss developed
+
+
+def log_interval(total: int, most: int) -> int:
+    """Steps between two logged losses: `most`, less in a short run so that it has 20 of them.
+
+    Args:
+      total: steps of the run.
+      most: the interval of a long run, at least 1.
+
+    Returns:
+      int, at least 1.
+    """
+    return max(1, min(most, total // LEAST_POINTS))
 
 
 class MetricsHook(CountingHook):
-    """Writes a line of JSON every so many steps; a run that goes on goes on with the file.
+    """Writes a line of JSON every so many steps; a resumed run appends to the file.
 
     Args:
       output_dir: folder of the run.
-      every: steps a line.
+      every: steps between two lines.
       loss: float scalar tensor.
       features: {name: tensor} of a batch, `input_mask` int32 [B, T] among them.
     """
@@ -52,6 +66,7 @@ class MetricsHook(CountingHook):
         self._seconds += time.monotonic() - self._clock
         self._examples += int(found["examples"])
         self._tokens += int(found["tokens"])
+        self._losses += float(found["loss"])
         self._waited += max(0.0, float(found["arrived"]) - self._asked)
         if self.step % self._every == 0:
             paths.append(self._path, json.dumps(self._line(float(found["loss"]))) + "\n")
@@ -59,11 +74,12 @@ class MetricsHook(CountingHook):
 
     def _begin(self):
         self._steps = self._examples = self._tokens = 0
-        self._seconds = self._waited = 0.0
+        self._seconds = self._waited = self._losses = 0.0
 
     def _line(self, loss):
         seconds = self._seconds
         return {"step": self.step, "time": round(time.time(), 3), "loss": loss,
+                "mean_loss": self._losses / self._steps,   # of the steps since the last line
                 "examples_per_second": round(self._examples / seconds, 3),
                 "tokens_per_second": round(self._tokens / seconds, 3),
                 "step_seconds": round(seconds / self._steps, 6),

@@ -178,7 +178,7 @@ def evaluate(passes, start, step):
       step: global step of the checkpoint.
 
     Raises:
-      InputError: the model predicts what is no number.
+      InputError: the predictions contain NaN or infinity.
     """
     totals, losses = collections.Counter(), []
     for batch in passes.batches(start):
@@ -188,8 +188,8 @@ def evaluate(passes, start, step):
                        if name.endswith(SUMMED)})
     metrics = metrics_of(totals)
     if not np.isfinite(list(metrics.values())).all():
-        raise InputError(f"{start.prefixes[0]}: predicts what is no number; its training "
-                         "diverged, train again with a lower --learning_rate")
+        raise InputError(f"{start.prefixes[0]}: predictions contain NaN or infinity: training "
+                         "diverged; lower --learning_rate")
     return results.ordered({**metrics, "global_step": step, "loss": float(np.mean(losses))})
 
 

@@ -2,6 +2,7 @@
 import contextlib
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 from absl import logging
@@ -11,6 +12,7 @@ from adapter_bert.errors import InputError, reason_of
 from adapter_bert.heads import HEADS
 from adapter_bert.pipeline import batches
 from adapter_bert.train import pooler, recipe
+from adapter_bert.train import report as reports
 from adapter_bert.train.guard import Guard, NothingLearned, of_attempt
 from adapter_bert.training import checkpoints, data, evaluation, history, results, setup
 from adapter_bert.training.estimator import deployment
@@ -20,15 +22,16 @@ from adapter_bert.training.model_fn import Schedule
 from adapter_bert.training.pack import refuse_unpackable, write_pack
 
 
-def run(settings, given, task, seen=evaluation.unseen):
+def run(settings, given, task, on_predictions=evaluation.ignore_predictions, writes_report=True):
     """Trains, evaluates and predicts as the settings say.
 
     Args:
       settings: settings.RunSettings or a class made of it.
       given: names of the settings that a person gave; the others may be filled in.
       task: tasks.Task.
-      seen: function (setup.Run, data.Split, predicted), told what is predicted at the end for each
-        dev split.
+      on_predictions: function (setup.Run, data.Split, predicted), called with the final
+        predictions for each dev split.
+      writes_report: whether report.md and its pictures are written.
 
     Returns:
       {metric: float} of the evaluation; {} where nothing was evaluated.
@@ -41,10 +44,36 @@ def run(settings, given, task, seen=evaluation.unseen):
         current, splits = data.prepare(current)
         logging.info(current.engine.line(current.settings.precision))
         if current.settings.do_train:
-            return train_and_report(with_recipe(current, splits["train"]), splits, seen)
-        start = checkpoints.find_start(
-            current.trained, current.bert_config.to_dict(), current.base_checkpoint)
-        return report(current, start, splits, {}, seen)
+            outcome = train_and_assess(with_recipe(current, splits["train"]), splits)
+        else:
+            start = checkpoints.find_start(
+                current.trained, current.bert_config.to_dict(), current.base_checkpoint)
+            outcome = assess(current, start, splits, None)
+        if outcome is None:   # a worker that is not the chief
+            return {}
+        if writes_report:
+            reports.write(outcome.run, splits, outcome.predictions)
+        for name, _ in tasks.splits(outcome.run.task, "dev"):
+            if name in outcome.predictions:
+                on_predictions(outcome.run, splits[name], outcome.predictions[name])
+        if outcome.failure:
+            raise outcome.failure
+    return outcome.metrics
+
+
+class Outcome(NamedTuple):
+    """What a run ends with.
+
+    run: setup.Run with the checkpoint that was evaluated in `trained`.
+    metrics: {name: float} of the evaluation.
+    predictions: {split name: {name: array}} of the splits that were predicted.
+    failure: NothingLearned where that is so; None else.
+    """
+
+    run: setup.Run
+    metrics: dict[str, float]
+    predictions: dict[str, dict]
+    failure: NothingLearned | None = None
 
 
 def with_recipe(current, split):
@@ -64,62 +93,80 @@ def with_recipe(current, split):
     return dataclasses.replace(current, settings=settings)
 
 
-def train_and_report(current, splits, seen):
+def train_and_assess(current, splits):
     """Trains, evaluates, predicts and leaves a pack; again while the guard sees nothing learned.
 
     Returns:
-      {metric: float} of the evaluation.
+      Outcome; None in a worker that is not the chief.
 
     Raises:
-      NothingLearned: in the last attempt too; results and a marked pack are left all the same.
+      NothingLearned: the last attempt diverged, so that there is nothing to evaluate.
     """
     refuse_unpackable(current, splits)
     settings = current.settings
     guard = Guard(settings.output_dir, splits["train"].prior.loss,
                   settings.guard == "on" and current.cluster.is_alone)
-    watched = functools.partial(watch, guard, seen)
     while True:
-        current = dataclasses.replace(current, attempt=guard.attempt)
-        feed = feed_of(of_attempt(settings, guard.attempt), splits["train"])
-        try:
-            trained, start, noted = train(
-                current, feed, first_dev(current, splits, watched, guard), guard)
-            if not current.cluster.is_chief:
-                return {}
-            metrics = report(trained, start, splits, noted, watched)
-            problem = guard.problem(checkpoints.global_step(trained.trained))
-        except NothingLearned as error:
-            if not guard.may_restart:
-                raise
-            problem = str(error)
+        outcome, start, problem = attempt(
+            dataclasses.replace(current, attempt=guard.attempt), splits, guard)
         if not problem or not guard.is_on:
             break
         may_restart = guard.may_restart
         guard.restart(settings, problem)
         if not may_restart:
             break
+    if outcome is None:
+        if problem:
+            raise NothingLearned(guard.message(settings) if guard.is_on else problem)
+        return None
+    failed = bool(problem) and guard.is_on
     results.update_results(settings.output_dir, guard={
         "on": guard.is_on, "failed_attempts": guard.failed, "learned": not problem})
-    write_pack(trained, start, splits, metrics or noted_scores(trained),
-               f"training learned nothing: {problem}" if problem and guard.is_on else "")
-    if problem and guard.is_on:
-        raise NothingLearned(guard.message(settings))
-    return metrics
+    write_pack(outcome.run, start, splits, outcome.metrics or noted_scores(outcome.run),
+               f"training learned nothing: {problem}" if failed else "")
+    return outcome._replace(failure=NothingLearned(guard.message(settings)) if failed else None)
 
 
-def watch(guard, seen, current, split, predicted):
-    """Passes predictions on to `seen`, and to the guard whether those of a dev split differ."""
-    seen(current, split, predicted)
-    guard.note_predictions(KINDS[current.task.kind].is_constant(current, split, predicted))
+def attempt(current, splits, guard):
+    """Trains once and evaluates.
+
+    Returns:
+      Outcome or None where there is nothing to evaluate, checkpoints.Start, and what shows that
+      nothing was learned, in words, or None.
+    """
+    feed = feed_of(of_attempt(current.settings, current.attempt), splits["train"])
+    evaluator = first_dev(current, splits)
+    try:
+        trained, start, _ = train(current, feed, evaluator, guard)
+        if not current.cluster.is_chief:
+            return None, start, None
+        outcome = assess(trained, start, splits, evaluator)
+    except NothingLearned as error:
+        return None, None, str(error)
+    kind = KINDS[current.task.kind]
+    is_constant = any(name.startswith("dev") and kind.is_constant(trained, splits[name], predicted)
+                      for name, predicted in outcome.predictions.items())
+    return outcome, start, guard.problem(is_constant)
 
 
-def report(current, start, splits, noted, seen):
-    """Evaluates and predicts what the settings say; returns {metric: float}."""
-    is_scored = current.settings.do_eval or predicts(current, "dev")
-    metrics = report_scores(current, start, splits, noted, seen) if is_scored else {}
-    on_test = (report_predictions(current, start, splits, metrics)
+def assess(current, start, splits, evaluator):
+    """Evaluates and predicts what the settings say; returns an Outcome."""
+    settings, predictions = current.settings, {}
+    known = known_evaluation(current, evaluator)
+    is_scored = settings.do_eval or predicts(current, "dev")
+    metrics = report_scores(current, start, splits, known, predictions) if is_scored else {}
+    on_test = (report_predictions(current, start, splits, metrics, predictions)
                if predicts(current, "test") else {})
-    return metrics | on_test
+    if known and evaluator.split.name not in predictions:
+        predictions[evaluator.split.name] = known.predicted
+    return Outcome(current, metrics | on_test, predictions)
+
+
+def known_evaluation(current, evaluator):
+    """The evaluation.Known of the trained checkpoint from the time of training; None for none."""
+    if not (evaluator and current.settings.do_train):
+        return None
+    return evaluator.known(checkpoints.global_step(current.trained))
 
 
 def noted_scores(current):
@@ -147,32 +194,42 @@ def plain_errors():
         raise InputError(f"{reason_of(error)}; {advice[type(error)]}") from error
 
 
-def report_scores(current, start, splits, noted, seen):
+def report_scores(current, start, splits, known, predictions):
     """Evaluates on every dev split and leaves the scores in the log and in the output folder.
 
-    `noted` are {global step: metrics of the first dev split} that are known already; `seen` is told
-    of the predictions.
+    Args:
+      current, start, splits: as for `evaluation.evaluate_all`.
+      known: evaluation.Known of the first dev split, or None.
+      predictions: dict that gets the predictions, {split name: {name: array}}.
 
     Returns:
       {metric: float}; {} for splits without labels.
     """
     step, output_dir = checkpoints.global_step(current.trained), current.settings.output_dir
-    metrics = evaluation.evaluate_all(current, start, step, splits, noted.get(step), seen)
+    metrics = evaluation.evaluate_all(
+        current, start, step, splits, known, functools.partial(keep, predictions))
     if metrics:
-        results.report(output_dir, metrics, step, current.trained)
+        results.report(output_dir, metrics, step, current.trained,
+                       reports.baselines_of_splits(current, splits, predictions))
     return metrics
 
 
-def report_predictions(current, start, splits, metrics):
+def report_predictions(current, start, splits, metrics, predictions):
     """Predicts every test split; returns the scores of those that have answers.
 
-    They are left beside the `metrics` of the dev splits.
+    They are left beside the `metrics` of the dev splits; `predictions` as for `report_scores`.
     """
-    scores = evaluation.predict_all(current, start, splits)
+    scores = evaluation.predict_all(current, start, splits, functools.partial(keep, predictions))
     if scores:
         results.report(current.settings.output_dir, {**metrics, **scores},
-                       checkpoints.global_step(current.trained), current.trained)
+                       checkpoints.global_step(current.trained), current.trained,
+                       reports.baselines_of_splits(current, splits, predictions))
     return scores
+
+
+def keep(predictions, current, split, predicted):
+    """Keeps the predictions for a split in a dict, under its name."""
+    predictions[split.name] = predicted
 
 
 def feed_of(settings, split):
@@ -193,6 +250,7 @@ def feed_of(settings, split):
                 first_bias(settings, split))
 
 
+
 def first_bias(settings, split):
     """The initial bias of a new head.
 
@@ -204,19 +262,14 @@ def first_bias(settings, split):
     return split.prior.bias if of_labels else ()
 
 
-def first_dev(current, splits, seen, guard):
-    """A function (Start, step) -> metrics of the first dev split; None where none is read."""
+def first_dev(current, splits):
+    """The evaluation.DevEvaluator of the first dev split; None where none is read."""
     names = [name for name, _ in tasks.splits(current.task, "dev") if name in splits]
     if not names:
         return None
-    dev = splits[names[0]]
-    passes = evaluation.passes_of(current, dev, current.settings.eval_batch_size)
-
-    def evaluate(start, step):
-        metrics = evaluation.evaluate(current, start, step, dev, seen=seen, passes=passes)
-        guard.note_step(step)
-        return metrics
-    return evaluate
+    metric = f"{current.settings.SCORES}{current.task.metrics[0]}"
+    return evaluation.DevEvaluator(current, splits[names[0]], metric,
+                                   reports.baselines_of_splits(current, splits, names[:1]))
 
 
 def examples_a_step(settings, split):

@@ -101,7 +101,8 @@ class TrainingSettings(ModelSettings):
     pack_description: str = setting("", "A sentence on the pack for those who look for one.")
 
     log_steps: int = setting(
-        100, "Steps between two lines of OUTPUT_DIR/metrics.jsonl; 0: none.")
+        100, "Steps between two lines of OUTPUT_DIR/metrics.jsonl, fewer in runs that would "
+             "write less than 20 lines; 0: none.")
     profile_steps: str | None = setting(
         None, "FIRST,LAST: write a TensorFlow profile of these training steps for TensorBoard.")
     distribution: str = setting(

@@ -20,21 +20,18 @@ def a_guard(folder, loss=0.6, is_on=True):
 
 def test_a_loss_below_that_of_the_best_constant_is_learning(tmp_path):
     guard = a_guard(tmp_path)
-    assert guard.problem(0) is None   # no loss was seen: a resumed run that was at its end
+    assert guard.problem(False) is None   # no loss was seen: a resumed run that was at its end
     guard.note_loss(0.7)
-    assert "0.600" in guard.problem(0)
+    assert "0.600" in guard.problem(False)
     guard.note_loss(0.59)
     guard.note_loss(0.8)
-    assert guard.problem(0) is None
+    assert guard.problem(False) is None
 
 
-def test_constant_predictions_of_the_checkpoint_that_is_kept(tmp_path):
+def test_constant_predictions_are_a_problem(tmp_path):
     guard = a_guard(tmp_path)
-    for step, is_constant in ((10, True), (20, False), (30, True)):
-        guard.note_predictions(is_constant)
-        guard.note_step(step)
-    assert guard.problem(20) is None
-    assert "same" in guard.problem(30) and "same" in guard.problem(10)
+    guard.note_loss(0.1)
+    assert "same" in guard.problem(True)
 
 
 def test_attempts_have_seeds_and_then_rates_of_their_own(tmp_path):
@@ -82,14 +79,13 @@ def test_nothing_to_learn_gives_exit_code_3_results_and_a_marked_pack(tiny_dir, 
 @pytest.mark.slow
 def test_a_collapsed_run_starts_again_and_ends_as_one_with_that_seed(tiny_dir, tmp_path,
                                                                      monkeypatch):
-    """The first attempt's predictions count as all the same; the second is left alone."""
+    """The first attempt counts as collapsed; the second is left alone."""
     data, flags = write_sst2(tmp_path / "data"), {
         "bert_dir": tiny_dir, "do_train": True, "do_eval": True, "num_train_epochs": 2}
     go(data_dir=data, output_dir=str(tmp_path / "plain"), seed=guards.SEED_DISTANCE, **flags)
-    notes = iter([True])
-    monkeypatch.setattr(guards.Guard, "note_predictions", lambda self, is_constant: setattr(
-        self, "_is_constant", next(notes, False)))
+    notes = iter(["all the same"])
     monkeypatch.setattr(guards.Guard, "problem_of_loss", lambda self: None)
+    monkeypatch.setattr(guards.Guard, "problem", lambda self, is_constant: next(notes, None))
     go(data_dir=data, output_dir=str(tmp_path / "guarded"), guard="on", **flags)
     results = json.loads((tmp_path / "guarded" / "results.json").read_text())
     assert [one["seed"] for one in results["guard"]["failed_attempts"]] == [0]
