@@ -101,6 +101,16 @@ def scaffold(variables, start, fresh_allowed, make=tf.train.Scaffold):
     return make()
 
 
+def scaffold_without_checks() -> tf.train.Scaffold:
+    """A Scaffold for the one process of a run, which does not ask whether variables have values.
+
+    The question takes an operation per variable. It is for workers that wait for their chief; here
+    every variable has its value from the init op or from the checkpoint, which must have them all.
+    """
+    ready = tf.constant([], tf.string)   # names of variables without a value
+    return tf.train.Scaffold(ready_op=ready, ready_for_local_init_op=ready)
+
+
 def match(variables, start, fresh_allowed):
     """{checkpoint prefix: {name: variable}} for every variable that is not made anew.
 
