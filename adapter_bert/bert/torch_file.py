@@ -173,8 +173,10 @@ def _legacy_tensors(content, dtypes):
         return np.broadcast_to(np.zeros(1, dtype), count)
 
     _checked(_run(codes[3], _Pickle(unread, dtypes)))
-    storages = {}
-    for key in _run(codes[4], _Pickle(unread, dtypes)):
+    storages, keys = {}, _run(codes[4], _Pickle(unread, dtypes))
+    if type(keys) is not list or {key for key in keys if type(key) is str} != dtype_of.keys():
+        raise ValueError("damaged: its list of storages is not that of its tensors")
+    for key in keys:
         (count,) = _unpack(struct.Struct("<q"), content, place)
         dtype, place = dtype_of[key], place + 8
         if not 0 <= count <= (len(content) - place) // dtype.itemsize:
