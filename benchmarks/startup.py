@@ -4,7 +4,8 @@
 
 Both checkouts run the same command on a data set that is already written as TFRecord files, in
 turn, so that a load of the machine meets both. The ratio of each pair of runs is printed, and the
-median of the ratios.
+median of the ratios; beside the seconds of the clock, those that the process computed for, which
+other programs on the machine change less.
 """
 import argparse
 import json
@@ -35,8 +36,8 @@ def main() -> None:
         sides = [Side(checkout, os.path.join(work, str(number)), options)
                  for number, checkout in enumerate(checkouts)]
         for side in sides:
-            side.seconds_to_first_step()   # writes the TFRecord files, compiles what is compiled
-        rounds = [[side.seconds_to_first_step() for side in sides] for _ in range(options.rounds)]
+            side.to_first_step()   # writes the TFRecord files, compiles what is compiled
+        rounds = [[side.to_first_step() for side in sides] for _ in range(options.rounds)]
     report(rounds, options.output)
 
 
@@ -57,8 +58,12 @@ class Side:
             f"--bert_dir={os.path.abspath(options.bert_dir)}", "--learning_rate=3e-4",
             "--num_train_epochs=1", *options.flags]
 
-    def seconds_to_first_step(self) -> float:
-        """Starts the command, waits for the line of its first step, and ends it."""
+    def to_first_step(self) -> tuple[float, float]:
+        """Starts the command, waits for the line of its first step, and ends it.
+
+        Returns:
+          The seconds of the clock, and those of computing, to the end of the first step.
+        """
         self._forget_run()
         began = time.time()
         with subprocess.Popen(
@@ -66,7 +71,8 @@ class Side:
                 stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(self._checkout)},
         ) as process:
             try:
-                return self._first_step_time(process, began) - began
+                seconds = self._first_step_time(process, began) - began
+                return seconds, computed_seconds(process.pid)
             finally:
                 process.kill()
 
@@ -87,22 +93,31 @@ class Side:
                 path.unlink()
 
 
-def report(rounds: list[list[float]], output: str | None) -> None:
+def computed_seconds(process: int) -> float:
+    """Seconds that all threads of a process have computed for (Linux)."""
+    fields = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def report(rounds: list[list[tuple[float, float]]], output: str | None) -> None:
     """Prints and writes the seconds of each round.
 
     Args:
-      rounds: of each round the seconds of this checkout and of the other one, if there is one.
+      rounds: of each round what `Side.to_first_step` returned for this checkout and, if there is
+        one, for the other one.
       output: JSON file; None for none.
     """
-    for seconds in rounds:
-        print("  ".join(f"{value:.2f} s" for value in seconds)
-              + (f"  ratio {seconds[0] / seconds[1]:.3f}" if len(seconds) > 1 else ""))
-    result: dict = {"seconds": [[round(value, 3) for value in seconds] for seconds in rounds],
-                    "median_seconds": [round(statistics.median(side), 3)
-                                       for side in zip(*rounds, strict=True)]}
-    if len(rounds[0]) > 1:
-        result["median_ratio"] = round(statistics.median(a / b for a, b in rounds), 3)
-        print(f"median ratio {result['median_ratio']}")
+    result: dict = {}
+    for number, name in enumerate(("clock", "computing")):
+        seconds = [[side[number] for side in sides] for sides in rounds]
+        result[name] = {"seconds": seconds, "median": [
+            statistics.median(side) for side in zip(*seconds, strict=True)]}
+        for sides in seconds:
+            print(f"{name}: " + "  ".join(f"{value:.2f} s" for value in sides)
+                  + (f"  ratio {sides[0] / sides[1]:.3f}" if len(sides) > 1 else ""))
+        if len(rounds[0]) > 1:
+            result[name]["median_ratio"] = statistics.median(a / b for a, b in seconds)
+            print(f"{name}: median ratio {result[name]['median_ratio']:.3f}")
     if output:
         pathlib.Path(output).write_text(json.dumps(result, indent=1) + "\n")
 
