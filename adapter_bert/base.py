@@ -53,14 +53,16 @@ def locate(bert_dir):
     from adapter_bert.bert import source  # a conversion needs this module and the model's code
     bert_dir = source.folder_of(bert_dir)
     held = list_folder(bert_dir)
-    missing = [name for name in (VOCAB_FILE, CONFIG_FILE, f"{CHECKPOINT}.index")
-               if name not in held]
-    if not any(name.startswith(f"{CHECKPOINT}.data-") for name in held):
-        missing.append(f"{CHECKPOINT}.data-*")
+    missing = [name for name in (VOCAB_FILE, CONFIG_FILE) if name not in held]
+    if CHECKPOINT not in held:   # the name of a checkpoint in the old format of a single file
+        missing += [name for name in (f"{CHECKPOINT}.index",) if name not in held]
+        if not any(name.startswith(f"{CHECKPOINT}.data-") for name in held):
+            missing.append(f"{CHECKPOINT}.data-*")
     if missing:
         raise InputError(_what_is_missing(bert_dir, missing, held))
-    return BertFiles(*(os.path.join(bert_dir, name)
-                       for name in (VOCAB_FILE, CONFIG_FILE, CHECKPOINT)))
+    vocab_file, config_file, checkpoint = (
+        os.path.join(bert_dir, name) for name in (VOCAB_FILE, CONFIG_FILE, CHECKPOINT))
+    return BertFiles(vocab_file, config_file, source.second_format(checkpoint))
 
 
 def pooler_is_trained(path: str) -> bool | None:

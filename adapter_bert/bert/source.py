@@ -117,6 +117,34 @@ def convert_into(source: str, folder: str, name: str) -> None:
                  f"; left out: {', '.join(left_out)}" if left_out else "")
 
 
+def second_format(prefix: str) -> str:
+    """Prefix of a checkpoint in TensorFlow's format of several files (V2).
+
+    A checkpoint in the older format of a single file (V1) is written again, once, into the cache,
+    since packs and full checkpoints are made from the files of the newer one.
+
+    Args:
+      prefix: path of a checkpoint in either format; one that does not exist is returned as it is.
+    """
+    if paths.is_remote(prefix) or not os.path.isfile(prefix) or os.path.exists(f"{prefix}.index"):
+        return prefix
+    from adapter_bert import base  # imports TensorFlow
+    path = os.path.abspath(prefix)
+    state = repr((path, os.path.getsize(path), os.stat(path).st_mtime_ns))
+    folder = os.path.join(
+        paths.cache_folder(), "converted", hashlib.sha256(state.encode()).hexdigest()[:16],
+        os.path.basename(os.path.dirname(path)) or "checkpoint")
+
+    def write() -> None:
+        variables = dict(base.Checkpoint(path))
+        with files.new_folder(folder) as place:
+            base.write_checkpoint(os.path.join(place, base.CHECKPOINT), variables)
+        logging.info("%s: a checkpoint in TensorFlow's old format of one file; using a copy in the "
+                     "present format, in %s", prefix, folder)
+
+    return os.path.join(made_once(folder, write), base.CHECKPOINT)
+
+
 def _converted_folder(source: str) -> str:
     """The converted copy of a local folder in Hugging Face's form."""
     source = os.path.abspath(source)

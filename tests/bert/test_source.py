@@ -9,6 +9,7 @@ import threading
 import huggingface_hub.constants
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from safetensors.numpy import save_file
 
 from adapter_bert import base, paths
@@ -226,3 +227,25 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path, monkeypatch):
         broken.setattr(base, "write_checkpoint", lambda *_: (_ for _ in ()).throw(OSError()))
         refused(folder)
     assert base.locate(folder)
+
+
+def write_v1(prefix, variables):
+    """A checkpoint in TensorFlow's old format of a single file."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        session.run(tf.raw_ops.Save(filename=prefix, tensor_names=list(variables), data=[
+            tf.constant(value) for value in variables.values()]))
+
+
+def test_a_checkpoint_of_a_single_file_is_written_again_once(tmp_path, tiny_dir):
+    weights = dict(base.Checkpoint(f"{tiny_dir}/bert_model.ckpt"))
+    for name in ("vocab.txt", "bert_config.json"):
+        os.makedirs(tmp_path / "old", exist_ok=True)
+        os.symlink(f"{tiny_dir}/{name}", tmp_path / "old" / name)
+    write_v1(str(tmp_path / "old" / "bert_model.ckpt"), weights)
+    located = base.locate(str(tmp_path / "old"))
+    assert os.path.exists(f"{located.init_checkpoint}.index")
+    assert base.fingerprint(located.init_checkpoint) == base.fingerprint_of(weights)
+    assert base.name_of(located.init_checkpoint) == "old"
+    assert base.locate(str(tmp_path / "old")) == located
+    assert source.second_format(f"{tiny_dir}/bert_model.ckpt") == f"{tiny_dir}/bert_model.ckpt"
+    assert source.second_format("nothing") == "nothing"
