@@ -124,7 +124,8 @@ def test_without_a_compiler_the_plain_formulas_stand_in(monkeypatch):
         raise kernels.UnavailableError("there is no C compiler")
     monkeypatch.setattr(kernels, "load", unavailable)
     chosen = engine.choose_engine("auto", use_tpu=False, rows=32)
-    assert not chosen.fused and "plain TensorFlow kernels (there is no C compiler)" in chosen.line("float32")
+    assert not chosen.fused
+    assert "plain TensorFlow kernels (there is no C compiler)" in chosen.line("float32")
     with pytest.raises(InputError, match="--kernels=fused: there is no C compiler"):
         engine.choose_engine("fused", use_tpu=False, rows=32)
 

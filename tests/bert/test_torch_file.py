@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from adapter_bert.errors import InputError
 from adapter_bert.bert import torch_file
+from adapter_bert.errors import InputError
 
 SAVED = pathlib.Path(__file__).parents[1] / "fixtures" / "adapterhub" / "default" / \
     "pytorch_model_head.bin"
