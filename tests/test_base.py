@@ -1,6 +1,5 @@
 """The BERT folder, the encoder's variables, and the fingerprint."""
 import hashlib
-import shlex
 
 import numpy as np
 import pytest
@@ -60,17 +59,6 @@ def test_locate_names_what_is_missing_and_what_is_there(tmp_path, weights):
     message = str(raised.value)
     assert "lacks vocab.txt, bert_model.ckpt.data-*" in message
     assert "it holds bert_config.json, bert_model.ckpt.index" in message
-
-
-def test_locate_gives_the_command_that_converts_a_hugging_face_folder(tmp_path):
-    folder = tmp_path / "my bert"
-    folder.mkdir()
-    (folder / "config.json").touch()
-    (folder / "model.safetensors").touch()
-    with pytest.raises(InputError) as raised:
-        base.locate(f"{folder}/")
-    command = shlex.split(str(raised.value).split("convert it first: ")[1])
-    assert command == ["adapter-bert", "convert", str(folder), f"{folder}-google"]
 
 
 @pytest.mark.parametrize("make, said", [(lambda path: None, "no such folder"),

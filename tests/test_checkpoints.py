@@ -88,3 +88,17 @@ def test_what_a_killed_process_left_of_writing_goes(tmp_path):
     checkpoints.point_to(str(tmp_path), prefix)
     assert sorted(os.listdir(tmp_path)) == [
         "checkpoint", "model.ckpt-5.data-00000-of-00001", "model.ckpt-5.index"]
+
+
+def test_a_checkpoint_at_rest_is_read_once_and_again_after_a_change(tmp_path, monkeypatch):
+    [prefix] = write_run(tmp_path, 7)
+    for path in checkpoints.files_of(prefix):
+        os.utime(path, (1e9, 1e9))
+    reads, read = [], base.Checkpoint.__getitem__
+    monkeypatch.setattr(base.Checkpoint, "__getitem__",
+                        lambda self, name: reads.append(name) or read(self, name))
+    for _ in range(4):
+        assert not checkpoints.damage_of(prefix)
+    assert len(reads) == 3
+    os.truncate(f"{prefix}.data-00000-of-00001", 20)
+    assert checkpoints.damage_of(prefix)

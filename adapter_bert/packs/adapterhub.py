@@ -27,9 +27,10 @@ from safetensors.numpy import save
 import adapter_layers
 from adapter_bert import base as bases
 from adapter_bert import files, forms
+from adapter_bert.bert import torch_file
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest as manifests
-from adapter_bert.packs import store, torch_file
+from adapter_bert.packs import store
 from adapter_bert.packs.answers import check_head
 
 VERSION = "1.3.0"

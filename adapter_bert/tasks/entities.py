@@ -10,7 +10,6 @@ import re
 from typing import NamedTuple
 
 import numpy as np
-from seqeval.metrics import sequence_labeling
 
 from adapter_bert.tasks.conll import OUTSIDE
 
@@ -35,7 +34,7 @@ def entities(tags, labels):
     Returns:
       list of Span in the order of the words; the type of a tag that is a bare prefix is "_".
     """
-    found = sequence_labeling.get_entities(_prefixed([tags], labels)[0])
+    found = _seqeval().get_entities(_prefixed([tags], labels)[0])
     return [Span(label, start, last + 1) for label, start, last in found]
 
 
@@ -50,7 +49,7 @@ def entity_scores(gold, predicted, labels):
       {"accuracy", "f1", "precision", "recall"}: accuracy of the words' tags; the others of names,
       of which both words and type must be right. 0.0 where nothing is there to be divided by.
     """
-    precision, recall, f1, _ = sequence_labeling.precision_recall_fscore_support(
+    precision, recall, f1, _ = _seqeval().precision_recall_fscore_support(
         _prefixed(gold, labels), _prefixed(predicted, labels), average="micro", zero_division=0)
     right = [one == other for tags, others in zip(gold, predicted, strict=True)
              for one, other in zip(tags, others, strict=True)]
@@ -66,3 +65,9 @@ def _prefixed(sentences, labels):
         seqevals = {label: f"B-{label}" for label in labels}
     seqevals[OUTSIDE] = OUTSIDE
     return [list(map(seqevals.__getitem__, tags)) for tags in sentences]
+
+
+def _seqeval():
+    """seqeval's functions; it imports scikit-learn, which takes a third of a command's start."""
+    from seqeval.metrics import sequence_labeling
+    return sequence_labeling

@@ -2,6 +2,7 @@
 import functools
 import os
 import re
+import time
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -12,6 +13,8 @@ from adapter_bert import base, network, paths
 from adapter_bert.errors import InputError
 
 OUTPUT_BIAS = "output_bias"   # of the heads of tasks
+SETTLED_SECONDS = 2   # after its last change a file is taken to be at rest
+PRETRAINING_HEADS = ("cls/predictions", "cls/seq_relationship")
 
 
 class Start(NamedTuple):
@@ -101,6 +104,16 @@ def scaffold(variables, start, fresh_allowed, make=tf.train.Scaffold):
     return make()
 
 
+def scaffold_without_checks() -> tf.train.Scaffold:
+    """A Scaffold for the one process of a run, which does not ask whether variables have values.
+
+    The question takes an operation per variable. It is for workers that wait for their chief; here
+    every variable has its value from the init op or from the checkpoint, which must have them all.
+    """
+    ready = tf.constant([], tf.string)   # names of variables without a value
+    return tf.train.Scaffold(ready_op=ready, ready_for_local_init_op=ready)
+
+
 def match(variables, start, fresh_allowed):
     """{checkpoint prefix: {name: variable}} for every variable that is not made anew.
 
@@ -109,9 +122,11 @@ def match(variables, start, fresh_allowed):
     matched = {prefix: {} for prefix in start.prefixes}
     opened = {prefix: base.Checkpoint(prefix) for prefix in start.prefixes}
     missing, wrong = [], []
+    other_heads = heads_of_other_tasks(variables, start, opened) if fresh_allowed else {}
     for variable in variables:
         name, wanted = variable.op.name, describe(variable.shape.as_list(), tf.float32)
-        prefix = next((p for p in start.prefixes if name in opened[p].shapes), None)
+        prefix = next((p for p in start.prefixes if name in opened[p].shapes
+                       and name not in other_heads), None)
         found = prefix and describe(opened[prefix].shapes[name], opened[prefix].dtypes[name])
         if prefix is None:
             missing.append(name)
@@ -119,12 +134,46 @@ def match(variables, start, fresh_allowed):
             wrong.append(f"{name} {wanted}: {found}")
         else:
             matched[prefix][name] = variable
-    refuse_lost(variables, start, opened[start.prefixes[0]].shapes, fresh_allowed)
+    refuse_lost(variables, start, opened[start.prefixes[0]].shapes.keys() - other_heads.keys(),
+                fresh_allowed)
     refuse_partial(start.prefixes[0], missing, [v.op.name for v in variables], fresh_allowed)
     if wrong:
         raise InputError(f"{start.prefixes[0]}: variables of another shape or type: "
                          f"{base.some_of(wrong)}; give the flags that it was trained with")
     return {prefix: names for prefix, names in matched.items() if names}
+
+
+def heads_of_other_tasks(variables, start: Start, opened) -> dict[str, list[int]]:
+    """{name: shape} of the heads in a whole model that are not those of the task to train.
+
+    A head is another one where a variable of it has another shape, as with another count of
+    classes, or where the task has no variable of that name. Training starts with a new head then,
+    which is logged. Heads of pre-training are in every published BERT and are not mentioned.
+
+    Args:
+      variables: list of the model's variables.
+      start: Start; of a run's checkpoint, which fixes its head, there are none.
+      opened: {prefix: base.Checkpoint}.
+    """
+    if start.task or not start.base:
+        return {}
+    wanted = {v.op.name: tuple(v.shape.as_list()) for v in variables}
+    shapes = {name: shape for name, shape in opened[start.base].shapes.items()
+              if part_of(name) not in (None, "adapters", *PRETRAINING_HEADS)
+              and not base.is_training_state(name)}
+    others = {part_of(name) for name, shape in shapes.items() if wanted.get(name) != shape}
+    found = {name: list(shape) for name, shape in sorted(shapes.items())
+             if part_of(name) in others}
+    if found:
+        say_new_head(start.base, base.some_of(f"{name} {shape}" for name, shape in found.items()))
+    return found
+
+
+@functools.cache
+def say_new_head(prefix: str, head: str) -> None:
+    """Logs once that the head of a checkpoint is left out."""
+    logging.info("%s: its head (%s) is for another task; training starts from its encoder with a "
+                 "new head", prefix, head)
 
 
 def describe(shape, dtype):
@@ -209,7 +258,27 @@ def damage_of(prefix):
     """What is wrong with a checkpoint, in words; None where all its values are as written.
 
     TensorFlow holds each block of the index and each variable against the checksum written with it.
+    A process reads a checkpoint once, as long as its files stay the same. Files written just now
+    are read each time, since two changes within a tick of the clock leave the same time on a file.
     """
+    if paths.is_remote(prefix):
+        return _damage_in(prefix)
+    states = list(map(os.stat, files_of(prefix)))
+    if any(state.st_mtime > time.time() - SETTLED_SECONDS for state in states):
+        return _damage_in(prefix)
+    return _damage_of_state(prefix, tuple(
+        (state.st_ino, state.st_size, state.st_mtime_ns) for state in states))
+
+
+@functools.lru_cache(maxsize=64)
+def _damage_of_state(prefix: str, state: tuple) -> str | None:
+    """`_damage_in` of a checkpoint whose files are in a certain state."""
+    del state
+    return _damage_in(prefix)
+
+
+def _damage_in(prefix: str) -> str | None:
+    """Reads every variable of a checkpoint; what is wrong with one of them, or None."""
     try:
         for _ in base.Checkpoint(prefix).values():
             pass

@@ -29,6 +29,30 @@ def build_estimator(run, start, model_dir, predict_batch_size=None, link=None, *
         predict_batch_size=predict_batch_size or settings.predict_batch_size, export_to_tpu=False)
 
 
+class CheckpointHook(tf.train.CheckpointSaverHook):
+    """Saves checkpoints without copying the graph into TensorBoard's file at every start."""
+
+    def after_create_session(self, session, coord):
+        """Saves the first values, those of `model.ckpt-0` in a new run."""
+        del coord
+        step = session.run(self._global_step_tensor)
+        self._save(session, step)
+        self._timer.update_last_triggered_step(step)
+
+
+def checkpoint_hooks(run) -> list[tf.train.SessionRunHook]:
+    """The hook that saves checkpoints while a run trains; on a TPU Estimator has its own.
+
+    Args:
+      run: setup.Run.
+    """
+    settings = run.settings
+    if settings.use_tpu or not run.cluster.is_chief:
+        return []
+    return [CheckpointHook(settings.output_dir, save_steps=settings.save_checkpoints_steps,
+                           saver=None, scaffold=None, save_graph_def=False)]
+
+
 def deployment(params):
     """This host's number, the count of hosts, and how many cores each feeds; 0, 1, 1 off TPU."""
     context = params.get("context")

@@ -12,7 +12,7 @@ from adapter_bert import base, files
 from adapter_bert.pipeline.batches import share
 from adapter_bert.train import guard as guards
 from adapter_bert.training import checkpoints, exchange, history, results, setup
-from adapter_bert.training.estimator import build_estimator
+from adapter_bert.training.estimator import build_estimator, checkpoint_hooks
 from adapter_bert.training.hooks import EvaluationHook, Progress
 from adapter_bert.training.model_fn import Schedule
 from adapter_bert.training.observation import MetricsHook, ProfileHook, log_interval
@@ -106,7 +106,7 @@ def fit(current, start, feed, step, evaluate, identity, guard=None):
     note, stop_hook = judge(settings.output_dir, start, evaluate, scores, every, total), StopHook()
     hooks = [EvaluationHook(every, settings.output_dir, note, progress, stop_hook)] if (
         every and not settings.use_tpu and current.cluster.is_alone) else []
-    others = [stop_hook, *profile_hooks(settings)]
+    others = [stop_hook, *profile_hooks(settings), *checkpoint_hooks(current)]
     schedule = dataclasses.replace(feed.schedule, seed=current.cluster.seed(feed.schedule.seed))
     announce = announcer(current, feed.examples)
     link = exchange.open_link(current.cluster, current.engine.session_config())

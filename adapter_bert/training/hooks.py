@@ -8,6 +8,7 @@ import time
 
 import tensorflow.compat.v1 as tf
 from absl import logging
+from tensorflow.python.util import module_wrapper
 from tqdm import tqdm
 
 # Steps left out of the measured speed: the first ones set up memory and threads.
@@ -22,6 +23,8 @@ def speak_plainly():
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(message)s"))
     tf.logging.set_verbosity(tf.logging.FATAL)
+    # Otherwise TensorFlow reads the source of every caller to name it in notes that are not shown.
+    module_wrapper._PER_MODULE_WARNING_LIMIT = 0
 
 
 class AboveBar(standard_logging.Handler):

@@ -50,7 +50,8 @@ def build_model_fn(model, start, engine, schedule=None, announce=lambda variable
         may_lack = is_training or (heads.HEADS[model.kind].is_berts and not start.task)
         scaffold_fn = functools.partial(
             checkpoints.scaffold, variables, start, may_lack,
-            make=exchange.OnceScaffold if link else tf.train.Scaffold)
+            make=exchange.OnceScaffold if link else (
+                tf.train.Scaffold if use_tpu else checkpoints.scaffold_without_checks))
         if not is_training:   # evaluation is prediction of examples with labels
             return tf.estimator.tpu.TPUEstimatorSpec(
                 mode, predictions=prediction_columns(output, features), scaffold_fn=scaffold_fn)

@@ -9,6 +9,7 @@ import adapter_layers
 import modeling
 import tokenization
 from adapter_bert import base, engine, files, heads, paths, tasks
+from adapter_bert.bert import source
 from adapter_bert.errors import InputError
 from adapter_bert.network import Model, read_config
 from adapter_bert.packs import store
@@ -93,6 +94,9 @@ def open_run(settings, given, task):
     settings = dataclasses.replace(settings, precision=engine.choose_precision(
         settings.precision, settings.use_tpu))
     located = base.locate(settings.bert_dir) if settings.bert_dir else None
+    if settings.init_checkpoint:
+        settings = dataclasses.replace(
+            settings, init_checkpoint=source.second_format(settings.init_checkpoint))
     is_from_pack = bool(settings.pack or settings.init_pack)
     if is_from_pack:
         settings, given = from_pack(settings, given, task)

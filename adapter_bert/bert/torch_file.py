@@ -7,6 +7,13 @@
 
 in a .zip without compression. The pickle is read by the few steps below, each of which makes a
 number, a text, a tuple, a dict or a tensor; a pickle with another step is refused.
+
+torch before 1.6 wrote, without a .zip, one pickle after the other and then the values:
+
+    a magic number, 1001, a dict of the sizes of numbers
+    the pickle as above
+    the list of the storages' names
+    for each of these: its count of numbers as 8 bytes, and the numbers
 """
 import io
 import math
@@ -18,38 +25,47 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
-from adapter_bert.packs import store
 
+BYTES_LIMIT = 1 << 31
 PICKLE_LIMIT, MEMBERS_LIMIT, AXES_LIMIT = 1 << 20, 10_000, 8
 _DTYPES = {"torch FloatStorage": np.dtype("<f4"), "torch HalfStorage": np.dtype("<f2"),
-           "torch BFloat16Storage": np.dtype(store.BFLOAT16)}
+           "torch BFloat16Storage": np.dtype(ml_dtypes.bfloat16)}
+_INTEGERS = {"torch LongStorage": np.dtype("<i8")}
+# How a file of torch before 1.6 begins: the pickle of its magic number.
+_LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_LEGACY_PICKLES = 5
 _END = struct.Struct("<4s4x2H2IH")          # signature, members (twice), size, offset, comment
 _MEMBER = struct.Struct("<4s4x2H4x3I3H8xI")  # of the directory: signature, flags, method, crc,
                                              # size packed and not, name, extra, comment, offset
 _LOCAL = struct.Struct("<4s22x2H")          # before a member's bytes: signature, name, extra
 
 
-def read(path, limit=store.WEIGHTS_LIMIT):
+def read(path: str, limit: int = BYTES_LIMIT, integers: bool = False) -> dict[str, np.ndarray]:
     """The tensors of a file that torch.save wrote from a dict of them.
 
     Args:
       path: of the file.
       limit: the most bytes that it may have.
+      integers: whether int64 tensors, such as a BERT's buffer of positions, are read too.
 
     Returns:
-      {name: float32, float16 or bfloat16 array}, read-only.
+      {name: float32, float16, bfloat16 or int64 array}, read-only.
 
     Raises:
       InputError: it is no such file, it is damaged, or it holds anything but tensors.
     """
     with files.open_plain(path, limit) as file:
         content = file.read()
+    dtypes = {**_DTYPES, **(_INTEGERS if integers else {})}
     try:
-        return _tensors(memoryview(content))
+        if content.startswith(_LEGACY_START):
+            return _legacy_tensors(content, dtypes)
+        return _tensors(memoryview(content), dtypes)
     except ValueError as error:
         raise InputError(f"{path}: {error}; load it where it was made and save it again as "
                          "safetensors") from error
@@ -112,7 +128,7 @@ class _Member(NamedTuple):
         return self.content
 
 
-def _tensors(content):
+def _tensors(content, dtypes):
     """{name: array} of the bytes of a file."""
     members = _members(content)
     folders = {name.partition("/")[0] for name in members}
@@ -125,16 +141,70 @@ def _tensors(content):
     order = members.get(f"{folder}/byteorder")
     if order and bytes(order.checked()) != b"little":
         raise ValueError("its numbers are not little-endian")
-    result = _run(bytes(pickled.checked()), _Pickle(members, folder))
+    def storage(key, dtype, count):
+        del count
+        member = members[f"{folder}/data/{key}"]
+        if len(member.content) % dtype.itemsize:
+            raise ValueError("a storage cut off within a number")
+        return np.frombuffer(member.checked(), dtype)
+
+    return _checked(_run(bytes(pickled.checked()), _Pickle(storage, dtypes)))
+
+
+def _checked(result):
+    """`result`, which must be a dict of tensors."""
     if type(result) is not dict or not all(type(value) is np.ndarray for value in result.values()):
         raise ValueError("it holds something else than a dict of tensors")
     return result
 
 
+def _legacy_tensors(content, dtypes):
+    """{name: array} of the bytes of a file that torch before 1.6 wrote.
+
+    The pickle of the tensors stands before their values and is needed to find them, so that it is
+    run twice: at first each storage is a single 0 that stands for all of its numbers.
+    """
+    codes, place = _split_pickles(content)
+    dtype_of = {}
+
+    def unread(key, dtype, count):
+        if dtype_of.setdefault(key, dtype) is not dtype or not 0 <= count <= len(content):
+            raise ValueError("a storage that cannot be")
+        return np.broadcast_to(np.zeros(1, dtype), count)
+
+    _checked(_run(codes[3], _Pickle(unread, dtypes)))
+    storages, keys = {}, _run(codes[4], _Pickle(unread, dtypes))
+    if type(keys) is not list or {key for key in keys if type(key) is str} != dtype_of.keys():
+        raise ValueError("damaged: its list of storages is not that of its tensors")
+    for key in keys:
+        (count,) = _unpack(struct.Struct("<q"), content, place)
+        dtype, place = dtype_of[key], place + 8
+        if not 0 <= count <= (len(content) - place) // dtype.itemsize:
+            raise ValueError("cut off or damaged")
+        storages[key] = np.frombuffer(content, dtype, count, place)
+        place += count * dtype.itemsize
+    return _checked(_run(codes[3], _Pickle(lambda key, *_: storages[key], dtypes)))
+
+
+def _split_pickles(content):
+    """The bytes of each pickle at the start of a file, and where the last one ends."""
+    stream, codes = io.BytesIO(content), []
+    for _ in range(_LEGACY_PICKLES):
+        begin = stream.tell()
+        try:
+            for _, _, position in pickletools.genops(stream):
+                if position - begin > PICKLE_LIMIT:
+                    raise ValueError(f"a pickle of more than {PICKLE_LIMIT:,} bytes")
+        except (IndexError, KeyError, TypeError, OverflowError) as error:
+            raise ValueError("damaged: its pickle cannot be followed") from error
+        codes.append(content[begin:stream.tell()])
+    return codes, stream.tell()
+
+
 def _members(content):
     """{name: _Member} of the bytes of a .zip; nothing is unpacked."""
     if bytes(content[:4]) != b"PK\3\4":
-        raise ValueError("no .zip as torch.save makes it (torch before 1.6 wrote a bare pickle)")
+        raise ValueError("no .zip as torch.save makes it, nor what torch before 1.6 wrote")
     here = len(content) - _END.size
     signature, count, also, size, offset, comment = _unpack(_END, content, here)
     if signature != b"PK\5\6" or comment or count != also or offset + size > here:
@@ -182,11 +252,16 @@ _MARK = object()
 
 
 class _Pickle:
-    """The stack and the memo of a pickle of tensors, whose storages are files of a .zip."""
+    """The stack and the memo of a pickle of tensors.
 
-    def __init__(self, members, folder):
+    Args:
+      storage: function (name, dtype, count of numbers) -> array of rank 1.
+      dtypes: {name of a storage's class: dtype} of what is read.
+    """
+
+    def __init__(self, storage, dtypes):
         self.stack, self._memo, self._storages = [], {}, {}
-        self._members, self._folder = members, folder
+        self._storage, self._dtypes = storage, dtypes
 
     def push(self, value):
         self.stack.append(value)
@@ -198,9 +273,10 @@ class _Pickle:
         self.push(self._memo[index])
 
     def push_global(self, name):
-        if name not in _DTYPES and name not in _CALLS:
-            raise ValueError(f"refused: it asks for {name[:60]!r}, which tensors of float32, "
-                             "float16 or bfloat16 do not need")
+        if name not in self._dtypes and name not in _CALLS:
+            known = ", ".join(dtype.name for dtype in self._dtypes.values())
+            raise ValueError(f"refused: it asks for {name[:60]!r}, which tensors of {known} do "
+                             "not need")
         self.push(_Global(name))
 
     def since_mark(self):
@@ -226,18 +302,22 @@ class _Pickle:
                 raise ValueError("a tensor's name that is no text, or is there twice")
             found[key] = value
 
+    def append_items(self, _):
+        """Puts what is on the stack since the last mark into the list before it."""
+        items = self.since_mark()
+        if type(self.stack[-1]) is not list:
+            raise ValueError("damaged: its pickle appends to no list")
+        self.stack[-1].extend(items)
+
     def push_storage(self):
         """The array of the file that the tuple on the stack names, which takes its place."""
-        kind, name, key, _, count = self.stack.pop()
+        kind, name, key, _, count, *view = self.stack.pop()
         if (type(kind), type(name), type(key), type(count), kind) != (
-                str, _Global, str, int, "storage"):
+                str, _Global, str, int, "storage") or view not in ([], [None]):
             raise ValueError("damaged: its pickle names no storage")
         if key not in self._storages:
-            member = self._members[f"{self._folder}/data/{key}"]
-            if len(member.content) % _DTYPES[name].itemsize:
-                raise ValueError("a storage cut off within a number")
-            self._storages[key] = np.frombuffer(member.checked(), _DTYPES[name])
-        if self._storages[key].dtype != _DTYPES[name] or self._storages[key].size != count:
+            self._storages[key] = self._storage(key, self._dtypes[name], count)
+        if self._storages[key].dtype != self._dtypes[name] or self._storages[key].size != count:
             raise ValueError(f"a storage of {self._storages[key].size} numbers that says {count}")
         self.push(self._storages[key])
 
@@ -296,6 +376,7 @@ _STEPS: dict[str, Callable] = {
     "TUPLE2": lambda pickle, _: pickle.push_tuple(2),
     "TUPLE3": lambda pickle, _: pickle.push_tuple(3),
     "TUPLE": lambda pickle, _: pickle.push(tuple(pickle.since_mark())),
+    "EMPTY_LIST": _constant(list), "APPENDS": _Pickle.append_items,
     "BINPUT": _Pickle.put, "LONG_BINPUT": _Pickle.put, "BINGET": _Pickle.get,
     "LONG_BINGET": _Pickle.get, "GLOBAL": _Pickle.push_global,
     "REDUCE": lambda pickle, _: pickle.call(),

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from adapter_bert.bert import torch_file
 from adapter_bert.errors import InputError
-from adapter_bert.packs import torch_file
 
-SAVED = pathlib.Path(__file__).parent / "fixtures" / "adapterhub" / "default" / \
+SAVED = pathlib.Path(__file__).parents[1] / "fixtures" / "adapterhub" / "default" / \
     "pytorch_model_head.bin"
 
 RUNS_A_COMMAND = b"cos\nsystem\n(X\x12\0\0\0touch was_run_heretR."
