@@ -5,7 +5,6 @@ same command again finds it and does nothing.
 """
 import glob
 import os
-import tempfile
 
 import safetensors
 
@@ -159,7 +158,9 @@ def _merged(original, trained):
 def _write_prefix(destination, variables, record):
     parent, name = os.path.split(os.path.abspath(destination))
     files.make_folder(parent)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}.", suffix=".part") as folder:
+    with files.part_folder(parent, name) as around:
+        folder = os.path.join(around, "new")
+        os.mkdir(folder)
         base.write_checkpoint(os.path.join(folder, name), variables)
         files.write_json(os.path.join(folder, f"{name}.{RECORD}"),
                          record | {"files": _digests(folder)})
