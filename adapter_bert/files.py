@@ -72,13 +72,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
                          "choose another path") from error
 
 
-def upload(source: str, path: str) -> None:
+def upload(source: str, path: str | os.PathLike[str]) -> None:
     """Copies a file of this machine to another file system: beside its destination, then renamed.
 
     Raises:
       InputError: it cannot be written there.
     """
-    folder, name = os.path.split(path)
+    folder, name = os.path.split(os.fspath(path))
     beside = os.path.join(folder, f".{name}.part")
     try:
         paths.make_folders(folder)
