@@ -295,7 +295,7 @@ def test_what_that_format_cannot_carry_is_not_written(tmp_path):
         assert not folder.exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    with pytest.raises(InputError, match="no empty folder"):
+    with pytest.raises(InputError, match="not an empty folder"):
         adapterhub.write(some_pack(), str(tmp_path / "full"), "a")
     assert os.listdir(tmp_path) == ["full"]
 
