@@ -8,7 +8,7 @@ import os
 
 import safetensors
 
-from adapter_bert import base, files, forms
+from adapter_bert import base, files, forms, paths
 from adapter_bert.errors import InputError
 
 RECORD = "convert.json"
@@ -43,6 +43,8 @@ def convert(source, destination, to=None, base_path=None):
     if not destination:
         raise InputError("DST is empty; name what is to be made")
     to = to or _target_form(source)
+    if to != "huggingface":
+        paths.refuse_patterns(paths.absolute(destination))
     if base_path and to != "full":
         raise InputError(f"--base belongs to --to=full, and this is --to={to}; leave it out")
     try:

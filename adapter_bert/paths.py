@@ -11,6 +11,8 @@ import os
 import shutil
 import tempfile
 
+from adapter_bert.errors import InputError
+
 
 def is_remote(path):
     """Whether a path names its file system, as gs://bucket/folder does."""
@@ -21,6 +23,13 @@ def is_known(path):
     """Whether TensorFlow here has the file system of a path."""
     scheme = os.fspath(path).partition("://")[0]
     return not is_remote(path) or scheme in _tensorflow().io.gfile.get_registered_schemes()
+
+
+def refuse_patterns(path: str) -> None:
+    """InputError if TensorFlow would take a path of a checkpoint for a pattern of paths."""
+    if set("*?[\\") & set(path):
+        raise InputError(f"{path}: TensorFlow reads * ? [ \\ in paths of checkpoints as patterns; "
+                         "choose a path without them, or move the folder")
 
 
 def absolute(path):
