@@ -5,7 +5,6 @@ from adapter_bert import files
 from adapter_bert.errors import InputError
 
 VARIABLE = "ADAPTER_BERT_CACHE"
-_ADVICE = f"set the environment variable {VARIABLE} to a folder that can be written"
 
 
 def folder(*names: str) -> str:
@@ -26,7 +25,8 @@ def folder(*names: str) -> str:
         if not os.path.isabs(parent):   # as its specification says
             parent = os.path.expanduser("~/.cache")
         if not os.path.isabs(parent):
-            raise InputError(f"no folder for the cache: this user has no home folder; {_ADVICE}")
+            raise InputError(f"no folder for the cache: this user has no home folder; set "
+                                 f"the environment variable {VARIABLE} to a folder")
         root = os.path.join(parent, "adapter-bert")
     return os.path.join(root, *names)
 
@@ -41,5 +41,5 @@ def writable_folder(*names: str) -> str:
     try:
         files.make_folder(place)
     except InputError as error:
-        raise InputError(f"{place}: cannot be written; {_ADVICE}") from error
+        raise InputError(f"{error}: set the environment variable {VARIABLE} to it") from error
     return place

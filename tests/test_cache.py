@@ -51,7 +51,7 @@ def test_kernels_without_a_cache(variables, tmp_path, caplog, hinder):
         chosen = engine.choose_engine("auto", use_tpu=False, rows=8)
         assert not chosen.fused and reason in chosen.reason
         assert not library.has_tiles.__wrapped__()
-    with pytest.raises(InputError, match="--kernels=fused: .*set the environment variable ADAPTER"):
+    with pytest.raises(InputError, match="--kernels=fused: .*environment variable ADAPTER"):
         engine.choose_engine("fused", use_tpu=False, rows=8)
     (warning,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
     assert reason in warning and "ADAPTER_BERT_CACHE" in warning and "\n" not in warning

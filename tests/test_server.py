@@ -263,7 +263,7 @@ def test_the_windows_of_a_context_count(tiny_dir, folder):
     (b'{"instances": ["' + b"a" * 101 + b'"]}', "101 characters"),
     (b'{"instances": [{"text_a": "a", "text_b": "b"}]}', "single texts"),
     (b'{"instances": [{"text_a": "a", "task": "score"}]}', "the task 'score'"),
-    (b"[" * 10_000, "too deep"), (b'{"a":' * 3000, "too deep"),
+    (b"[" * 10_000, "too deeply"), (b'{"a":' * 3000, "too deeply"),
     (b'{"instances": ["a"]} x', "not JSON"), (b"\0" * 100, "not JSON")])
 def test_bodies_that_are_refused(client, body, words):
     status, value = client.json("POST", "/v1/models/film:predict", body)
@@ -565,7 +565,7 @@ def test_packs_that_are_refused(tiny_dir, folder, on, tmp_path):
         for value in ({"from_hub": False}, {"from_hub": 1}, {}, [], {"from_hub": True, "a": 1}):
             assert client.admin("POST", "/v1/packs/new", value, IN_JSON)[0] == 400
         status, value = client.admin("POST", "/v1/packs/new", {"from_hub": True}, IN_JSON)
-        assert status == 400 and "holds no pack new" in value["error"]
+        assert status == 400 and "has no pack new" in value["error"]
         assert client.json("GET", "/v1/packs")[1]["loaded"] == len(KINDS)
 
 
