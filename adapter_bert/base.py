@@ -99,12 +99,20 @@ def has_trained_pooler(weights: Mapping) -> bool:
     return bool(np.any(weights[_POOLER_BIAS]))
 
 
-def list_folder(folder):
-    """The names in `folder`, sorted; InputError where there is no such folder."""
-    if not tf.io.gfile.isdir(folder):
-        found = "a file, not a folder" if tf.io.gfile.exists(folder) else "no such folder"
-        raise InputError(f"{folder}: {found}; name the folder of a BERT")
-    return sorted(tf.io.gfile.listdir(folder))
+def list_folder(folder: str) -> list[str]:
+    """The names in a folder, sorted.
+
+    Raises:
+      InputError: there is no such folder, or its file system cannot be reached.
+    """
+    try:
+        if not paths.is_folder(folder):
+            kind = "a file, not a folder" if paths.exists(folder) else "no such folder"
+            raise InputError(f"{folder}: {kind}; name the folder of a BERT")
+        return sorted(paths.names_in(folder))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror}); check the address and "
+                         "your permissions") from error
 
 
 def some_of(names, limit=10):
@@ -175,6 +183,7 @@ class Checkpoint(Mapping):
     """
 
     def __init__(self, prefix):
+        paths.refuse_patterns(prefix)
         self.prefix = prefix
         if re.search(r"\.(index|meta|data-\d+-of-\d+)$", prefix):
             raise InputError(f"{prefix}: one file of a checkpoint; name the checkpoint, "
@@ -222,6 +231,7 @@ def write_checkpoint(prefix, variables):
     Raises:
       InputError: the files cannot be written.
     """
+    paths.refuse_patterns(prefix)
     cpu_only = tf.ConfigProto(device_count={"GPU": 0})
     with tf.Graph().as_default(), tf.Session(config=cpu_only) as session:
         feed = {tf.placeholder(value.dtype, value.shape): value for value in variables.values()}

@@ -5,11 +5,10 @@ same command again finds it and does nothing.
 """
 import glob
 import os
-import tempfile
 
 import safetensors
 
-from adapter_bert import base, files, forms
+from adapter_bert import base, files, forms, paths
 from adapter_bert.errors import InputError
 
 RECORD = "convert.json"
@@ -46,6 +45,8 @@ def convert(source, destination, to=None, base_path=None):
     if not destination:
         raise InputError("DST is empty; name what is to be made")
     to = to or _target_form(source)
+    if to != "huggingface":
+        paths.refuse_patterns(paths.absolute(destination))
     if base_path and to != "full":
         raise InputError(f"--base belongs to --to=full, and this is --to={to}; leave it out")
     try:
@@ -162,7 +163,9 @@ def _merged(original, trained):
 def _write_prefix(destination, variables, record):
     parent, name = os.path.split(os.path.abspath(destination))
     files.make_folder(parent)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}.", suffix=".part") as folder:
+    with files.part_folder(parent, name) as around:
+        folder = os.path.join(around, "new")
+        os.mkdir(folder)
         base.write_checkpoint(os.path.join(folder, name), variables)
         files.write_json(os.path.join(folder, f"{name}.{RECORD}"),
                          record | {"files": _digests(folder)})

@@ -11,15 +11,7 @@ import os
 import shutil
 import tempfile
 
-
-def cache_folder() -> str:
-    """Folder for what is downloaded, converted or compiled once and can be made again.
-
-    It is $ADAPTER_BERT_CACHE, else $XDG_CACHE_HOME/adapter-bert, else ~/.cache/adapter-bert.
-    """
-    chosen = os.environ.get("ADAPTER_BERT_CACHE")
-    shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return os.path.expanduser(chosen or os.path.join(shared, "adapter-bert"))
+from adapter_bert.errors import InputError
 
 
 def is_remote(path):
@@ -31,6 +23,13 @@ def is_known(path):
     """Whether TensorFlow here has the file system of a path."""
     scheme = os.fspath(path).partition("://")[0]
     return not is_remote(path) or scheme in _tensorflow().io.gfile.get_registered_schemes()
+
+
+def refuse_patterns(path: str) -> None:
+    """InputError if TensorFlow would take a path of a checkpoint for a pattern of paths."""
+    if set("*?[\\") & set(path):
+        raise InputError(f"{path}: TensorFlow reads * ? [ \\ in paths of checkpoints as patterns; "
+                         "choose a path without them, or move the folder")
 
 
 def absolute(path):

@@ -1,80 +1,61 @@
-"""Work on several cores in processes that are copies of this one."""
-import contextlib
+"""Run a function on several arguments at once, in forked worker processes."""
+import concurrent.futures
 import ctypes
 import gc
 import multiprocessing
 import os
 import signal
-import traceback
+from collections.abc import Callable, Iterable
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1   # of Linux's prctl
+_function: Callable[[Any], Any]   # of a worker process
 
 
-def share_of_cores(number, count):
+def share_of_cores(number: int, count: int) -> list[int]:
     """The cores of this process that the one of this number, of `count`, is to run on."""
     cores = sorted(os.sched_getaffinity(0))
     return cores[number::count] or cores
 
 
-def map_forked(function, arguments):
-    """[function(argument), ...], all at once: the last call here, the others in forked processes.
+def map_forked(function: Callable[[Any], Any], arguments: Iterable[Any]) -> list[Any]:
+    """[function(argument), ...], computed at once in as many forked processes.
 
-    A copy has all that this process has, so nothing is sent to it but what `function` returns. It
-    must not use TensorFlow's sessions, whose threads a copy does not have.
+    A fork has all that this process has, so only the arguments and results are sent between them.
+    `function` must not use TensorFlow's sessions, whose threads a fork does not have.
 
     Raises:
-      RuntimeError: a process ended without a result; its traceback went to stderr.
+      RuntimeError: a worker process was killed.
+      Exception: what `function` raised first, such as an InputError; the other workers are killed.
     """
-    context = multiprocessing.get_context("fork")
-    started = []
-    *others, last = arguments
-    for argument in others:
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_call, args=(function, argument, sender), daemon=True)
-        process.start()
-        sender.close()
-        started.append((process, receiver))
+    arguments = list(arguments)
+    earlier = set(multiprocessing.active_children())
+    executor = concurrent.futures.ProcessPoolExecutor(
+        len(arguments), multiprocessing.get_context("fork"), _begin_worker, (function,))
     try:
-        with without_collections():
-            own = function(last)
-    except BaseException:
-        for process, _ in started:
-            process.kill()
+        futures = [executor.submit(_call, argument) for argument in arguments]
+        done, _ = concurrent.futures.wait(
+            futures, return_when=concurrent.futures.FIRST_EXCEPTION)
+        return [future.result() for future in futures if future in done]
+    except BaseException as error:
+        for process in set(multiprocessing.active_children()) - earlier:
+            process.kill()   # else the executor would wait for its end
+        if isinstance(error, BrokenProcessPool):
+            raise RuntimeError("a worker process was killed; is memory short?") from error
         raise
-    return [*(_result(process, receiver) for process, receiver in started), own]
-
-
-@contextlib.contextmanager
-def without_collections():
-    """For a while, Python does not look for garbage among all that was ever made."""
-    gc.disable()
-    try:
-        yield
     finally:
-        gc.enable()
+        executor.shutdown()
 
 
-def _call(function, argument, sender):
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)   # it ends with its parent
-    for number in (signal.SIGINT, signal.SIGTERM):   # which tells the person of a signal
-        signal.signal(number, signal.SIG_DFL)
-    try:
-        with without_collections():
-            sender.send(function(argument))
-    except OSError as error:
-        sender.send(error)
-    except BaseException:
-        traceback.print_exc()
-        raise
+def _begin_worker(function: Callable[[Any], Any]) -> None:
+    global _function
+    _function = function   # inherited, not sent: it need not be picklable
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)   # a worker ends with its parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)    # the parent reports signals, and ends workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    gc.disable()
 
 
-def _result(process, receiver):
-    try:
-        result = receiver.recv()
-    except EOFError as error:
-        process.join()
-        raise RuntimeError(f"a process ended with {process.exitcode}") from error
-    process.join()
-    if isinstance(result, OSError):
-        raise result
-    return result
+def _call(argument: Any) -> Any:
+    return _function(argument)

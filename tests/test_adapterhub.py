@@ -190,8 +190,25 @@ def test_tensors_of_a_bare_model_and_in_half_precision(tmp_path):
         assert (found[name] == held).all()
 
 
+def test_whole_numbers_with_and_without_a_point(tmp_path):
+    """As other programs write JSON: 1 for 1.0, and the other way round."""
+    adapterhub.write(some_pack(), str(tmp_path / "saved"), "a")
+    wanted = adapterhub.read(str(tmp_path / "saved"), TINY_BASE)
+    for file, changes in (("adapter_config.json", {"scaling": 1, "leave_out": []}),
+                          ("head_config.json", {"num_labels": 2.0, "layers": 1.0})):
+        path = tmp_path / "saved" / file
+        values = json.loads(path.read_text())
+        values["config"].update(changes)
+        for name, number in (values["config"].get("label2id") or {}).items():
+            values["config"]["label2id"][name] = float(number)
+        path.write_text(json.dumps(values))
+    found = adapterhub.read(str(tmp_path / "saved"), TINY_BASE)
+    assert found.manifest == wanted.manifest
+
+
 @pytest.mark.parametrize("key,value", [
-    ("is_parallel", True), ("ln_before", True), ("ln_after", True), ("use_gating", True),
+    ("is_parallel", True), ("scaling", True), ("is_parallel", 0),
+    ("ln_before", True), ("ln_after", True), ("use_gating", True),
     ("phm_layer", True), ("scaling", 2.0), ("scaling", "learned"), ("inv_adapter", "nice"),
     ("cross_adapter", True), ("original_ln_after", False), ("residual_before_ln", "post_add"),
     ("architecture", "lora"), ("mh_adapter", "yes"), ("non_linearity", "leakyrelu"),
@@ -295,7 +312,7 @@ def test_what_that_format_cannot_carry_is_not_written(tmp_path):
         assert not folder.exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    with pytest.raises(InputError, match="no empty folder"):
+    with pytest.raises(InputError, match="not an empty folder"):
         adapterhub.write(some_pack(), str(tmp_path / "full"), "a")
     assert os.listdir(tmp_path) == ["full"]
 

@@ -1,4 +1,5 @@
 """Many tasks in one graph: each row's answer is that of its own task alone."""
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -7,10 +8,12 @@ from packs import tiny_pack
 
 import adapter_bert
 from adapter_bert.errors import InputError
+from adapter_bert.packs import hub, store
 from adapter_bert.packs.answers import ANSWERS
 from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.manifest import Spans
 from adapter_bert.serving.bank import Bank
+from adapter_bert.serving.catalogue import Catalogue
 from adapter_layers import AdapterConfig
 
 TEXTS = ["the film was good", "not a dull story ! " * 9, ""]
@@ -225,3 +228,23 @@ def test_no_room_for_a_start_and_an_end(tiny_dir, on):
     bank = Bank(tiny_dir, 2, **EXACT, max_labels=1)
     with pytest.raises(InputError, match="2 labels, and there is room for 64 and 1"):
         bank.add("answers", tiny_pack(base=on, **TOKEN_KINDS["answers"]))
+
+
+def test_a_pack_that_is_too_large_is_left_out_of_a_server(tiny_dir, tmp_path, caplog):
+    """With more labels or wider adapters than the server has room for; the others are served."""
+    on = base_of(tiny_dir)
+    sizes = {"fits": {}, "labels": {"labels": tuple(map(str, range(17)))},
+             "wide": {"adapter": AdapterConfig(size=65)}}
+    for name, changes in sizes.items():
+        store.write(str(tmp_path / f"{name}.zip"), tiny_pack(base=on, **changes))
+    hub.make_index(str(tmp_path))
+    with contextlib.closing(Bank(tiny_dir, slots=2, kernels="plain")) as bank:
+        packs = Catalogue(bank, lambda change: change(), str(tmp_path), None, "adapter-bert")
+        packs.start([])
+        assert packs.names() == ["fits"]
+        lines = [record.getMessage() for record in caplog.records]
+        for name in ("labels", "wide"):
+            (line,) = [line for line in lines if line.startswith(f"not loaded: {name}: ")]
+            assert "start with a higher --max_adapter_size or --max_labels" in line
+        with pytest.raises(InputError, match="17 labels.*--max_labels"):
+            packs.start(["labels"])

@@ -1,11 +1,15 @@
 """The BERT folder, the encoder's variables, and the fingerprint."""
 import hashlib
+import os
+import shutil
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 
-from adapter_bert import base
+from adapter_bert import base, convert
 from adapter_bert.errors import InputError
+from adapter_bert.serving import export
 
 TINY = {"vocab_size": 11, "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
         "intermediate_size": 6, "max_position_embeddings": 5, "type_vocab_size": 2}
@@ -141,6 +145,35 @@ def test_what_holds_no_encoder_has_no_fingerprint(tmp_path):
     base.write_checkpoint(str(tmp_path / "model.ckpt"), NOT_OF_THE_BASE)
     with pytest.raises(InputError, match=r"model\.ckpt: holds no BERT encoder.*output_weights"):
         base.fingerprint(str(tmp_path / "model.ckpt"))
+
+
+@pytest.mark.parametrize("name", ["[a]", "a*", "a?", "a\\b"])
+def test_paths_that_tensorflow_reads_as_patterns(tiny_dir, tmp_path, name):
+    """Every command that reads a base, or writes one or a model, says what is wrong."""
+    folder = str(tmp_path / name)
+    shutil.copytree(tiny_dir, f"{folder}/bert")
+    for function in (
+            lambda: base.fingerprint(base.locate(f"{folder}/bert").init_checkpoint),
+            lambda: base.write_checkpoint(f"{folder}/model.ckpt", {}),
+            lambda: convert.convert(f"{folder}/bert", f"{tmp_path}/[b]", "google"),
+            lambda: export.export(tiny_dir, [], f"{folder}/model")):
+        with pytest.raises(InputError, match=r"TensorFlow reads \* \? \[ \\ in paths"):
+            function()
+    assert sorted(os.listdir(tmp_path)) == [name] and os.listdir(folder) == ["bert"]
+
+
+@pytest.mark.parametrize("folder,words", [
+    ("gs://bucket/x", "cannot be read"), ("nowhere://x", "cannot be read"),
+    ("ram://no/such", "no such folder")])
+def test_a_base_that_cannot_be_reached_is_one_line(monkeypatch, folder, words):
+    def fails(*_):
+        raise tf.errors.FailedPreconditionError(None, None, "Error executing\n\t an HTTP request")
+    if folder.startswith("gs"):   # without a word to the network
+        for name in ("isdir", "exists"):
+            monkeypatch.setattr(tf.io.gfile, name, fails)
+    with pytest.raises(InputError, match=words) as error:
+        base.locate(folder)
+    assert folder in str(error.value) and "\n" not in str(error.value)
 
 
 def test_fingerprint_goes_through_int64_and_back():

@@ -388,3 +388,21 @@ def test_options_of_beam(go):
     made = go("--direct_num_workers=2", "--direct_running_mode=multi_threading")
     assert made["instances"] == len(records_of("out/x.tfrecord"))
     assert json.loads(pathlib.Path("out/x.tfrecord.json").read_text()) == made
+
+
+def test_capitals_and_a_vocabulary_without(go, place, caplog):
+    text = "Anna Lives In Berlin\nShe Works\n\nBen Lives In Rome\nHe Works Too\n" * 3
+    pathlib.Path("capitals").write_text(text)
+    with pytest.raises(InputError, match="no token of .*vocab.txt has a capital letter"):
+        go(input_file="capitals", do_lower_case=False)
+    folder = pathlib.Path("uncased_L-2_H-128_A-2")
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join([*SPECIAL, "A", "a"]))
+    with pytest.raises(InputError, match="uncased_L-2_H-128_A-2 was trained on lower-cased text"):
+        go(input_file="capitals", do_lower_case=False, vocab_file=str(folder / "vocab.txt"))
+    assert not os.path.exists("out")
+    made = go("--direct_num_workers=1")
+    assert made["unknown_pieces"] == 0 and "[UNK]" not in caplog.text
+    made = go("--direct_num_workers=1", input_file="capitals")
+    assert made["unknown_pieces"] == made["word_pieces"] > 20
+    assert "capitals: 100 % of the word pieces are [UNK]" in caplog.text

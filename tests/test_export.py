@@ -300,7 +300,8 @@ def test_the_command(tiny_dir, on, tmp_path, capsys, monkeypatch):
     main(wanted)
     assert sorted(os.listdir("models/sst")) == ["1", "2", "7", "8"]
     assert "models/sst/8: a SavedModel" in capsys.readouterr().out
-    for version, words in (("7", "is there already"), ("0", "whole numbers from 1")):
+    for version, words in (("7", "is there already"), ("0", "whole numbers from 1 to"),
+                           ("9" * 20, "from 1 to 9223372036854775807")):
         with pytest.raises(SystemExit):
             main([*wanted, f"--version={version}"])
         said = capsys.readouterr().err

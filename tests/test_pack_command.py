@@ -136,10 +136,10 @@ def test_describe_and_load(run):
     os.mkdir("full")
     with open("full/notes.txt", "w", encoding="utf-8") as file:
         file.write("keep")
-    assert "no empty folder" in run("load", "mine", "full")
+    assert "not an empty folder" in run("load", "mine", "full")
     assert os.listdir("full") == ["notes.txt"]
     store.write("other", tiny_pack(1))
-    assert "no empty folder" in run("load", "other", "run")   # nor is another's run touched
+    assert "not an empty folder" in run("load", "other", "run")   # nor is another's run touched
     assert sorted(os.listdir("run"))[-1] == "run.json" and len(os.listdir("run")) == 3
     assert "run/model.ckpt-0" in run("load", "mine", "run")   # the same again
 

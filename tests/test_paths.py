@@ -49,7 +49,7 @@ def test_both_file_systems_answer_alike(tmp_path, place):
     with files.new_folder(f"{folder}/b") as new:
         files.write_json(os.path.join(new, "c"), 1)
     assert files.read_json(f"{folder}/b/c") == 1
-    with pytest.raises(InputError, match="no empty folder"), files.new_folder(f"{folder}/b"):
+    with pytest.raises(InputError, match="not an empty folder"), files.new_folder(f"{folder}/b"):
         pass
     paths.remove_all(f"{folder}/b")
     paths.remove(f"{folder}/a")

@@ -182,12 +182,25 @@ def test_empty_files(go, capsys):
     assert "0 predictions, 0 bad rows" in capsys.readouterr().out
 
 
+def test_columns_that_are_not_used_may_share_a_name(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("x,text,x,\n1,good,2,\n3,bad,4,\n")
+    asked = rows.Asked("text")
+    with path.open("rb") as file:
+        rows.check_columns(str(path), file, asked)
+    with path.open("rb") as file:
+        first, second = rows.read(str(path), file, asked)
+    assert first.texts == ("good",) and second.texts == ("bad",)
+    assert first.fields == {"x": "1", "text": "good", "x (column 3)": "2", "": ""}
+
+
 def test_mistakes(exported, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     put("a.tsv", "id\ttext\n1\tgood\n")
     put("a.txt", "good\n")
     put("a.doc", "good\n")
     put("twice.csv", "text,text\na,b\n")
+    put("twice.tsv", "id\ttext\ttext\n1\ta\tb\n")
     put("there-bad-00000-00001.jsonl", "")
     put("their-s-00000-of-00001.jsonl", "")   # Beam would remove it
     put("damaged/saved_model.pb", b"\xff\xff")
@@ -199,7 +212,9 @@ def test_mistakes(exported, tmp_path, capsys, monkeypatch):
             ({"input": "b*.tsv"}, [], "b*.tsv: no such file"),
             ({"input": "a.doc"}, [], "files end in .txt"),
             ({"input": "a.txt"}, [], "no column 'text'"),
-            ({"input": "twice.csv"}, [], "names two columns the same"),
+            ({"input": "twice.csv"}, [], "two columns are named 'text'; rename one"),
+            ({"input": "twice.tsv"}, [], "two columns are named 'text'; rename one"),
+            ({"model": "models/[a]/1"}, [], "reads * ? [ "),
             ({"text_column": None}, [], "--text_column is missing"),
             ({"text_column": "txt"}, [], "no column is named 'txt'; found 'id', 'text'"),
             ({"text_b_column": "txt"}, [], "no column is named 'txt'"),

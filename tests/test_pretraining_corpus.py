@@ -115,7 +115,8 @@ def test_reading_by_hand(tmp_path):
     assert documents.pieces.tolist() == [1, 2, 3, 1, 2, 1, 2]
     assert documents.starts.tolist() == [0, 2, 3, 4, 6, 7]
     assert documents.first.tolist() == [0, 2, 3, 4, 5]
-    assert corpus.counts(documents) == {"documents": 4, "sentences": 5, "word_pieces": 7}
+    assert corpus.counts(documents, 1) == {
+        "documents": 4, "sentences": 5, "word_pieces": 7, "unknown_pieces": 3}
 
 
 def test_what_cannot_be_read(tmp_path):

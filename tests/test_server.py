@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from packs import tiny_pack
 
 import adapter_bert
+from adapter_bert import files
 from adapter_bert.__main__ import main
 from adapter_bert.errors import InputError
 from adapter_bert.packs import hub, store
@@ -262,7 +263,7 @@ def test_the_windows_of_a_context_count(tiny_dir, folder):
     (b'{"instances": ["' + b"a" * 101 + b'"]}', "101 characters"),
     (b'{"instances": [{"text_a": "a", "text_b": "b"}]}', "single texts"),
     (b'{"instances": [{"text_a": "a", "task": "score"}]}', "the task 'score'"),
-    (b"[" * 10_000, "too deep"), (b'{"a":' * 3000, "too deep"),
+    (b"[" * 10_000, "too deeply"), (b'{"a":' * 3000, "too deeply"),
     (b'{"instances": ["a"]} x', "not JSON"), (b"\0" * 100, "not JSON")])
 def test_bodies_that_are_refused(client, body, words):
     status, value = client.json("POST", "/v1/models/film:predict", body)
@@ -564,7 +565,7 @@ def test_packs_that_are_refused(tiny_dir, folder, on, tmp_path):
         for value in ({"from_hub": False}, {"from_hub": 1}, {}, [], {"from_hub": True, "a": 1}):
             assert client.admin("POST", "/v1/packs/new", value, IN_JSON)[0] == 400
         status, value = client.admin("POST", "/v1/packs/new", {"from_hub": True}, IN_JSON)
-        assert status == 400 and "holds no pack new" in value["error"]
+        assert status == 400 and "has no pack new" in value["error"]
         assert client.json("GET", "/v1/packs")[1]["loaded"] == len(KINDS)
 
 
@@ -765,15 +766,15 @@ def test_nothing_is_taken_at_the_end(tiny_dir, folder):
 
 
 @pytest.mark.parametrize("options,words", [
-    ({"hub": "/nowhere"}, "no index of a hub"), ({"tasks": "film"}, "without --hub"),
-    ({"tasks": "none"}, "holds no pack none"), ({"port": 70000}, "--port=70000"),
+    ({"hub": "/nowhere"}, "no index of a hub"), ({"tasks": "film"}, "needs --hub"),
+    ({"tasks": "none"}, "has no pack none"), ({"port": 70000}, "--port=70000"),
     ({"batch_rows": 0}, "--batch_rows=0"), ({"queue_rows": 5}, "--queue_rows=5"),
     ({"model_name": "a b"}, "no name"), ({"tasks": "../x"}, "no name"),
     ({"request_timeout": float("nan")}, "--request_timeout=nan"), ({"bert_dir": ""}, "--bert_dir"),
     ({"precision": "int8"}, "--precision=int8"),
     ({"host": "no.such.host.invalid"}, "cannot listen")])
 def test_starts_that_are_refused(tiny_dir, folder, options, words):
-    options = {"hub": None if words == "without --hub" else folder, "port": 0, "bert_dir": tiny_dir,
+    options = {"hub": None if words == "needs --hub" else folder, "port": 0, "bert_dir": tiny_dir,
                **options}
     with pytest.raises(InputError, match=words):
         server.serve(Settings(**options), FakeBank(tiny_dir))
@@ -796,10 +797,57 @@ def test_a_hub_without_a_pack_for_the_base(tiny_dir, on, tmp_path, caplog):
     push(str(tmp_path), "far", tiny_pack(0, Base("other", "3" * 64, on.vocab, on.config)))
     push(str(tmp_path), "torn", tiny_pack(0, on))
     (tmp_path / "torn.zip").write_bytes(b"PK")
-    with pytest.raises(InputError, match="holds no pack for uncased_L-2"):
+    with pytest.raises(InputError, match="none of its 2 packs can be loaded on uncased_L-2.* "
+                                         "the first: it is for another base, other"):
         server.serve(Settings(bert_dir=tiny_dir, hub=str(tmp_path), port=0), FakeBank(tiny_dir))
-    assert "far is for another base, other" in caplog.text
-    assert "not loaded: torn, " in caplog.text
+    assert "not loaded: far: it is for another base, other" in caplog.text
+    assert "not loaded: torn: " in caplog.text
+
+
+def test_the_index_of_a_hub_is_downloaded_once(tiny_dir, folder, tmp_path):
+    for tasks in (None, "film,score"):
+        with hubs.serving(folder) as web, serving(
+                FakeBank(tiny_dir), hub=web.address, tasks=tasks, cache_dir=str(tmp_path)):
+            names = [name for _, name, _ in web.asked]
+            assert names.count("index.json") == 1
+            assert len(names) == (1 + len(KINDS) if tasks is None else 1)   # then all are cached
+
+
+def test_a_pack_that_is_replaced_while_the_server_starts(tiny_dir, on, tmp_path):
+    """Its file in the cache bears the sha256 of what it contains, and a damaged one is replaced."""
+    folder, kept = str(tmp_path / "hub"), tmp_path / "cache"
+    push(folder, "film", tiny_pack(0, on, labels=("old", "older")))
+    before = hubs.content_of(folder, "index.json")
+    push(folder, "film", tiny_pack(1, on, labels=("new", "newer")))
+    for damage in (False, True):
+        with hubs.serving(folder) as web:
+            web.indexes.append(before)
+            with serving(FakeBank(tiny_dir), hub=web.address, cache_dir=str(kept)) as client:
+                _, value = client.json("GET", "/v1/packs")
+                assert value["packs"][0]["labels"] == ["new", "newer"]
+                assert [name for _, name, _ in web.asked].count("index.json") == 2
+        (path,) = kept.iterdir()
+        assert path.read_bytes() == hubs.content_of(folder, "film.zip")
+        assert path.name == f"{files.sha256(path)}.zip"
+        if not damage:
+            path.write_bytes(b"PK")
+
+
+@pytest.mark.parametrize("chosen", [None, "cache_dir"])
+def test_a_cache_that_cannot_be_written(tiny_dir, folder, tmp_path, monkeypatch, caplog, chosen):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ADAPTER_BERT_CACHE", str(tmp_path / "file" / "cache"))
+    options = {chosen: str(tmp_path / "file" / "mine")} if chosen else {}
+    with hubs.serving(folder) as web:
+        if chosen:
+            with pytest.raises(InputError, match="file/mine: cannot be written"), serving(
+                    FakeBank(tiny_dir), hub=web.address, **options):
+                pass
+            return
+        with serving(FakeBank(tiny_dir), hub=web.address) as client:
+            assert ask(client, "film", "x")[0] == 200
+    warnings = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert len(warnings) == 1 and "set the environment variable ADAPTER_BERT_CACHE" in warnings[0]
 
 
 @pytest.mark.parametrize("text,words", [

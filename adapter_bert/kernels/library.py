@@ -8,10 +8,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+import types
 
 import tensorflow as tf
+from absl import logging
 
-from adapter_bert import files
+from adapter_bert import cache, files
+from adapter_bert.errors import InputError
 
 SOURCE = pathlib.Path(__file__).with_name("kernels.c")
 OPTIONS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",
@@ -20,19 +23,37 @@ COMPILERS = (("cc",), ("gcc",), ("clang",), (sys.executable, "-m", "ziglang", "c
 
 
 class UnavailableError(RuntimeError):
-    """The kernels cannot be had here; the message says why."""
+    """The kernels are not available here; the message says why."""
+
+
+def load() -> types.ModuleType:
+    """The module of the kernels' ops, compiled by the first process that needs them.
+
+    Raises:
+      UnavailableError: there is no C compiler, it failed, or the cache cannot be written.
+    """
+    module, reason = _load_once()
+    if module is None:
+        raise UnavailableError(reason)
+    return module
 
 
 @functools.lru_cache(maxsize=1)
-def load():
-    """The module of the kernels' ops, compiled where no earlier run did it.
+def _load_once() -> tuple[types.ModuleType | None, str]:
+    """(module, ""), or (None, why there is none), which one line says once."""
+    try:
+        path = kernels_path()
+        if not os.path.exists(path):
+            cache.writable_folder()
+            build(path)
+        return _load(path), ""
+    except (UnavailableError, InputError, OSError) as error:
+        logging.warning("compiled kernels are not available, slower plain TensorFlow formulas "
+                        "replace them: %s", error)
+        return None, str(error)
 
-    Raises:
-      UnavailableError: there is no C compiler, or it failed.
-    """
-    path = kernels_path()
-    if not path.exists():
-        build(path)
+
+def _load(path: pathlib.Path) -> types.ModuleType:
     try:
         return tf.load_op_library(str(path))
     except (tf.errors.OpError, OSError) as error:
@@ -40,7 +61,7 @@ def load():
 
 
 @functools.lru_cache(maxsize=1)
-def has_tiles():
+def has_tiles() -> bool:
     """Whether the kernels multiply bfloat16 on this CPU, which has to have AVX512-BF16 or AMX."""
     try:
         load()
@@ -49,24 +70,18 @@ def has_tiles():
     return bool(ctypes.CDLL(str(kernels_path())).adapter_bert_has_tiles())
 
 
-def cache_folder():
-    """Where compiled kernels lie: under $XDG_CACHE_HOME, ~/.cache where that is not set."""
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return pathlib.Path(root) / "adapter-bert"
+def kernels_path() -> pathlib.Path:
+    """The file of the compiled kernels, in the folder that `cache.folder` documents."""
+    return pathlib.Path(cache.folder()) / f"kernels-{fingerprint()}.so"
 
 
-def kernels_path():
-    """The file of the compiled kernels."""
-    return cache_folder() / f"kernels-{fingerprint()}.so"
-
-
-def fingerprint():
+def fingerprint() -> str:
     """Names what a compiled file depends on: source, options, TensorFlow, and the CPU."""
     parts = (SOURCE.read_bytes(), " ".join(OPTIONS).encode(), tf.__version__.encode(), cpu_flags())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
-def cpu_flags():
+def cpu_flags() -> bytes:
     """The CPU's model and features as Linux tells them; b"" on other systems."""
     try:
         with open("/proc/cpuinfo", "rb") as file:
@@ -76,8 +91,13 @@ def cpu_flags():
     return b"\n".join(line for line in lines if line.startswith((b"flags", b"model name")))
 
 
-def build(path):
-    """Compiles the kernels to `path`, whole or not at all."""
+def build(path: pathlib.Path) -> None:
+    """Compiles the kernels to `path`, whole or not at all.
+
+    Raises:
+      UnavailableError: there is no C compiler, or it failed.
+      InputError: the file cannot be written.
+    """
     with files.replacing(path) as temporary:
         command = [*compiler(), *OPTIONS, str(SOURCE), "-o", temporary,
                    f"-I{tf.sysconfig.get_include()}", *tf.sysconfig.get_link_flags(), "-lm"]
@@ -87,16 +107,16 @@ def build(path):
             raise UnavailableError(f"{shlex.join(command[:1])} cannot compile them ({reason})")
 
 
-def compiler():
+def compiler() -> tuple[str, ...]:
     """The words that start a C compiler: $CC, or the first of COMPILERS that is there."""
-    given = shlex.split(os.environ.get("CC", ""))
-    for words in ((tuple(given),) if given else COMPILERS):
+    chosen = shlex.split(os.environ.get("CC", ""))
+    for words in ((tuple(chosen),) if chosen else COMPILERS):
         if shutil.which(words[0]) and (len(words) == 1 or has_module(words)):
             return words
     raise UnavailableError("there is no C compiler (apt install gcc, or pip install ziglang)")
 
 
-def has_module(words):
+def has_module(words: tuple[str, ...]) -> bool:
     """Whether `python -m <module>` of a compiler's words can be run."""
     done = subprocess.run([*words, "--version"], capture_output=True, check=False)
     return done.returncode == 0

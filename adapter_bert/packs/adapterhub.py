@@ -241,17 +241,27 @@ def _check_keys(values, required, optional):
 
 
 def _expect(values, key, wanted, default):
-    """ValueError unless a value is one of `wanted`, of its very type."""
+    """ValueError unless a value is one of `wanted`; 1 and 1.0 are one number, true is another."""
     value = values.get(key, default)
-    if not any(type(value) is type(one) and value == one for one in wanted):
+    if not any(_is_kind(value) is _is_kind(one) and value == one for one in wanted):
         words = " or ".join(json.dumps(one) for one in wanted)
         raise ValueError(f"{key} is {_short(value)}: only {words} can be read, another value "
                          "computes what adapters here do not")
 
 
+def _is_kind(value):
+    """The type of a value in JSON, where 1 and 1.0 are numbers."""
+    return float if type(value) is int else type(value)
+
+
+def _is_whole(value):
+    """Whether it is a whole number, written as 1 or as 1.0."""
+    return type(value) is int or (type(value) is float and value.is_integer())
+
+
 def _layers(values, count):
     left_out = values.get("leave_out", [])
-    if not isinstance(left_out, list) or not all(type(layer) is int for layer in left_out):
+    if not isinstance(left_out, list) or not all(map(_is_whole, left_out)):
         raise ValueError(f"leave_out is {_short(left_out)}, not a list of layers")
     return tuple(sorted(set(range(count)).difference(left_out)))
 
@@ -278,7 +288,7 @@ def _head(values):
     _expect(values, "bias", (True, False), True)
     labels, layers, pooler = _labels(values), values["layers"], values["use_pooler"]
     kind = "classification" if labels else "regression"
-    if type(layers) is not int or type(pooler) is not bool:
+    if not _is_whole(layers) or type(pooler) is not bool:
         raise ValueError("layers and use_pooler are not a number and true or false")
     if (layers, pooler) == (1, True):   # whatever the activation: it stands between two layers
         return kind, "adapters_only", labels
@@ -293,14 +303,16 @@ def _head(values):
 def _labels(values):
     """Names of the classes in the order of their ids; () for one number."""
     count, ids = values["num_labels"], values.get("label2id")
-    if type(count) is not int or not 1 <= count <= manifests.MOST["labels"]:
-        raise ValueError(f"num_labels is {_short(count)}")
+    if not _is_whole(count) or not 1 <= count <= manifests.MOST["labels"]:
+        raise ValueError(f"num_labels is {_short(count)}, not a number from 1 to "
+                         f"{manifests.MOST['labels']}")
+    count = int(count)
     if count == 1:
         return ()
     if ids is None:
         return tuple(str(index) for index in range(count))
     numbers = list(ids.values()) if isinstance(ids, dict) and all(map(_is_words, ids)) else []
-    if not all(type(index) is int for index in numbers) or sorted(numbers) != list(range(count)):
+    if not all(map(_is_whole, numbers)) or sorted(numbers) != list(range(count)):
         raise ValueError(f"label2id does not give each of {count} classes a name of its own")
     return tuple(sorted(ids, key=ids.get))
 

@@ -1,7 +1,9 @@
 """adapter-bert pack convert: packs from and to AdapterHub's form, and from checkpoints."""
 import os
 
+import tokenization
 from adapter_bert import base
+from adapter_bert.data import casing
 from adapter_bert.errors import InputError
 from adapter_bert.packs import adapterhub, from_checkpoint, store
 from adapter_bert.packs.bases import base_of
@@ -74,11 +76,19 @@ def _bert_dir(options):
 
 
 def _lower_case(options):
-    """Whether texts are put in lower case; tokenizer_config.json of the base may not contradict."""
-    says = base.says_lower_case(base.locate(options["bert_dir"]).vocab_file)
-    if says not in (None, not options["cased"]):
+    """Whether texts are lower-cased, which the base may not contradict."""
+    vocab_file = base.locate(options["bert_dir"]).vocab_file
+    recorded = casing.recorded_casing(vocab_file)
+    if recorded not in (None, not options["cased"]):
         raise InputError(f"--bert_dir={options['bert_dir']}: its tokenizer_config.json says "
-                         f"do_lower_case {says}; {'leave out' if says else 'give'} --cased")
+                         f"do_lower_case {recorded}; {'leave out' if recorded else 'give'} --cased")
+    try:
+        vocabulary = tokenization.load_vocab(vocab_file)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if recorded is None and options["cased"] and casing.is_lower_case(vocabulary):
+        raise InputError(f"--cased: no token of {vocab_file} has a capital letter; leave --cased "
+                         "out")
     return not options["cased"]
 
 

@@ -12,7 +12,9 @@ import hashlib
 import logging
 import math
 import os
-import time
+from collections.abc import Iterator
+
+import filelock
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
@@ -20,7 +22,6 @@ from adapter_bert.packs import index
 from adapter_bert.packs.sources import Mismatch, source_of
 
 LOCK_FILE = ".lock"
-STALE_SECONDS = 3600   # a .part file that nobody wrote to for so long is of a killed process
 
 
 def entries(hub):
@@ -97,6 +98,30 @@ def pull(hub, name, destination):
             raise
         _bring(hub, again, destination)
     return True
+
+
+def fetch(hub: str, entry: index.Entry, folder: str) -> str:
+    """The path of the very pack that an entry describes, whole and checked, on this machine.
+
+    Args:
+      hub: as for `entries`. A pack of a hub that is a folder is read where it lies.
+      entry: of the hub.
+      folder: where packs of other hubs are kept under their sha256, so that each is downloaded
+        once, whatever its hub calls it.
+
+    Raises:
+      Mismatch: the hub has another pack by that name now.
+      InputError: it cannot be downloaded, or `folder` cannot be written.
+    """
+    if "://" not in hub:
+        return os.path.join(hub, entry.file)
+    path = os.path.join(os.path.abspath(folder), f"{entry.sha256}.zip")
+    if os.path.lexists(path):
+        if _sum_of(path) == (entry.bytes, entry.sha256):
+            return path
+        os.remove(path)   # damaged since
+    _bring(hub, entry, path)
+    return path
 
 
 def make_index(folder):
@@ -295,27 +320,21 @@ def _index_of(folder):
 
 
 @contextlib.contextmanager
-def _locked(folder):
-    """Waits until no other process changes a hub; the lock ends with the process that has it."""
+def _locked(folder: str) -> Iterator[None]:
+    """Waits until no other process changes a hub; the lock ends with its process."""
     files.make_folder(folder)
     path = os.path.join(folder, LOCK_FILE)
+    # Everybody who may write in the folder may also lock it.
+    lock = filelock.FileLock(path, mode=0o666, thread_local=False, fallback_to_soft=False)
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        lock.acquire()
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror}); remove it") from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        _remove_stale(folder)
+        files.clean_up(folder)
         yield
     finally:
-        os.close(handle)
-
-
-def _remove_stale(folder):
-    for path in glob.glob(os.path.join(glob.escape(folder), ".*.part")):
-        with contextlib.suppress(OSError):   # gone meanwhile, or no file
-            if os.path.getmtime(path) < time.time() - STALE_SECONDS:
-                os.remove(path)
+        lock.release()
 
 
 def _write(path, content):

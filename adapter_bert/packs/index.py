@@ -97,7 +97,7 @@ def parse(text, where):
     try:
         return _entries(text)
     except RecursionError as error:
-        raise InputError(f"{where}: brackets within brackets, too deep") from error
+        raise InputError(f"{where}: JSON nested too deeply") from error
     except ValueError as error:
         raise InputError(f"{where}: {error}; make it anew with adapter-bert pack index FOLDER, "
                          "where the hub's folder is") from error

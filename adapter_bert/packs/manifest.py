@@ -154,7 +154,7 @@ def parse(text):
         values = json.loads(text.decode("utf-8"), object_pairs_hook=checks.unique,
                             parse_constant=checks.refuse)
     except RecursionError as error:
-        raise ValueError("brackets within brackets, too deep") from error
+        raise ValueError("JSON nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"not readable as JSON ({error})") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:

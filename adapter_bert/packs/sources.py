@@ -123,15 +123,15 @@ _SOURCES = {"http": _web, "https": _web, "hf": _hugging_face}
 
 
 def _persist(url, attempt):
-    """What attempt() returns; it is called again where a connection broke, but not for ever."""
+    """What attempt() returns; after a broken connection it is called again a few times."""
     for pause in (*PAUSES, None):
         try:
             return attempt()
         except _PASSING as error:
             if pause is None:
-                raise InputError(f"{url}: no whole answer in {len(PAUSES) + 1} tries "
-                                 f"({_words(error)}); try again later, a pull goes on where it "
-                                 "ended") from error
+                resumes = "" if url.endswith(index.INDEX_FILE) else "; downloads resume"
+                raise InputError(f"could not download {url} after {len(PAUSES) + 1} attempts: "
+                                 f"{_words(error)}; try again later{resumes}") from error
             time.sleep(pause)
         except InputError:
             raise
@@ -186,7 +186,8 @@ def _check_status(answer, url, wanted):
     if status not in wanted:
         raise InputError(f"{url}: the server says {status}; is the address right?")
     if answer.headers.get("Content-Encoding", "identity") != "identity":
-        raise InputError(f"{url}: the server packs what it sends, though asked not to")
+        raise InputError(f"{url}: the server compresses its responses although identity encoding "
+                         "was requested")
 
 
 def _copy(there, file, entry):

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
 from adapter_bert import files
+from adapter_bert import paths as local_paths
 from adapter_bert.errors import InputError
 from adapter_bert.packs import answers, manifest, store
 from adapter_bert.pipeline import arrays, runner, storage
@@ -221,6 +222,7 @@ def _signature(model, asked):
 
 def _inputs_of_signatures(model):
     """{name of a signature: names of its inputs} of an exported model that is whole."""
+    local_paths.refuse_patterns(model)
     try:
         with tf.io.gfile.GFile(os.path.join(model, "saved_model.pb"), "rb") as file:
             found = saved_model_pb2.SavedModel.FromString(file.read())

@@ -1,14 +1,17 @@
 """The packs of a server: those it has loaded, and those its hub has."""
 import logging
-import os
+import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from adapter_bert import cache, files
 from adapter_bert.errors import InputError
 from adapter_bert.packs import hub as hubs
 from adapter_bert.packs import index, store
 from adapter_bert.packs.manifest import Manifest
+from adapter_bert.packs.sources import Mismatch
 
 REFRESH_SECONDS = 60   # between two looks at the hub's index
 _FROM_INDEX = ("name", "task", "head", "labels", "tuning", "metrics", "license", "description",
@@ -31,33 +34,36 @@ class Catalogue:
       bank: serving.bank.Bank.
       call: (function) -> its result, called where no batch is computed meanwhile.
       hub: folder or address, or None.
-      cache_dir: folder for packs of a hub that is no folder.
+      cache_dir: folder for packs of a hub that is not a folder; None for one of the cache.
       reserved: the name that no pack can have.
     """
 
     def __init__(self, bank, call, hub, cache_dir, reserved):
         self._bank, self._call, self._hub, self._reserved = bank, call, hub, reserved
-        self._cache_dir = cache_dir or os.path.expanduser("~/.cache/adapter-bert/packs")
+        self._cache_dir = cache_dir
         self._lock, self._refreshing = threading.Lock(), threading.Lock()
         self._loaded, self._versions, self._known, self._seen = {}, {}, [], 0.0
 
-    def start(self, names):
-        """Loads the packs of these names, or without any all of the hub that fit the base.
+    def start(self, names: Sequence[str]) -> None:
+        """Loads the packs of these names, or without any all of the hub that can be loaded.
 
         Raises:
-          InputError: a pack of these names cannot be had; or the hub has none that can.
+          InputError: a pack of these names cannot be loaded; or the hub has none that can.
         """
         if self._hub is None:
             if names:
-                raise InputError("--tasks is given without --hub: name where the packs are")
+                raise InputError("--tasks needs --hub, the place where the packs are")
             return
         self._read_hub()
-        for entry in self._known if not names else ():
-            self._try(entry)
+        if "://" in self._hub:
+            self._cache_dir = self._usable_cache()
         for name in names:
-            self.add_from_hub(name)
+            self._add_entry(self._entry(name))
+        reasons = [] if names else list(filter(None, map(self._try, self._known)))
         if not self._loaded:
-            raise InputError(f"{self._hub}: holds no pack for {self._bank.base.name}")
+            raise InputError(f"{self._hub}: none of its {len(self._known)} packs can be loaded on "
+                             f"{self._bank.base.name}" + (f"; the first: {reasons[0]}" if reasons
+                                                          else ""))
 
     def loaded(self, name):
         """The Loaded of a name; KeyError where there is none."""
@@ -94,10 +100,7 @@ class Catalogue:
             raise InputError("the server was started without a hub")
         index.check_name(name)
         self._read_hub()
-        entry = next((entry for entry in self._known if entry.name == name), None)
-        if entry is None:
-            raise InputError(f"the hub holds no pack {name}")
-        return self.add(name, self._fetched(entry))
+        return self._add_entry(self._entry(name))
 
     def remove(self, name):
         """Forgets a pack; rows of it that were taken are still answered. KeyError without one."""
@@ -123,23 +126,50 @@ class Catalogue:
         return {"base": {"name": base.name, "fingerprint": base.fingerprint},
                 "total": len(rows), "loaded": len(loaded), "packs": rows[offset:offset + limit]}
 
-    def _try(self, entry):
-        """Loads a pack if it can be."""
+    def _try(self, entry: index.Entry) -> str:
+        """Loads a pack if possible; the reason if it is not, which is logged as well."""
+        reason = ""
         if entry.base_fingerprint != self._bank.base.fingerprint:
-            logging.warning("not loaded: %s is for another base, %s", entry.name, entry.base_name)
-            return
-        try:
-            self.add(entry.name, self._fetched(entry))
-        except InputError as error:
-            logging.warning("not loaded: %s, %s", entry.name, error)
+            reason = f"it is for another base, {entry.base_name}"
+        else:
+            try:
+                self._add_entry(entry)
+            except InputError as error:
+                reason = str(error)
+        if reason:
+            logging.warning("not loaded: %s: %s", entry.name, reason)
+        return reason
 
-    def _fetched(self, entry):
-        """The path of a pack of the hub, on this machine."""
-        if "://" not in self._hub:
-            return os.path.join(self._hub, entry.file)
-        path = os.path.join(self._cache_dir, f"{entry.sha256}.zip")
-        hubs.pull(self._hub, entry.name, path)
-        return path
+    def _entry(self, name: str) -> index.Entry:
+        """The entry of a name in the index that was read last."""
+        for entry in self._known:
+            if entry.name == name:
+                return entry
+        raise InputError(f"the hub has no pack {name}")
+
+    def _add_entry(self, entry: index.Entry) -> Loaded:
+        """Loads a pack of the hub; one that was replaced a moment ago is looked up again."""
+        try:
+            path = hubs.fetch(self._hub, entry, self._cache_dir)
+        except Mismatch:
+            self._read_hub()
+            newer = self._entry(entry.name)
+            if newer == entry:
+                raise
+            path = hubs.fetch(self._hub, newer, self._cache_dir)
+        return self.add(entry.name, path)
+
+    def _usable_cache(self) -> str:
+        """A folder for packs that can be written: a temporary one if the cache cannot."""
+        if self._cache_dir:
+            files.make_folder(self._cache_dir)
+            return self._cache_dir
+        try:
+            return cache.writable_folder("packs")
+        except InputError as error:
+            self._temporary = tempfile.TemporaryDirectory(prefix="adapter-bert-packs-")
+            logging.warning("packs are downloaded again at each start: %s", error)
+            return self._temporary.name
 
     def _read_hub(self):
         self._known, self._seen = hubs.entries(self._hub), time.monotonic()

@@ -16,7 +16,7 @@ import urllib.parse
 import tensorflow.compat.v1 as tf
 from tensorflow.compat.v1 import saved_model
 
-from adapter_bert import base, files
+from adapter_bert import base, files, paths
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
 from adapter_bert.packs.answers import check_head
@@ -26,6 +26,7 @@ from adapter_bert.serving.many import ManyTasks
 from adapter_bert.serving.single import SingleTask
 
 SERVING_VERSION = "2.15.1"
+LAST_VERSION = 2**63 - 1   # TensorFlow Serving's int64
 LONGEST_NAME = 200   # bytes of a task's in the name of a file
 
 
@@ -46,6 +47,7 @@ def export(bert_dir, packs, output, version=None, ids_only=False):
       InputError: a pack is not sound or of another base, packs cannot share a graph, or the
         version is there.
     """
+    paths.refuse_patterns(paths.absolute(output))
     located, found = base.locate(bert_dir), base_of(bert_dir)
     packs = [store.read(path) for path in packs]
     manifests = [pack.manifest for pack in packs]
@@ -120,8 +122,9 @@ def _place(output, version):
     """The path of a version that is not there yet."""
     there = [int(name) for name in os.listdir(output) if name.isascii() and name.isdigit()]
     version = max(there, default=0) + 1 if version is None else version
-    if version < 1:
-        raise InputError(f"--version={version}: versions are whole numbers from 1")
+    if not 1 <= version <= LAST_VERSION:
+        raise InputError(f"--version={version}: versions are whole numbers from 1 to "
+                         f"{LAST_VERSION}; choose one that is not in {output} yet")
     path = os.path.join(output, str(version))
     if version in there:
         raise InputError(f"{path}: is there already, and versions do not change; leave --version "

@@ -85,6 +85,9 @@ def check_columns(path, file, asked):
     try:
         if names:
             _texts(_named(names, names), asked)
+            for name in filter(None, (asked.text_column, asked.text_b_column)):
+                if names.count(name) > 1:
+                    raise ValueError(f"two columns are named {name!r}; rename one")
     except ValueError as error:
         raise InputError(f"{path}, line 1: {error}") from error
 
@@ -146,9 +149,15 @@ def _named(names, cells):
     names = _of_text(names)
     if len(cells) != len(names):
         raise ValueError(f"column count {len(cells)}, expected {len(names)} as in line 1")
-    if len(set(names)) < len(names):
-        raise ValueError("line 1 names two columns the same; rename one")
-    return dict(zip(names, cells, strict=True))
+    return dict(zip(_distinct(names), cells, strict=True))
+
+
+def _distinct(names):
+    """Names of columns; from the second of a name on, with the number of the column from 1."""
+    if len(set(names)) == len(names):
+        return names
+    return [name if names.index(name) == place else f"{name} (column {place + 1})"
+            for place, name in enumerate(names)]
 
 
 def _object(line):

@@ -18,7 +18,8 @@ class Settings:
     tasks: str | None = setting(
         None, "Names of the packs to load, as in a,b; all that fit the base unless given.")
     cache_dir: str | None = setting(
-        None, "Folder for packs of a hub that is not a folder; ~/.cache/adapter-bert/packs.")
+        None, "Folder for packs of a hub that is not a folder; packs in the cache "
+              "($ADAPTER_BERT_CACHE, else ~/.cache/adapter-bert).")
     slots: int = setting(
         100, "Packs that lie beside the graph at once; others wait in host memory for their turn.")
     max_adapter_size: int = setting(64, "Width of the widest adapter that can be loaded.")

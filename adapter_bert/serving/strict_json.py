@@ -24,7 +24,7 @@ def loads(body):
         if _SURROGATE.search(body):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
-        raise Refusal("the body has brackets within brackets, too deep") from error
+        raise Refusal("the JSON of the body is nested too deeply") from error
     except UnicodeDecodeError as error:
         raise Refusal(f"the body is not UTF-8 (byte {error.start})") from error
     except UnicodeEncodeError as error:

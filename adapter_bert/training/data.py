@@ -8,6 +8,7 @@ import numpy as np
 from absl import logging
 
 from adapter_bert import files, tasks
+from adapter_bert.data.unknown_words import warn_of_unknown_words
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline import features, records
 from adapter_bert.train import prior as priors
@@ -101,6 +102,8 @@ def write_split(run, name, examples=None):
         return kind.featurize(run, examples[start:stop], name, start)
 
     metadata = records.write_once(path, rows_between, len(examples), spec, fingerprint)
+    if not metadata["reused"]:
+        warn_of_unknown_words(run.tokenizer, examples, name)
     logging.info("%s: %s, %.1f word pieces each, %s", name, counted(len(examples), metadata),
                  metadata["tokens"] / metadata["count"],
                  "read before" if metadata["reused"] else f"written to {path}")

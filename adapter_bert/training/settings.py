@@ -310,11 +310,11 @@ def check_path(name, value):
         raise InputError(f"--{name}={value}: the shell left the ~ as it is; write $HOME")
     if not value.isprintable() or "\ufffd" in value.encode("utf-8", "replace").decode():
         raise InputError(f"--{name}={value!r}: name a path of printable UTF-8 characters")
-    if name in ("output_dir", "results", "bert_dir", "init_checkpoint") and set("*?[\\") & set(
-            paths.absolute(value)):
-        raise InputError(f"--{name}={value}: TensorFlow reads * ? [ \\ in paths of checkpoints as "
-                         f"patterns, and the whole path is {paths.absolute(value)}; name a folder "
-                         "without them")
+    if name in ("output_dir", "results", "bert_dir", "init_checkpoint"):
+        try:
+            paths.refuse_patterns(paths.absolute(value))
+        except InputError as error:
+            raise InputError(f"--{name}={error}") from error
 
 
 def check_remote(name, value):

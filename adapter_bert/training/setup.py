@@ -10,6 +10,7 @@ import modeling
 import tokenization
 from adapter_bert import base, engine, files, heads, paths, tasks
 from adapter_bert.bert import source
+from adapter_bert.data import casing
 from adapter_bert.errors import InputError
 from adapter_bert.network import Model, read_config
 from adapter_bert.packs import store
@@ -275,7 +276,6 @@ def check_model(settings, bert_config):
 
 def open_tokenizer(settings, bert_config):
     """The FullTokenizer of the base, after its size and casing were checked."""
-    check_casing(settings)
     try:
         tokenization.validate_case_matches_checkpoint(
             settings.do_lower_case, settings.init_checkpoint)
@@ -287,16 +287,8 @@ def open_tokenizer(settings, bert_config):
         raise InputError(f"{settings.vocab_file}: {len(tokenizer.vocab)} word pieces, but "
                          f"{settings.bert_config_file} says {bert_config.vocab_size}; "
                          "give the two files of one model")
+    casing.check_casing(settings.do_lower_case, settings.vocab_file, tokenizer.vocab)
     return tokenizer
-
-
-def check_casing(settings):
-    """InputError where tokenizer_config.json beside the vocabulary says another casing."""
-    says = base.says_lower_case(settings.vocab_file)
-    if says not in (None, settings.do_lower_case):
-        raise InputError(f"--do_lower_case={settings.do_lower_case}, but tokenizer_config.json "
-                         f"beside {settings.vocab_file} says {says}; "
-                         f"give --do_lower_case={str(says).lower()}")
 
 
 def run_flags(settings, task):

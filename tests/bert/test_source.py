@@ -12,7 +12,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from safetensors.numpy import save_file
 
-from adapter_bert import base, paths
+from adapter_bert import base
 from adapter_bert.bert import source
 from adapter_bert.errors import InputError
 
@@ -111,15 +111,6 @@ def refused(bert_dir):
         base.locate(bert_dir)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def test_the_cache_folder_follows_the_environment(monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert paths.cache_folder() == os.environ["ADAPTER_BERT_CACHE"]
-    monkeypatch.delenv("ADAPTER_BERT_CACHE")
-    assert paths.cache_folder() == "/x/adapter-bert"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert paths.cache_folder() == os.path.expanduser("~/.cache/adapter-bert")
 
 
 @pytest.mark.parametrize("name", ["bert-base-uncased", "google-bert/tiny"])

@@ -135,10 +135,11 @@ def read(spans, tokenizer):
     return Documents(ids, starts, np.append(first, len(document)))
 
 
-def counts(documents):
-    """How many documents, sentences and word pieces there are, a dict."""
+def counts(documents: Documents, unknown: int) -> dict[str, int]:
+    """How many documents, sentences, word pieces, and pieces with the id `unknown` there are."""
     return {"documents": len(documents.first) - 1, "sentences": len(documents.starts) - 1,
-            "word_pieces": len(documents.pieces)}
+            "word_pieces": len(documents.pieces),
+            "unknown_pieces": int(np.sum(documents.pieces == unknown))}
 
 
 def _text(span):

@@ -13,6 +13,7 @@ from absl import logging
 
 import tokenization
 from adapter_bert import fields
+from adapter_bert.data import casing, unknown_words
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline import messages, progress, runner, storage, tfrecord
 from adapter_bert.pipeline.pretraining import corpus, instances, masking, parts, statistics
@@ -50,14 +51,16 @@ def create(settings, beam_flags=()):
         storage.remove(statistics.path(outputs))
         for whole, path in zip(wholes, outputs, strict=True):
             storage.put_in_place(whole, path)
+    unknown_words.warn_of_share(
+        counts["unknown_pieces"], counts["word_pieces"], settings.input_file)
     return statistics.write(settings, outputs, counts)
 
 
 class Maker(beam.DoFn):
     """Writes the parts of chunks.
 
-    What is wrong with a file is left as a note, since Beam would tell it in a traceback, after the
-    other workers had done all else.
+    An error in a file is left as a note: Beam would report it as a traceback, and only after the
+    other workers have finished.
 
     Args:
       settings: PretrainingSettings.
@@ -85,7 +88,7 @@ class Maker(beam.DoFn):
 
     def _write(self, number, spans):
         documents = corpus.read(spans, self._tokenizer)
-        counts = [corpus.counts(documents)]
+        counts = [corpus.counts(documents, self._tokenizer.vocab[unknown_words.UNKNOWN])]
         for dupe in range(self._settings.dupe_factor):
             seed = [self._settings.random_seed, number, dupe]
             random = np.random.Generator(np.random.SFC64(seed))
@@ -118,14 +121,18 @@ def _run(pipeline, chunks, maker, folder):
 
 
 def _tokenizer(settings):
-    """The tokenizer of the flags."""
+    """The tokenizer of the flags; InputError if the vocabulary is another model's or casing's."""
     try:
+        # Beside a released vocabulary lies its checkpoint; the name of their folder tells its case.
+        tokenization.validate_case_matches_checkpoint(settings.do_lower_case, os.path.join(
+            os.path.dirname(os.path.abspath(settings.vocab_file)), "bert_model.ckpt"))
         tokenizer = tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
     except ValueError as error:
         raise InputError(str(error)) from error
     if "[MASK]" not in tokenizer.vocab:
         raise InputError(f"{settings.vocab_file}: lacks [MASK]; give the vocab.txt that came with "
                          "the BERT checkpoint")
+    casing.check_casing(settings.do_lower_case, settings.vocab_file, tokenizer.vocab)
     return tokenizer
 
 

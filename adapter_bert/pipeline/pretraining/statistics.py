@@ -41,7 +41,8 @@ def write(settings, outputs, counts):
 
 
 def _of_text(counts):
-    return {name: int(counts[name]) for name in ("documents", "sentences", "word_pieces")}
+    return {name: int(counts[name]) for name in (
+        "documents", "sentences", "word_pieces", "unknown_pieces")}
 
 
 def _of_instances(counts):

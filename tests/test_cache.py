@@ -1,0 +1,67 @@
+"""Where the cache is, and that nothing needs one."""
+import functools
+import os
+
+import pytest
+
+from adapter_bert import cache, engine
+from adapter_bert.errors import InputError
+from adapter_bert.kernels import library
+
+
+@pytest.fixture(name="variables")
+def fixture_variables(monkeypatch):
+    for name in (cache.VARIABLE, "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/home/me")
+    return monkeypatch
+
+
+def test_its_folder(variables):
+    assert cache.folder("packs") == "/home/me/.cache/adapter-bert/packs"
+    variables.setenv("XDG_CACHE_HOME", "relative")   # its specification: to be ignored
+    assert cache.folder() == "/home/me/.cache/adapter-bert"
+    variables.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache.folder() == "/xdg/adapter-bert"
+    variables.setenv("ADAPTER_BERT_CACHE", "~/mine")
+    assert cache.folder("a", "b") == "/home/me/mine/a/b"
+
+
+def no_home(variables, tmp_path):
+    """As in a container, of a user that the machine does not know."""
+    variables.delenv("HOME")
+    variables.setattr(os.path, "expanduser", lambda path: path)
+    return "this user has no home folder"
+
+
+def no_folder(variables, tmp_path):
+    """As where the home folder does not exist; root, who runs tests, may write anywhere else."""
+    (tmp_path / "file").touch()
+    variables.setenv("HOME", str(tmp_path / "file"))
+    return "file/.cache/adapter-bert: cannot be written"
+
+
+@pytest.mark.parametrize("hinder", [no_home, no_folder])
+def test_kernels_without_a_cache(variables, tmp_path, caplog, hinder):
+    """Training, loading and serving go on with plain formulas, and say so once."""
+    reason = hinder(variables, tmp_path)
+    variables.setattr(library, "_load_once", functools.lru_cache(library._load_once.__wrapped__))
+    variables.chdir(tmp_path)
+    for _ in range(2):
+        chosen = engine.choose_engine("auto", use_tpu=False, rows=8)
+        assert not chosen.fused and reason in chosen.reason
+        assert not library.has_tiles.__wrapped__()
+    with pytest.raises(InputError, match="--kernels=fused: .*environment variable ADAPTER"):
+        engine.choose_engine("fused", use_tpu=False, rows=8)
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert reason in warning and "ADAPTER_BERT_CACHE" in warning and "\n" not in warning
+    assert not [name for name in os.listdir(tmp_path) if name != "file"]
+
+
+def test_kernels_on_a_full_disk(variables, tmp_path, caplog):
+    def full(path):
+        raise OSError(28, "No space left on device", str(path))
+    variables.setenv(cache.VARIABLE, str(tmp_path))
+    variables.setattr(library, "build", full)
+    assert library._load_once.__wrapped__()[0] is None
+    assert "No space left on device" in caplog.text
