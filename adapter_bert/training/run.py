@@ -33,8 +33,9 @@ def run(settings, given, task, seen=evaluation.unseen):
       InputError: flags, files or an output folder that do not fit.
     """
     current = setup.open_run(settings, given, task)
+    current, examples = data.read(current)   # nothing is written yet: bad data leaves nothing
     with files.locked(current.settings.output_dir), plain_errors():
-        current, splits = data.prepare(current)
+        splits = data.prepare(current, examples)
         settings = current.settings
         logging.info(current.engine.line(settings.precision))
         noted = {}
