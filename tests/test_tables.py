@@ -61,3 +61,10 @@ def test_a_folder_that_is_none(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["dataset", str(tmp_path / "none"), str(tmp_path / "out.json"), *FLAGS])
     assert "not a folder that can be read" in capsys.readouterr().err
+
+
+def test_hidden_files_are_no_domains(tmp_path):
+    folder = write(tmp_path / "texts", music_tsv=["review\tstars", "x\tgood", "y\tbad"])
+    (tmp_path / "texts" / "._music.tsv").write_bytes(b"\0\5\x16\7")
+    main(["dataset", folder, str(tmp_path / "out.json"), *FLAGS])
+    assert list(domains.read_dataset(str(tmp_path / "out.json")).domains) == ["music"]

@@ -225,7 +225,7 @@ def test_labels_of_train_bind_dev(tmp_path):
 
 
 @pytest.mark.parametrize("labels, message", [
-    ([], "labels found in train: none; expected two"), (["a", "a"], "in train: a; expected two")])
+    ([], "have no label, and"), (["a", "a"], "have only the label 'a', and a classifier needs")])
 def test_too_few_labels(labels, message):
     examples = [tasks.Example("", None, label) for label in labels]
     with pytest.raises(InputError, match=message):
@@ -283,8 +283,8 @@ def test_bad_file(tmp_path, name, content, message):
 
 BAD_GENERIC_FILES = {
     "unknown name": (("txt", None, "label"), {"train.tsv": "text\tlabel\n"},
-                     "line 1: no column is named 'txt'; did you mean 'text'? The columns are 'text', "
-                     "'label'"),
+                     "line 1: no column is named 'txt'; did you mean 'text'? The columns are "
+                     "'text', 'label'"),
     "name twice": (("text", None, "label"), {"train.tsv": "text\ttext\tlabel\n"},
                    "line 1: 2 columns are named 'text'; give the column's number"),
     "column twice": (("text", None, "0"), {"train.tsv": "text\tlabel\n"},
@@ -308,7 +308,8 @@ BAD_GENERIC_FILES = {
                              "line 2: 1 column, expected 2"),
     "two files": ((0, None, 1), {"train.csv": "a", "train.tsv": "a"},
                   "contains train.tsv and train.csv; leave only one"),
-    "no file": ((0, None, 1), {"dev.tsv": "a"}, "train.tsv or train.csv or train.jsonl or train.json or train.parquet: no such"),
+    "no file": ((0, None, 1), {"dev.tsv": "a"}, "train.tsv or train.csv or train.jsonl or "
+                "train.json or train.parquet: no such"),
 }
 
 

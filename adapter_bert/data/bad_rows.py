@@ -6,7 +6,8 @@ from absl import logging
 from adapter_bert.errors import InputError
 
 POLICIES = ("refuse", "skip")
-SHOWN = 20   # rows that a message lists
+SHOWN = 20        # rows that a message lists,
+SHOWN_OF_ALL = 3   # and where all rows of a file are bad, most often for one reason
 
 
 class BadRows:
@@ -36,7 +37,7 @@ class BadRows:
         if hint and hint not in self._hints:
             self._hints.append(hint)
 
-    def conclude(self, kept: int, dropped: int | None = None, noun: str = "rows") -> None:
+    def conclude(self, kept: int, dropped: int | None = None, noun: str = "row") -> None:
         """Reports the bad rows once the file is read.
 
         Args:
@@ -51,22 +52,25 @@ class BadRows:
             return
         if self.policy != "skip" or not kept:
             raise InputError(self._message(kept))
-        logging.warning("%s: dropped %s bad %s, %s remain (--bad_rows=skip): %s", self.path,
-                        f"{self.count if dropped is None else dropped:,}", noun, f"{kept:,}",
-                        self._listed())
+        dropped = self.count if dropped is None else dropped
+        logging.warning("%s: dropped %s bad %s%s, %s remain (--bad_rows=skip): %s", self.path,
+                        f"{dropped:,}", noun, "s" * (dropped != 1), f"{kept:,}",
+                        self._listed(SHOWN))
 
     def _message(self, kept: int) -> str:
         advice = "; ".join(self._hints) or "fix or delete " + ("it" if self.count == 1 else "them")
         if self.policy is not None and kept:
             advice += ", or pass --bad_rows=skip"
         if self.count == 1:
-            return f"{self.path}, {self._listed()}; {advice}"
-        share = f"{self.count:,}" if kept else f"all {self.count:,}"
-        return f"{self.path}: {share} bad rows: {self._listed()}. To go on, {advice}"
+            return f"{self.path}, {self._listed(SHOWN)}; {advice}"
+        what = f"{self.count:,} bad rows" if kept else "all rows are bad"
+        listed_rows = self._listed(SHOWN if kept else SHOWN_OF_ALL)
+        return f"{self.path}: {what}: {listed_rows}. To continue, {advice}"
 
-    def _listed(self) -> str:
-        more = self.count - len(self._first)
-        return "; ".join(self._first) + (f"; and {more:,} more" if more else "")
+    def _listed(self, most: int) -> str:
+        first = self._first[:most]
+        more = self.count - len(first)
+        return "; ".join(first) + (f"; and {more:,} more" if more else "")
 
 
 def shown(text: str, limit: int = 60) -> str:

@@ -1,8 +1,8 @@
 """Splits the examples of one file into train, dev and test: stratified, and always in the same way.
 
 The split depends on the texts, the labels and the fractions only: not on a seed, and not on the
-order of the rows. So a resumed run, an evaluation, and runs with different seeds share it. Rows with
-the same text (without regard to case and white space) are in the same part.
+order of the rows. So a resumed run, an evaluation, and runs with different seeds share it. Rows
+with the same text (without regard to case and white space) are in the same part.
 """
 import collections
 import hashlib
@@ -42,7 +42,7 @@ def split_examples(path: str, examples: Sequence[T], dev: float, test: float,
     Raises:
       InputError: there are too few texts for that.
     """
-    fractions = {name: share for name, share in (("dev", dev), ("test", test)) if share}
+    fractions = {name: share for name, share in {"dev": dev, "test": test}.items() if share}
     keys = [tuple(" ".join(text.split()).casefold() for text in texts(example))
             for example in examples]
     groups: dict[tuple[str, ...], list[int]] = collections.defaultdict(list)
@@ -68,7 +68,7 @@ def split_examples(path: str, examples: Sequence[T], dev: float, test: float,
 def _log_duplicates(path, count, fractions):
     if count and fractions:
         logging.info("%s: %s the text of another one; equal texts stay in the same part", path,
-                     "1 row repeats" if count == 1 else f"{count:,} rows repeat")
+                     "1 example repeats" if count == 1 else f"{count:,} examples repeat")
 
 
 def _parts(labels_of, fractions):

@@ -65,6 +65,9 @@ def open_table(path: str, bad: BadRows, header: bool = True,
       InputError: the file cannot be read, or is no table.
     """
     ending = os.path.splitext(path)[1].lower()
+    if paths.is_folder(path):
+        raise InputError(f"{path}: cannot be read (Is a directory); name a file, or a folder with "
+                         "train and dev files with --data_dir")
     if ending in _SHEETS:
         raise InputError(f"{path} is a spreadsheet; save it as CSV (in Excel: 'CSV UTF-8') and "
                          "name that file")
@@ -112,7 +115,7 @@ def _csv_file(path, bad):
     separator = _SEPARATOR_LINE.fullmatch(head[0][1]) if head else None
     delimiter = separator[1] if separator else _delimiter([text for _, text in head])
     if delimiter != ",":
-        logging.info("%s: columns are separated by %r", path, delimiter)
+        logging.log_first_n(logging.INFO, "%s: columns are separated by %r", 1, path, delimiter)
     return _csv_rows(itertools.chain(head[bool(separator):], lines), lines, delimiter, bad)
 
 
@@ -216,8 +219,6 @@ def _table_of_objects(columns, objects, bad):
 def _parquet_table(path, bad):
     import pyarrow
     import pyarrow.parquet
-    if paths.is_folder(path):
-        raise InputError(f"{path}: cannot be read (Is a directory); name a file in it")
     try:
         file = pyarrow.parquet.ParquetFile(paths.open_file(path))
     except FileNotFoundError as error:

@@ -85,7 +85,7 @@ def _chained(lines, file):
 
 
 def _open(path, newline):
-    """A text file without its byte order mark; `newline` as for io.TextIOWrapper but "" for None."""
+    """The text file behind its byte order mark; `newline` as for io.TextIOWrapper, None as ""."""
     if paths.is_folder(path):
         raise InputError(f"{path}: cannot be read (Is a directory); name a file in it")
     try:

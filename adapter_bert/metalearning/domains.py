@@ -79,8 +79,8 @@ def checked(path, rows):
     changed = sum((row["label"], row["domain"]) != (example.label, domain)
                   for row, (domain, example) in zip(rows, examples, strict=True))
     if changed:
-        logging.info("%s: removed extra white space from, or normalised (Unicode NFC), the label or "
-                     "domain of %s", path, counted(changed, "example"))
+        logging.info("%s: removed extra white space from, or normalised (Unicode NFC), the label "
+                     "or domain of %s", path, counted(changed, "example"))
     return examples
 
 

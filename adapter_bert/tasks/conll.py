@@ -80,8 +80,9 @@ def read_sentence_parts(task: Task, data_dir: str | None,
     """{split: sentences} of a task whose splits are parts of one file; see `read_sentences`."""
     path = find_file(task, data_dir, "train")
     sentences = _read_file(task, path, f"{task.name} needs examples", False, bad_rows)
-    return split_examples(path, sentences, *task.parts, lambda sentence: sentence.words,
-                          lambda sentence: sentence.tags)
+    dev, test = task.parts or (0.0, 0.0)
+    return split_examples(path, sentences, dev, test, lambda sentence: sentence.words,
+                          lambda sentence: sentence.tags or ())
 
 
 def _read_file(task, path, needs, is_test, policy):
@@ -107,7 +108,7 @@ def _read_file(task, path, needs, is_test, policy):
     problems = _problems_of_tags(task, groups) if is_labelled else {}
     sentences = [sentence for group in groups if group and (
         sentence := _sentence(group, names, is_labelled, problems, bad))]
-    bad.conclude(len(sentences), len(groups) - len(sentences), "sentences")
+    bad.conclude(len(sentences), len(groups) - len(sentences), "sentence")
     names.log(path)
     return sentences
 
@@ -158,10 +159,10 @@ def _places(path, row, columns, needs_tags):
     line, cells = row
     word, tag = (_place(column, len(cells)) for column in (columns.text_a, columns.label))
     if word is None or (needs_tags and tag in (None, word)):
-        raise InputError(f"{path}, line {line}: {counted(len(cells), 'column')}, and words are read "
-                         f"in column {columns.text_a} and tags in column {columns.label} (the first "
-                         "is 0, the last -1); separate the columns by spaces or TABs, or name them "
-                         "with --text_column and --label_column of --task_name=custom")
+        raise InputError(f"{path}, line {line}: {counted(len(cells), 'column')}, and words are "
+                         f"read in column {columns.text_a} and tags in column {columns.label} (the "
+                         "first is 0, the last -1); separate the columns by spaces or TABs, or "
+                         "name them with --text_column and --label_column of --task_name=custom")
     return word, None if tag == word else tag
 
 

@@ -1,5 +1,6 @@
 """A task from any user's files: which columns contain texts and labels is named, or recognised."""
 import collections
+import contextlib
 import dataclasses
 import os
 import re
@@ -48,7 +49,8 @@ def generic_task(text_column, text_b_column, label_column, header=True, kind="cl
         a second text.
     """
     if kind not in _METRICS:
-        raise InputError(f"--label_type of a custom task is classes, number or tokens, not {kind!r}")
+        raise InputError("--label_type of a custom task is classes, number or tokens, not "
+                         f"{kind!r}")
     is_conll = kind == "tokens"
     if text_b_column == "":
         text_b_column = None
@@ -107,7 +109,7 @@ def with_columns(task: Task, data_dir: str | None, needs_label: bool) -> Task:
         raise InputError("--noheader: name the columns by number, with --text_column and "
                          "--label_column (the first is 0)")
     named = [column for column in task.columns if column is not None]
-    if is_complete and all(as_number(column) is None for column in named):
+    if is_complete and all(as_number(str(column)) is None for column in named):
         return task
     path = _first_file(task, data_dir)
     if path is None or (is_complete and not paths.exists(path)):
@@ -123,12 +125,10 @@ def with_columns(task: Task, data_dir: str | None, needs_label: bool) -> Task:
 def _first_file(task, data_dir):
     """The path of the file whose header counts: train's, or of what there is; None for none."""
     for split in task.files:
-        try:
+        with contextlib.suppress(InputError):
             return find_file(task, data_dir, split)
-        except InputError as error:
-            first_error = error if split == next(iter(task.files)) else first_error
     if task.columns.text_a is None:
-        raise first_error
+        find_file(task, data_dir, "train")   # raises what is missing
     return None
 
 
@@ -159,10 +159,10 @@ def _recognised(path, header, columns, kind, needs_label):
             raise InputError(f"{path}: name the column of the {flag} with --{flag}_column; "
                              f"the columns are {listed(header)}")
     found = Columns(text_a, text_b, label)
-    recognised = [f"{flag} from column {column!r} (--{flag}_column)" for flag, before, column in zip(
+    recognised = [f"--{flag}_column={column}" for flag, before, column in zip(
         ("text", "text_b", "label"), columns, found, strict=True) if before != column]
     if recognised:
-        logging.info("%s: %s", os.path.basename(path), ", ".join(recognised))
+        logging.info("%s: recognised %s", os.path.basename(path), ", ".join(recognised))
     return found
 
 
@@ -183,8 +183,9 @@ def with_labels(task: Task, examples: Sequence) -> Task:
         return task
     labels = label_counts(task, examples).keys()
     if len(labels) < 2:
-        raise InputError(f"task {task.name}: labels found in train: {', '.join(labels) or 'none'}; "
-                         "expected two or more, is the label column right?")
+        only = f"only the label {next(iter(labels))!r}" if labels else "no label"
+        raise InputError(f"task {task.name}: the training examples have {only}, and a classifier "
+                         "needs two; is the label column right?")
     order = _tag_order if task.kind == "tokens" else _label_order(labels)
     return dataclasses.replace(task, labels=tuple(sorted(labels, key=order)))
 
@@ -207,12 +208,12 @@ def labels_line(task: Task, examples: Sequence) -> str:
         scores = [example.label for example in examples]
         return (f"scores: {min(scores):g} to {max(scores):g}, "
                 f"mean {sum(scores) / len(scores):.4g}")
-    counts = label_counts(task, examples)
-    line = counts_line({label: counts[label] for label in task.labels if label in counts})
+    counts, labels = label_counts(task, examples), task.labels or ()
+    line = counts_line({label: counts[label] for label in labels if label in counts})
     if task.kind == "tokens":
-        return f"tags ({describe(task.labels, examples)}): {line}"
+        return f"tags ({describe(labels, examples)}): {line}"
     pairs = "".join(f"; {first!r} and {other!r} differ in case only, is that meant?"
-                    for first, other in look_alikes(task.labels))
+                    for first, other in look_alikes(labels))
     return f"labels: {line}{pairs}"
 
 

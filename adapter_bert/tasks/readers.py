@@ -27,7 +27,7 @@ LARGEST_SCORE = 1e15
 
 
 class Example(NamedTuple):
-    """One text or a pair, and its label: the name of a class, a score, or None where it has none."""
+    """One text or a pair, and its label: the name of a class, a score, or None for none."""
     text_a: str
     text_b: str | None
     label: str | float | None

@@ -7,8 +7,8 @@
     IOE       I inside, E last
 
 A scheme needs types (`B-PER`, or `B_PER` throughout), or the bare letters of a whole scheme, as in
-word segmentation (B, M, E, S) and in chunks of one type (B, I, O). Other tags are plain, as parts of
-speech: each word is an entity of its own.
+word segmentation (B, M, E, S) and in chunks of one type (B, I, O). Other tags are plain, as parts
+of speech: each word is an entity of its own.
 """
 import collections
 import itertools
@@ -58,9 +58,9 @@ def odd_tags(counts: collections.Counter) -> dict[str, str]:
     """{tag: what is wrong with it} of tags that are a scheme but for a few.
 
     A tag that fits no scheme makes entities fall apart unnoticed, so it is reported where the tags
-    are meant as a scheme: most of the different ones, or nine of ten words that have one, begin with
-    the letters of a scheme, and these are two or more. Tags of which most look like a scheme in
-    lower case (`b-per`) are all wrong.
+    are meant as a scheme: most of the different ones, or nine of ten words that have one, begin
+    with the letters of a scheme, and these are two or more. Tags of which most look like a scheme
+    in lower case (`b-per`) are all wrong.
 
     Args:
       counts: {tag: words}.
@@ -86,15 +86,12 @@ def _unlike(tags, typed):
     separator = separators.most_common(1)[0][0]
     letters = collections.Counter(match[1] for match in typed.values() if match[2] == separator)
     best = max(_SCHEMES, key=lambda name: sum(letters[letter] for letter in _SCHEMES[name]))
-    return {tag: f"tag {tag!r} does not fit the other tags ({best}, as {_example(typed, separator)!r})"
+    example = min(tag for tag, match in typed.items() if match[2] == separator)
+    odd = [tag for tag in tags if tag not in typed or typed[tag][1] not in _SCHEMES[best]
+           or typed[tag][2] != separator]
+    return {tag: f"tag {tag!r} does not fit the other tags ({best}, as {example!r})"
             + (f"; is it {_corrected(tag, separator)!r}?" if _MISTYPED.fullmatch(tag) else "")
-            for tag in tags
-            if tag not in typed or typed[tag][1] not in _SCHEMES[best]
-            or typed[tag][2] != separator}
-
-
-def _example(typed, separator):
-    return min(tag for tag, match in typed.items() if match[2] == separator)
+            for tag in odd}
 
 
 def _corrected(tag, separator="-"):

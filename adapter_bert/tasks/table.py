@@ -1,8 +1,8 @@
 """The tasks that are known by name, one row each.
 
-The files of GLUE have the headers with which gluebenchmark.com publishes them (Wang et al. 2019), or
-those of the data sets of the same names on the Hugging Face Hub; named entities are in the columns
-of CoNLL-2003 (Tjong Kim Sang and De Meulder 2003).
+The files of GLUE have the headers with which gluebenchmark.com publishes them (Wang et al. 2019),
+or those of the data sets of the same names on the Hugging Face Hub; named entities are in the
+columns of CoNLL-2003 (Tjong Kim Sang and De Meulder 2003).
 """
 import dataclasses
 from collections.abc import Mapping

@@ -95,7 +95,7 @@ def advice_on_parts(task, kind):
     """What to do where --data_file is not split into a part of that kind."""
     if task.parts is None:
         return ""
-    return f"; set aside a part of --data_file with --{kind}_fraction=0.1"
+    return f"; hold out a part of --data_file with --{kind}_fraction=0.1"
 
 
 def prepare(run, examples):
@@ -176,5 +176,5 @@ def first_bias(run, examples):
 def counted(examples, metadata):
     """How many examples there are, and how many records they make where these are more."""
     if metadata["count"] == examples:
-        return f"{examples:,} examples"
+        return f"{examples:,} example{'s' * (examples != 1)}"
     return f"{examples:,} examples in {metadata['count']:,} windows"

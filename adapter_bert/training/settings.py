@@ -190,8 +190,8 @@ class SquadSettings(RunSettings):
         "refuse", "Answers that are not at their offset: refuse the file, or skip them.")
 
 
-PATHS = ("data_dir", "data_file", "train_file", "predict_file", "bert_config_file", "vocab_file", "output_dir",
-         "init_checkpoint", "bert_dir", "pack", "init_pack", "pack_dir")
+PATHS = ("data_dir", "data_file", "train_file", "predict_file", "bert_config_file", "vocab_file",
+         "output_dir", "init_checkpoint", "bert_dir", "pack", "init_pack", "pack_dir")
 LEAST = {
     **dict.fromkeys(("max_seq_length", "train_batch_size", "eval_batch_size", "predict_batch_size",
                      "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores",
@@ -247,7 +247,7 @@ def profile_span(text):
 
 
 def check_data(settings):
-    """InputError where the data of a text task is not named by one of --data_dir and --data_file."""
+    """InputError where not exactly one of --data_dir and --data_file names the data of a task."""
     if not hasattr(settings, "data_file"):
         return
     if not settings.task_name and not settings.data_file:
