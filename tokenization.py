@@ -4,6 +4,7 @@
 many texts and cuts words with the `tokenizers` library, `FullTokenizer.encode_with_offsets` gives
 also the place in its text that each piece stands for.
 """
+import codecs
 import itertools
 import re
 import unicodedata
@@ -491,7 +492,8 @@ def _read_lines(path):
     """The lines of a UTF-8 file, split at line feeds alone."""
     try:
         with open(path, "rb") as file:
-            lines = file.read().removesuffix(b"\n").split(b"\n")
+            content = file.read().removeprefix(codecs.BOM_UTF8)   # Windows editors write one
+            lines = content.removesuffix(b"\n").split(b"\n")
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); give the path of a vocab.txt"
                          ) from error

@@ -166,3 +166,10 @@ def test_a_query_is_drawn_as_the_domain_is(dataset):
     share = np.mean([example.label == "positive" for _ in range(300)
                      for example in domains.draw_test(dataset, "books", 4, 8, random).query])
     assert abs(share - 0.25) < 0.03
+
+
+def test_labels_and_domains_that_look_the_same_are_the_same(tmp_path):
+    found = domains.read_dataset(write(tmp_path, [
+        row("a", "good"), row("b", "good "), row("c", "caf\u00e9", "books "),
+        row("d", "cafe\u0301", " books")]))
+    assert found.labels == ("caf\u00e9", "good") and list(found.domains) == ["books"]

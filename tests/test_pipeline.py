@@ -353,3 +353,10 @@ def test_fixed_batches_have_static_shapes(record_file):
     shapes = {name: spec.shape.as_list() for name, spec in dataset.element_spec.items()}
     assert shapes == {"input_ids": [8, 40], "segment_ids": [8, 40], "input_mask": [8, 40],
                       "index": [8], "label_ids": [8]}
+
+
+def test_cut_texts_are_counted():
+    firsts = np.arange(9, dtype=np.int32), np.array([2, 3, 4])
+    rows = features.join(firsts, (np.zeros(0, np.int32), np.zeros(3, np.int64)),
+                         np.zeros(3, bool), 100, 101, 5)
+    assert rows.cut == 1 and rows.lengths.tolist() == [4, 5, 5]

@@ -81,7 +81,8 @@ def test_a_custom_csv_with_named_columns(tmp_path, tiny_dir):
     found = go(task_name="custom", data_dir=str(tmp_path), bert_dir=tiny_dir, output_dir=out,
                text_column="text", label_column="mood", do_train=True, do_eval=True,
                do_predict=True, train_batch_size=4)
-    assert set(found) == {"eval_accuracy", "eval_loss", "global_step", "loss", "eval_macro_f1"}
+    assert set(found) == {"eval_accuracy", "eval_loss", "global_step", "loss", "eval_macro_f1",
+                          "test_accuracy", "test_macro_f1"}
     again = str(tmp_path / "again")
     for name in ("train", "dev"):
         os.remove(tmp_path / f"{name}.csv")
@@ -146,7 +147,7 @@ def other_casing(place):
     (other_casing, {}, r"--do_lower_case=false"),
     (None, {"do_lower_case": False}, r"uncased_L-2_H-16_A-2 was trained on lower"),
     (None, {"task_name": "MRCP"}, r"unknown task 'MRCP'; known: .*MRPC"),
-    (None, {"task_name": "custom"}, r"text_column"),
+    (None, {"task_name": "custom", "text_column": "review"}, r"no column is named 'review'"),
     (None, {"max_seq_length": 25}, r"--max_seq_length=25.*24 positions"),
     (None, {"max_seq_length": 2}, r"--max_seq_length=2"),
     (None, {"tuning": "top_layers=9"}, r"top_layers=9: the model has 2 layers"),

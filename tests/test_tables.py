@@ -44,9 +44,9 @@ def test_files_without_a_header(tmp_path):
 @pytest.mark.parametrize("tables, message", [
     ({"notes_txt": ["a"]}, "holds no file that ends in .tsv or .csv"),
     ({"a_tsv": ["review\tstars", "x\tgood"], "a_csv": ["review,stars"]}, "holds a.csv and a.tsv"),
-    ({"a_tsv": ["review\tstars", "x\tgood", "y"]}, "a.tsv, line 3: column count 1, expected 2"),
+    ({"a_tsv": ["review\tstars", "x\tgood", "y"]}, "a.tsv, line 3: 1 column, expected 2"),
     ({"a_tsv": ["text\tstars", "x\tgood"]}, "no column is named 'review'"),
-    ({"a_tsv": ["review\tstars", " \tgood"]}, "a.tsv, example 1: found text ' '"),
+    ({"a_tsv": ["review\tstars", " \tgood"]}, "a.tsv, line 2: column 'review' (the text) is empty"),
     ({"a_tsv": ["review\tstars", "x\tgood"]}, "the only label is 'good'")])
 def test_a_wrong_folder_leaves_no_file(tmp_path, capsys, tables, message):
     folder = write(tmp_path / "texts", **tables)
@@ -61,3 +61,10 @@ def test_a_folder_that_is_none(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["dataset", str(tmp_path / "none"), str(tmp_path / "out.json"), *FLAGS])
     assert "not a folder that can be read" in capsys.readouterr().err
+
+
+def test_hidden_files_are_no_domains(tmp_path):
+    folder = write(tmp_path / "texts", music_tsv=["review\tstars", "x\tgood", "y\tbad"])
+    (tmp_path / "texts" / "._music.tsv").write_bytes(b"\0\5\x16\7")
+    main(["dataset", folder, str(tmp_path / "out.json"), *FLAGS])
+    assert list(domains.read_dataset(str(tmp_path / "out.json")).domains) == ["music"]

@@ -412,3 +412,9 @@ def test_casing_of_released_models(model, is_lower):
 def test_other_checkpoints_may_have_any_casing(checkpoint):
     for do_lower_case in (True, False):
         tokenization.validate_case_matches_checkpoint(do_lower_case, checkpoint)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_token(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n", encoding="utf-8-sig")
+    assert list(tokenization.load_vocab(str(path)))[0] == "[PAD]"

@@ -79,11 +79,11 @@ def test_a_test_split_may_have_tags(tmp_path, text, tags):
 
 
 @pytest.mark.parametrize("text, split, message", [
-    ("", "train", r"train.txt: the file holds no words; NER needs train examples"),
-    ("\n-DOCSTART- O\n \n", "dev", "valid.txt: the file holds no words"),
-    ("a O\n\nb x O\n", "train", r"train.txt, line 3: column count 3, expected 2 as in line 1"),
-    ("\na x O\nb\n", "test", r"test.txt, line 3: column count 1, expected 3 as in line 2"),
-    ("\nword\n", "dev", r"valid.txt, line 2: column count 1, and words are read in column 0"),
+    ("", "train", r"train.txt: the file has no words; NER needs train examples"),
+    ("\n-DOCSTART- O\n \n", "dev", "valid.txt: the file has no words"),
+    ("a O\n\nb x O\n", "train", r"train.txt, line 3: 3 columns, expected 2 as in line 1"),
+    ("\na x O\nb\n", "test", r"test.txt, line 3: 1 column, expected 3 as in line 2"),
+    ("\nword\n", "dev", r"valid.txt, line 2: 1 column, and words are read in column 0"),
     ("a O\nb B-DAT\n", "dev", r"valid.txt, line 2: found label 'B-DAT', expected 'O' or 'B-LOC'"),
     ("a O\nb NN\n", "test", r"test.txt, line 2: found label 'NN', expected 'O' or 'B-LOC'"),
     ("a O\nb\0 O\n", "train", r"train.txt, line 2: found a NUL"),
@@ -98,11 +98,11 @@ def test_what_is_refused(tmp_path, text, split, message):
 
 
 def test_names_of_files(tmp_path):
-    with pytest.raises(InputError, match="dev.txt or dev.conll or valid.txt or valid.conll: no "):
+    with pytest.raises(InputError, match="dev.txt or dev.conll or dev.conllu or valid.txt .*: no "):
         tasks.read_sentences(NER, str(tmp_path), "dev")
     write(tmp_path / "dev.conll", ["a O"])
     assert tasks.read_sentences(NER, str(tmp_path), "dev")
-    with pytest.raises(InputError, match="holds dev.conll and valid.txt; leave only one"):
+    with pytest.raises(InputError, match="contains dev.conll and valid.txt; leave only one"):
         read(tmp_path, "a O\n", "dev")
 
 

@@ -16,7 +16,7 @@ from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
 from adapter_bert.pipeline.batches import evaluation_batches
 from adapter_bert.training import checkpoints, evaluation, setup
-from adapter_bert.training.data import Split, prepare
+from adapter_bert.training.data import Split, prepare, read
 from adapter_bert.training.passes import by_estimator
 from adapter_bert.training.run import make_schedule, run
 from adapter_bert.training.settings import Settings
@@ -390,7 +390,8 @@ def test_a_session_that_stays_predicts_what_a_new_one_does(
                         output_dir=out, tuning=tuning, precision=precision)
     task = run_classifier.task_of(settings)
     run(settings, frozenset(), task)
-    current, splits = prepare(setup.open_run(settings, frozenset(), task))
+    current, examples = read(setup.open_run(settings, frozenset(), task))
+    splits = prepare(current, examples)
     start = checkpoints.find_start(current.settings.init_checkpoint, TINY.to_dict())
     first, last = (start._replace(task=f"{out}/model.ckpt-{step}") for step in (0, 36))
     staying, fresh = (evaluation.passes_of(current, splits["dev"], 8) for _ in range(2))

@@ -9,10 +9,13 @@ import dataclasses
 import itertools
 from typing import NamedTuple
 
+from absl import logging
+
 from adapter_bert import fields, files
+from adapter_bert.data.bad_rows import shown
+from adapter_bert.data.label_names import counted, normalized
 from adapter_bert.errors import InputError
 from adapter_bert.tasks import Example
-from adapter_bert.tasks.readers import shown
 
 KEYS = ("text", "label", "domain")
 
@@ -68,8 +71,17 @@ def read_dataset(path):
 
 
 def checked(path, rows):
-    """(domain, tasks.Example) of each {"text", "label", "domain"}; InputError where one is not."""
-    return [_checked(f"{path}, example {number}", row) for number, row in enumerate(rows, 1)]
+    """(domain, tasks.Example) of each {"text", "label", "domain"}; InputError where one is not.
+
+    Labels and domains that differ only in white space or in their Unicode form are the same.
+    """
+    examples = [_checked(f"{path}, example {number}", row) for number, row in enumerate(rows, 1)]
+    changed = sum((row["label"], row["domain"]) != (example.label, domain)
+                  for row, (domain, example) in zip(rows, examples, strict=True))
+    if changed:
+        logging.info("%s: removed extra white space from, or normalised (Unicode NFC), the label "
+                     "or domain of %s", path, counted(changed, "example"))
+    return examples
 
 
 def make_dataset(path, rows):
@@ -117,7 +129,7 @@ def _checked(place, row):
     if "," in row["domain"]:
         raise InputError(f"{place}: found domain {shown(row['domain'])}, expected no comma in it; "
                          "commas part the names in --test_domains")
-    return row["domain"], Example(row["text"], None, row["label"])
+    return normalized(row["domain"]), Example(row["text"], None, normalized(row["label"]))
 
 
 def _is_text(value):

@@ -29,7 +29,7 @@ def convert(folder, output, text_column, label_column, header=True):
     task = generic_task(text_column, None, label_column, header)
     rows = []
     for domain, name in _files(folder).items():
-        examples = read_examples(_of_file(task, name), folder, "train")
+        examples = read_examples(_of_file(task, name), folder, "train", bad_rows=None)
         rows += domains.checked(os.path.join(folder, name), _rows(domain, examples))
     dataset = domains.make_dataset(folder, rows)
     files.write_json(output, [row for domain, examples in dataset.domains.items()
@@ -55,7 +55,7 @@ def _files(folder):
     found = {}
     for name in names:
         domain, ending = os.path.splitext(name)
-        if ending in ENDINGS:
+        if ending in ENDINGS and not name.startswith("."):   # ._x.tsv is no data
             if domain in found:
                 raise InputError(f"{folder}: holds {found[domain]} and {name}; a domain is one "
                                  "file, leave only one of them there")

@@ -122,4 +122,5 @@ def join(firsts, seconds, is_pair, cls, sep, max_seq_length):
         ids[ragged_positions(place, kept)] = source[ragged_positions(begins, kept)]
     segments = np.zeros_like(ids)
     segments[ragged_positions(starts + head, tail)] = 1
-    return Rows(lengths, {"input_ids": ids, "segment_ids": segments})
+    cut = int(((first < firsts[1]) | (second < seconds[1])).sum())
+    return Rows(lengths, {"input_ids": ids, "segment_ids": segments}, cut)

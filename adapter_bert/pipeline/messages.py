@@ -34,10 +34,12 @@ class Rows(NamedTuple):
     lengths: int64 [R], the tokens of each row.
     columns: {feature name: array}, [tokens] of one row after the other where the feature has a
       value for every token, [R, length] where it has a length, else [R].
+    cut: of how many rows a text did not fit and was cut.
     """
 
     lengths: np.ndarray
     columns: dict[str, np.ndarray]
+    cut: int = 0
 
 
 def serialize(spec, rows):

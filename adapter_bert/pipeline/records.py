@@ -30,7 +30,8 @@ def write_once(path, rows_between, count, spec, fingerprint):
       fingerprint: hex digest of everything that the rows are made of.
 
     Returns:
-      The metadata: {"count", "sha256", "fingerprint", "tokens", "reused"}, count that of records.
+      The metadata: {"count", "sha256", "fingerprint", "tokens", "cut", "reused"}, count that of
+      records and cut that of those whose text was cut (not in files of earlier versions).
     """
     known = read_metadata(path, fingerprint)
     if known:
@@ -38,9 +39,9 @@ def write_once(path, rows_between, count, spec, fingerprint):
     if paths.exists(metadata_path(path)):
         paths.remove(metadata_path(path))
     with files.replacing(path) as temporary:
-        written, tokens = write_parts(temporary, rows_between, count, spec)
+        written, tokens, cut = write_parts(temporary, rows_between, count, spec)
     metadata = {"count": written, "sha256": files.sha256(path), "fingerprint": fingerprint,
-                "tokens": tokens}
+                "tokens": tokens, "cut": cut}
     files.write_json(metadata_path(path), metadata)
     return {**metadata, "reused": False}
 
@@ -48,7 +49,7 @@ def write_once(path, rows_between, count, spec, fingerprint):
 def write_parts(path, rows_between, count, spec):
     """Writes examples 0 to `count`, a part a process, and puts the parts together.
 
-    Returns (records, tokens).
+    Returns (records, tokens, records of texts that were cut).
 
     A TFRecord file after another is a TFRecord file.
     """
@@ -72,20 +73,21 @@ def write_parts(path, rows_between, count, spec):
         for part in paths:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(part)
-    written, tokens = map(sum, zip(*counts, strict=True))
-    return written, tokens
+    written, tokens, cut = map(sum, zip(*counts, strict=True))
+    return written, tokens, cut
 
 
 def write_rows(path, rows, spec):
-    """Writes rows into a TFRecord file; returns (records, tokens)."""
-    written = tokens = 0
+    """Writes rows into a TFRecord file; returns (records, tokens, records cut)."""
+    written = tokens = cut = 0
     with tf.io.TFRecordWriter(path) as writer:
         for some in rows:
             for record in serialize(spec, some):
                 writer.write(record)
             written += len(some.lengths)
             tokens += int(some.lengths.sum())
-    return written, tokens
+            cut += some.cut
+    return written, tokens, cut
 
 
 def metadata_path(path):

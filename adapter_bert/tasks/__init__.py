@@ -3,15 +3,22 @@
 The scores are in `adapter_bert.tasks.metrics` and `adapter_bert.tasks.entities`, apart because
 scikit-learn takes a second to import.
 """
-from adapter_bert.tasks.conll import Sentence, read_sentences
-from adapter_bert.tasks.generic import generic_task, with_labels
-from adapter_bert.tasks.readers import Example, find_file, read_examples
+from adapter_bert.tasks.conll import Sentence, read_sentence_parts, read_sentences
+from adapter_bert.tasks.generic import (
+    generic_task,
+    labels_line,
+    with_columns,
+    with_data_file,
+    with_labels,
+)
+from adapter_bert.tasks.readers import Example, find_file, read_examples, read_parts
 from adapter_bert.tasks.squad import SquadExample, have_answers, read_squad, squad_task
 from adapter_bert.tasks.submission import write_submission
 from adapter_bert.tasks.table import TASKS, Columns, Task, get_task, splits
 
 __all__ = [
     "TASKS", "Columns", "Example", "Sentence", "SquadExample", "Task", "find_file", "generic_task",
-    "get_task", "have_answers", "read_examples", "read_sentences", "read_squad", "splits",
-    "squad_task", "with_labels", "write_submission",
+    "get_task", "have_answers", "labels_line", "read_examples", "read_parts",
+    "read_sentence_parts", "read_sentences", "read_squad", "splits", "squad_task", "with_columns",
+    "with_data_file", "with_labels", "write_submission",
 ]

@@ -1,35 +1,30 @@
-"""Names out of the tags of words, and their scores, as seqeval finds and counts them.
+"""Entities out of the tags of words, and their scores, as seqeval finds and counts them.
 
-A tag is a prefix and a type, `B-PER`: B begins a name, I goes on with it, E and S (or L and U) are
-its last and its only word, O is outside of any. They are read as conlleval reads them: a name ends
-where the next word begins one or has another type, and an I- that follows no word of its type
-begins one too, as in IOB1. Where not all tags of a task are so, as those of parts of speech, each
-word is a name of its own, but those tagged O.
+The scheme of the tags is recognised by `schemes`; all are read as conlleval reads them: an entity
+ends where the next word begins one or has another type, and an I- that follows no word of its type
+begins one too. Of plain tags, as those of parts of speech, each word is an entity of its own, but
+those tagged O.
 """
-import re
 from typing import NamedTuple
 
 import numpy as np
 
-from adapter_bert.tasks.conll import OUTSIDE
-
-_PREFIXED = re.compile(r"[BIESLU](-.*)?", re.DOTALL)
-_SEQEVALS = {"L": "E", "U": "S"}   # the letters that seqeval has another one for
+from adapter_bert.tasks.schemes import iobes
 
 
 class Span(NamedTuple):
-    """A name: its type, and the words from `start` up to and without `end`."""
+    """An entity: its type, and the words from `start` up to and without `end`."""
     label: str
     start: int
     end: int
 
 
 def entities(tags, labels):
-    """The names in a sentence.
+    """The entities in a sentence.
 
     Args:
       tags: sequence of str, a tag of each word.
-      labels: the tags of the task, which tell the scheme.
+      labels: the tags of the task, which show the scheme.
 
     Returns:
       list of Span in the order of the words; the type of a tag that is a bare prefix is "_".
@@ -39,15 +34,15 @@ def entities(tags, labels):
 
 
 def entity_scores(gold, predicted, labels):
-    """How well the names of a whole split are found.
+    """Scores of predicted tags of a whole split.
 
     Args:
       gold, predicted: lists with the list of tags of each sentence.
-      labels: the tags of the task, which tell the scheme.
+      labels: the tags of the task, which show the scheme.
 
     Returns:
-      {"accuracy", "f1", "precision", "recall"}: accuracy of the words' tags; the others of names,
-      of which both words and type must be right. 0.0 where nothing is there to be divided by.
+      {"accuracy", "f1", "precision", "recall"}: accuracy of the words' tags; the others of
+      entities, of which both words and type must be right. 0.0 where there is none to divide by.
     """
     precision, recall, f1, _ = _seqeval().precision_recall_fscore_support(
         _prefixed(gold, labels), _prefixed(predicted, labels), average="micro", zero_division=0)
@@ -59,11 +54,7 @@ def entity_scores(gold, predicted, labels):
 
 def _prefixed(sentences, labels):
     """Lists of tags as seqeval takes them."""
-    if all(label == OUTSIDE or _PREFIXED.fullmatch(label) for label in labels):
-        seqevals = {label: _SEQEVALS.get(label[0], label[0]) + label[1:] for label in labels}
-    else:
-        seqevals = {label: f"B-{label}" for label in labels}
-    seqevals[OUTSIDE] = OUTSIDE
+    seqevals = iobes(labels)
     return [list(map(seqevals.__getitem__, tags)) for tags in sentences]
 
 

@@ -17,16 +17,21 @@ def rows(folder):
     """(number from 1, [label, text]) of each file, in the order of the sorted paths.
 
     Args:
-      folder: path of a folder; files that lie in it itself are passed over, and hidden ones.
+      folder: path of a folder; files that lie in it itself, hidden files (as `._101551` and
+        `.DS_Store`) and hidden folders (as `.git`) are skipped.
 
     Raises:
       InputError: a file cannot be read.
     """
-    paths = sorted(os.path.join(below, name) for below, _, names in os.walk(folder)
-                   if os.path.abspath(below) != os.path.abspath(folder)
-                   for name in names if not name.startswith("."))
-    for number, path in enumerate(paths, 1):
+    for number, path in enumerate(sorted(_files(folder)), 1):
         yield number, [os.path.basename(os.path.dirname(path)), _text(path)]
+
+
+def _files(folder):
+    for below, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        if os.path.abspath(below) != os.path.abspath(folder):
+            yield from (os.path.join(below, name) for name in names if not name.startswith("."))
 
 
 def _text(path):

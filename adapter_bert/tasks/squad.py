@@ -33,8 +33,8 @@ def squad_task(train_file, predict_file):
       predict_file: path of the file to answer, which is its dev split; None for none.
     """
     files = {"train": train_file, "dev": predict_file}
-    return Task("SQuAD", Columns("question", "context", "answers"), Columns("question", "context"),
-                (), ("f1",), "spans", files={name: path for name, path in files.items() if path})
+    return Task("SQuAD", Columns("question", "context", "answers"), (), ("f1",), "spans",
+                files={name: path for name, path in files.items() if path})
 
 
 def have_answers(examples):

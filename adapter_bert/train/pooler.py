@@ -12,7 +12,6 @@ import modeling
 from adapter_bert import base, network
 from adapter_bert.pipeline import batches
 
-KERNEL, BIAS = "bert/pooler/dense/kernel", "bert/pooler/dense/bias"
 ROWS = 32
 # Mean size of a pooled value (a tanh, so below 1). A fresh pooler gives up to 0.35 (weights of
 # standard deviation 0.02 on 768 normalised values), next-sentence prediction drives most values
@@ -28,16 +27,9 @@ def is_trained(prefix: str | None, bert_config: modeling.BertConfig, split) -> b
       bert_config: BertConfig of the base.
       split: data.Split whose first rows are read, in case the weights do not tell.
     """
-    if prefix is None or not has_pooler(prefix):
-        return False
-    if not np.any(base.Checkpoint(prefix)[BIAS]):   # zeros: the initial value, which any step moves
+    if prefix is None or not base.pooler_is_trained(prefix):
         return False
     return pooled_size(prefix, bert_config, split) >= LEAST_SIZE
-
-
-def has_pooler(prefix: str) -> bool:
-    """Whether a checkpoint contains the weights of a pooler."""
-    return {KERNEL, BIAS} <= base.Checkpoint(prefix).shapes.keys()
 
 
 def pooled_size(prefix: str, bert_config: modeling.BertConfig, split) -> float:

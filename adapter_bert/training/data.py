@@ -39,55 +39,107 @@ class Split(NamedTuple):
     rows: list | None = None
 
 
-def prepare(run):
-    """Reads and writes every split that the run will need, so that a bad row stops it early.
+def read(run):
+    """Reads every split that the run will need, before anything is written.
+
+    Args:
+      run: setup.Run.
 
     Returns:
-      The run, with the labels of its task known, and {split name: Split}.
+      The run, with the labels of its task known, and {split name: list of examples}.
+
+    Raises:
+      InputError: a file or a row in it is wrong, or the labels are not known.
     """
-    settings, splits = run.settings, {}
-    if settings.do_train:
-        examples, task = training_examples(run)
-        run = dataclasses.replace(run, task=task)
-        splits["train"] = write_split(run, "train", examples)
+    run = with_parts(run)
+    examples, kind, parts = {}, KINDS[run.task.kind], read_parts(run)
+    if run.settings.do_train:
+        examples["train"] = parts.get("train") or kind.read(run, "train")
+        run = dataclasses.replace(run, task=tasks.with_labels(run.task, examples["train"]))
     if run.task.labels is None:
-        raise InputError(f"{run.trained}: no run.json beside it tells the labels; "
+        raise InputError(f"{run.trained}: there is no run.json beside it with the labels; "
                          "train with --do_train, or name a checkpoint in its run's folder")
-    kinds = {"dev": settings.do_eval or settings.evaluates_in_training or predicts(run, "dev"),
+    for name in names_of_splits(run):
+        examples[name] = parts.get(name) or kind.read(run, name)
+    return run, examples
+
+
+def with_parts(run):
+    """The run with the parts of --data_file that its settings have, or that it was trained with."""
+    settings, task = run.settings, run.task
+    if task.parts is None:
+        return run
+    return dataclasses.replace(run, task=tasks.with_data_file(
+        task, settings.data_file, settings.dev_fraction, settings.test_fraction))
+
+
+def read_parts(run):
+    """{split name: examples} of a task whose splits are parts of one file; {} for other tasks."""
+    if not run.task.is_parted:
+        return {}
+    reader = tasks.read_sentence_parts if run.task.kind == "tokens" else tasks.read_parts
+    return reader(run.task, run.settings.data_dir, run.settings.bad_rows)
+
+
+def names_of_splits(run):
+    """The dev and test splits that the run will need; InputError where the task has none."""
+    kinds = {"dev": run.settings.do_eval or run.settings.evaluates_in_training
+             or predicts(run, "dev"),
              "test": predicts(run, "test")}
+    names = []
     for kind in filter(kinds.get, kinds):
-        names = [name for name, _ in tasks.splits(run.task, kind)]
-        if not names:
-            raise InputError(f"{run.task.name} has no {kind} examples; "
-                             f"it has {', '.join(run.task.files)}")
-        splits |= {name: write_split(run, name) for name in names}
-    return run, splits
+        of_kind = [name for name, _ in tasks.splits(run.task, kind)]
+        if not of_kind:
+            raise InputError(f"{run.task.name} has no {kind} examples; it has "
+                             f"{', '.join(run.task.files)}{advice_on_parts(run.task, kind)}")
+        names += of_kind
+    return names
 
 
-def training_examples(run):
-    """The examples to train on, all or so many drawn at random, and the task with its labels."""
-    examples = KINDS[run.task.kind].read(run, "train")
-    task = tasks.with_labels(run.task, examples)
+def advice_on_parts(task, kind):
+    """What to do where --data_file is not split into a part of that kind."""
+    if task.parts is None:
+        return ""
+    return f"; hold out a part of --data_file with --{kind}_fraction=0.1"
+
+
+def prepare(run, examples):
+    """Writes the records of every split.
+
+    Args:
+      run, examples: what `read` returns.
+
+    Returns:
+      {split name: Split}.
+    """
+    if "train" in examples:
+        examples = {**examples, "train": drawn(run, examples["train"])}
+        if run.task.kind != "spans":
+            logging.info(tasks.labels_line(run.task, examples["train"]))
+    return {name: write_split(run, name, some) for name, some in examples.items()}
+
+
+def drawn(run, examples):
+    """The examples to train on: all, or --max_train_examples drawn at random."""
     wanted = run.settings.max_train_examples
-    if wanted and wanted < len(examples):
-        chosen = random.Random(run.settings.seed).sample(range(len(examples)), wanted)
-        examples = [examples[index] for index in sorted(chosen)]
-    return examples, task
+    if not wanted or wanted >= len(examples):
+        return examples
+    chosen = random.Random(run.settings.seed).sample(range(len(examples)), wanted)
+    return [examples[index] for index in sorted(chosen)]
 
 
-def write_split(run, name, examples=None):
+def write_split(run, name, examples):
     """Writes a split's TFRecord file, or keeps the one that is there and made of the same inputs.
 
     Args:
       run: setup.Run, with a task whose labels are known.
       name: the split, a key of task.files.
-      examples: list of examples; read where None.
+      examples: list of examples.
 
     Returns:
       Split.
     """
     settings, task, kind = run.settings, run.task, KINDS[run.task.kind]
-    examples = examples or kind.read(run, name)
     is_labelled = not name.startswith("test") and kind.have_labels(examples)
     spec = features.feature_spec(task.kind, is_labelled)
     fingerprint = records.fingerprint_of(
@@ -104,9 +156,14 @@ def write_split(run, name, examples=None):
     metadata = records.write_once(path, rows_between, len(examples), spec, fingerprint)
     if not metadata["reused"]:
         warn_of_unknown_words(run.tokenizer, examples, name)
-    logging.info("%s: %s, %.1f word pieces each, %s", name, counted(len(examples), metadata),
+    logging.info("%s: %s, %.1f tokens on average, %s", name, counted(len(examples), metadata),
                  metadata["tokens"] / metadata["count"],
-                 "read before" if metadata["reused"] else f"written to {path}")
+                 "cached" if metadata["reused"] else f"written to {path}")
+    cut = metadata.get("cut", 0)
+    if cut:
+        logging.info("%s: %d of %d texts (%.0f %%) are longer than --max_seq_length=%d tokens and "
+                     "were cut", name, cut, len(examples), 100 * cut / len(examples),
+                     settings.max_seq_length)
     return Split(name, path, metadata["count"], metadata["tokens"], spec, is_labelled,
                  None if name == "train" else kind.targets(run, examples), fingerprint,
                  prior_of(run, examples, metadata) if name == "train" else priors.NONE,
@@ -128,5 +185,5 @@ def prior_of(run, examples, metadata):
 def counted(examples, metadata):
     """How many examples there are, and how many records they make where these are more."""
     if metadata["count"] == examples:
-        return f"{examples:,} examples"
+        return f"{examples:,} example{'s' * (examples != 1)}"
     return f"{examples:,} examples in {metadata['count']:,} windows"

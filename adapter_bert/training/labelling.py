@@ -14,7 +14,7 @@ SAME_SCORE = 0.01
 
 def read(run, split):
     """The examples of a split of run.task, see tasks.read_examples."""
-    return tasks.read_examples(run.task, run.settings.data_dir, split)
+    return tasks.read_examples(run.task, run.settings.data_dir, split, run.settings.bad_rows)
 
 
 def featurize(run, examples, split, first):
@@ -25,7 +25,9 @@ def featurize(run, examples, split, first):
 
 
 def targets(run, examples):
-    """Class ids int [count], or scores float [count]."""
+    """Class ids int [count], or scores float [count]; None for examples without labels."""
+    if examples[0].label is None:
+        return None
     index = run.task.label_index
     return np.array([index.get(row.label, row.label) for row in examples])
 
@@ -51,14 +53,18 @@ def is_constant(run, split, predicted):
 
 
 def write(run, split, predicted):
-    """Writes test_results.tsv and the submission file of a test split."""
+    """Writes test_results.tsv and the submission file of a test split.
+
+    Returns:
+      What `score` does where the split has labels; else {}.
+    """
     folder, suffix = run.settings.output_dir, split.name.removeprefix("test")
     path = os.path.join(folder, f"test_results{suffix}.tsv")
     write_rows(path, predicted.get("probabilities", predicted.get("scores")))
     submission = tasks.write_submission(
         run.task, split.name, decisions(run.task, predicted), folder)
     logging.info("%s: %d predictions in %s and %s", split.name, split.examples, path, submission)
-    return {}
+    return {} if split.targets is None else score(run, split.targets, predicted)
 
 
 def write_rows(path, values):

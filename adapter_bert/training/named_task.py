@@ -8,16 +8,28 @@ def text_task(settings):
 
     Args:
       settings: settings.Settings.
+
+    Raises:
+      InputError: there is no such task, or its columns are neither named nor recognised.
     """
-    if (settings.task_name or "").lower() != "custom":
-        return tasks.get_task(settings.task_name or "")
-    for name in ("text_column", "label_column"):
-        if getattr(settings, name) is None:
-            raise InputError(f"--{name} is missing; the task custom needs it")
-    kind = {"classes": "classification", "number": "regression"}.get(
-        settings.label_type, settings.label_type)
-    return tasks.generic_task(settings.text_column, settings.text_b_column, settings.label_column,
-                              settings.header, kind)
+    name = settings.task_name or ("custom" if settings.data_file else "")
+    if name.lower() == "custom":
+        kind = {"classes": "classification", "number": "regression"}.get(
+            settings.label_type, settings.label_type)
+        task = tasks.generic_task(settings.text_column, settings.text_b_column,
+                                  settings.label_column, settings.header, kind)
+    else:
+        task = tasks.get_task(name)
+    if settings.data_file:
+        if not task.is_custom and task.kind != "tokens":
+            raise InputError(f"--data_file is for --task_name=custom; the files of {task.name} "
+                             "are in --data_dir")
+        task = tasks.with_data_file(task, settings.data_file, settings.dev_fraction,
+                                    settings.test_fraction)
+    if not task.is_custom:
+        return task
+    needs_label = settings.do_train or settings.do_eval or bool(settings.data_file)
+    return tasks.with_columns(task, settings.data_dir, needs_label)
 
 
 def squad_task(settings):

@@ -77,7 +77,8 @@ def manifest_of(run, start, splits, metrics):
             for name, split in splits.items() if split.is_labelled}
     name = run.task.name
     if name == "custom":
-        name = os.path.basename(os.path.abspath(settings.data_dir))
+        name = os.path.basename(os.path.abspath(
+            settings.data_dir or os.path.splitext(settings.data_file)[0]))
     return manifest_with(
         settings, run.bert_config, start, task=name, head=run.task.kind,
         labels=tuple(run.task.labels), pair=run.task.is_pair,

@@ -25,8 +25,8 @@ from adapter_bert.training.settings import TrainingSettings
 
 SUMMED = ("_hits", "_sums", "_counts")
 KNOWN_FILES = "masked_files.json"
-TASK = tasks.Task("pretraining", tasks.Columns(0, 1), tasks.Columns(0, 1), (),
-                  ("masked_lm_accuracy",), kind="masked_lm", files={})
+TASK = tasks.Task("pretraining", tasks.Columns(0, 1), (), ("masked_lm_accuracy",),
+                  kind="masked_lm", files={})
 
 
 @dataclasses.dataclass(frozen=True)

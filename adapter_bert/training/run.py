@@ -40,8 +40,9 @@ def run(settings, given, task, on_predictions=evaluation.ignore_predictions, wri
       InputError: flags, files or an output folder that do not fit.
     """
     current = setup.open_run(settings, given, task)
+    current, examples = data.read(current)   # nothing is written yet: bad data leaves nothing
     with files.locked(current.settings.output_dir), plain_errors():
-        current, splits = data.prepare(current)
+        splits = data.prepare(current, examples)
         logging.info(current.engine.line(current.settings.precision))
         if current.settings.do_train:
             outcome = train_and_assess(with_recipe(current, splits["train"]), splits)

@@ -11,6 +11,7 @@ from adapter_bert.training.clusters import DISTRIBUTIONS
 
 CHOICES = {"adapter_method": tuple(adapter_layers.METHODS), "precision": PRECISIONS,
            "kernels": KERNELS, "pack_precision": PRECISIONS[1:], "bad_answers": ("refuse", "skip"),
+           "bad_rows": ("refuse", "skip"), "label_type": ("classes", "number", "tokens"),
            "distribution": DISTRIBUTIONS, "recipe": ("auto", "reference"),
            "guard": ("on", "off"), "head_bias_init": ("zeros", "labels")}
 
@@ -150,14 +151,26 @@ class RunSettings(TrainingSettings):
 class Settings(RunSettings):
     """The flags of run_classifier.py."""
 
-    REQUIRED = ("data_dir", "task_name", "output_dir")
+    REQUIRED = ("output_dir",)
 
     data_dir: str | None = setting(
-        None, "Folder of the task's files (GLUE's: train.tsv, dev.tsv; NER's: train.txt, dev.txt).")
+        None, "Folder of the task's files: train, dev and test as .tsv, .csv, .jsonl, .json or "
+              ".parquet; of GLUE .tsv; of NER .txt, .conll or .conllu.")
+    data_file: str | None = setting(
+        None, "Task custom: one file instead of --data_dir, which is split into train and dev.")
+    dev_fraction: float = setting(
+        0.1, "With --data_file: share of the examples for dev, stratified by label; the split does "
+             "not depend on --seed.")
+    test_fraction: float = setting(
+        0.0, "With --data_file: share of the examples for test, for an unbiased score when dev "
+             "chooses settings or checkpoints.")
+    bad_rows: str = setting(
+        "refuse", "Rows that cannot be used: refuse the file and list them, or skip them.")
     task_name: str | None = setting(
         None, "A GLUE task, NER (words and tags in columns), or custom for files of your own.")
     text_column: str | None = setting(
-        None, "Task custom: column of the text, name or number; of the words, a number.")
+        None, "Task custom: column of the text, name or number; of the words, a number. Obvious "
+              "names are recognised.")
     text_b_column: str | None = setting(None, "Task custom: column of a second text, if any.")
     label_column: str | None = setting(None, "Task custom: column of the label.")
     header: bool = setting(True, "Task custom: the first line names the columns.")
@@ -191,8 +204,8 @@ class SquadSettings(RunSettings):
         "refuse", "Answers that are not at their offset: refuse the file, or skip them.")
 
 
-PATHS = ("data_dir", "train_file", "predict_file", "bert_config_file", "vocab_file", "output_dir",
-         "init_checkpoint", "bert_dir", "pack", "init_pack", "pack_dir")
+PATHS = ("data_dir", "data_file", "train_file", "predict_file", "bert_config_file", "vocab_file",
+         "output_dir", "init_checkpoint", "bert_dir", "pack", "init_pack", "pack_dir")
 LEAST = {
     **dict.fromkeys(("max_seq_length", "train_batch_size", "eval_batch_size", "predict_batch_size",
                      "save_checkpoints_steps", "iterations_per_loop", "num_tpu_cores",
@@ -202,10 +215,11 @@ LEAST = {
     **dict.fromkeys(("seed", "eval_steps", "log_steps", "early_stopping_patience",
                      "max_train_examples", "train_batch_tokens", "learning_rate",
                      "warmup_proportion", "num_warmup_steps", "max_query_length",
-                     "num_replicas"), 0)}
+                     "num_replicas", "dev_fraction", "test_fraction"), 0)}
 
 MOST = {"seed": 2**31 - 1, "adapter_size": 2**16}
-ABOVE, BELOW = {"num_train_epochs": 0}, {"warmup_proportion": 1}
+ABOVE, BELOW = {"num_train_epochs": 0}, {"warmup_proportion": 1, "dev_fraction": 1,
+                                         "test_fraction": 1}
 
 
 def check(settings):
@@ -230,6 +244,7 @@ def check(settings):
         raise InputError(f"--train_batch_tokens={settings.train_batch_tokens}: must hold an "
                          f"example of --max_seq_length={settings.max_seq_length}")
     profile_span(settings.profile_steps)
+    check_data(settings)
     check_pack(settings)
     check_tpu(settings)
     check_distribution(settings)
@@ -243,6 +258,20 @@ def profile_span(text):
     if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
         raise InputError(f"--profile_steps={text}: give the first and the last step, as in 20,30")
     return int(first), int(last)
+
+
+def check_data(settings):
+    """InputError where not exactly one of --data_dir and --data_file names the data of a task."""
+    if not hasattr(settings, "data_file"):
+        return
+    if not settings.task_name and not settings.data_file:
+        raise InputError("--task_name is missing")
+    if bool(settings.data_dir) == bool(settings.data_file):
+        raise InputError("--data_dir and --data_file: name one of them" if settings.data_dir
+                         else "--data_dir is missing; or name one file with --data_file")
+    if settings.dev_fraction + settings.test_fraction >= 1:
+        raise InputError(f"--dev_fraction={settings.dev_fraction:g} and --test_fraction="
+                         f"{settings.test_fraction:g} leave nothing to train on")
 
 
 def check_pack(settings):

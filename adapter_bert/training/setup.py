@@ -29,15 +29,16 @@ RUN_FLAGS = (*MODEL_FLAGS, "max_seq_length", "max_predictions_per_seq", "train_b
              "train_batch_tokens", "learning_rate", "num_train_epochs", "num_train_steps",
              "warmup_proportion", "num_warmup_steps", "bias_correction", "adapter_init_stddev",
              "head_bias_init", "seed", "precision", "max_train_examples", "use_tpu", "doc_stride",
-             "max_query_length", "version_2_with_negative")
-# What runs of before did not record, and did.
-NEW_FLAGS = {"adapter_scale": 1.0, "head_bias_init": "zeros"}
+             "max_query_length", "version_2_with_negative", "dev_fraction", "test_fraction")
+# Flags that runs of earlier versions did not record, with the values that those had.
+NEW_FLAGS = {"adapter_scale": 1.0, "head_bias_init": "zeros", "dev_fraction": 0.1,
+             "test_fraction": 0.0}
 # Of these, what may be raised to go on with a run.
 LENGTHS = ("num_train_epochs", "num_train_steps", "epochs")
 # What evaluation and prediction take over from a run or a pack, unless it is given.
 KEPT_FLAGS = ("max_seq_length", "max_predictions_per_seq", "adapter_init_stddev", "doc_stride",
               "max_query_length", "version_2_with_negative", "n_best_size", "max_answer_length",
-              "null_score_diff_threshold")
+              "null_score_diff_threshold", "dev_fraction", "test_fraction")
 BASE_FILES = ("vocab_file", "bert_config_file", "init_checkpoint")
 # What else it fixes, and how a message says that it differs.
 FACTS = {"labels": "other labels", "train_data": "other training data",

@@ -26,7 +26,7 @@ class Targets(NamedTuple):
 
 def read(run, split):
     """The sentences of a split of run.task, see tasks.read_sentences."""
-    return tasks.read_sentences(run.task, run.settings.data_dir, split)
+    return tasks.read_sentences(run.task, run.settings.data_dir, split, run.settings.bad_rows)
 
 
 def featurize(run, sentences, split, first):

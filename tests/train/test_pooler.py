@@ -11,6 +11,8 @@ from adapter_bert.tasks import Example
 from adapter_bert.train import pooler
 from adapter_bert.training.data import Split
 
+KERNEL, BIAS = "bert/pooler/dense/kernel", "bert/pooler/dense/bias"
+
 
 @pytest.fixture(name="split")
 def fixture_split(tiny_dir, tmp_path):
@@ -33,21 +35,21 @@ def changed(tiny_dir, folder, **changes):
 
 
 def test_large_outputs_are_those_of_a_trained_pooler(tiny_dir, tmp_path, split):
-    prefix = changed(tiny_dir, tmp_path, **{pooler.KERNEL: lambda kernel: kernel * 20})
+    prefix = changed(tiny_dir, tmp_path, **{KERNEL: lambda kernel: kernel * 20})
     assert pooler.pooled_size(prefix, TINY, split) > 0.7
     assert pooler.is_trained(prefix, TINY, split)
 
 
 def test_small_outputs_are_not(tiny_dir, tmp_path, split):
-    prefix = changed(tiny_dir, tmp_path, **{pooler.KERNEL: lambda kernel: kernel * 0.01,
-                                            pooler.BIAS: lambda bias: bias * 0 + 1e-3})
+    prefix = changed(tiny_dir, tmp_path, **{KERNEL: lambda kernel: kernel * 0.01,
+                                            BIAS: lambda bias: bias * 0 + 1e-3})
     assert pooler.pooled_size(prefix, TINY, split) < 0.1
     assert not pooler.is_trained(prefix, TINY, split)
 
 
 def test_a_bias_of_zeros_decides_without_a_text(tiny_dir, tmp_path):
-    prefix = changed(tiny_dir, tmp_path, **{pooler.KERNEL: lambda kernel: kernel * 20,
-                                            pooler.BIAS: np.zeros_like})
+    prefix = changed(tiny_dir, tmp_path, **{KERNEL: lambda kernel: kernel * 20,
+                                            BIAS: np.zeros_like})
     assert not pooler.is_trained(prefix, TINY, None)
 
 
