@@ -3,11 +3,14 @@
 Letters: B batch, T tokens.
 """
 import functools
+from collections.abc import Callable, Mapping
+from concurrent import futures
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
 import tokenization
-from adapter_bert import base, engine, network
+from adapter_bert import base, engine, network, processes
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
 from adapter_bert.packs.answers import ANSWERS, check_head
@@ -17,73 +20,115 @@ from adapter_bert.pipeline import arrays
 BATCH_SIZE = 32
 
 
+class FirstValues:
+    """A getter of variables that start with given values, with as few operations as possible.
+
+    A variable's own initializer is six operations, which take time to build and are not used here.
+
+    Args:
+      checkpoint: prefix of the checkpoint that has the other variables.
+      own: {name: shape} of the variables that start with the values of placeholders.
+
+    Attributes:
+      placeholders: {name: float32 placeholder} of the variables in `own` that were made.
+    """
+
+    def __init__(self, checkpoint: str, own: Mapping[str, tuple[int, ...]]):
+        names = [name for name in base.Checkpoint(checkpoint) if name not in own]
+        values = tf.raw_ops.RestoreV2(prefix=checkpoint, tensor_names=names,
+                                      shape_and_slices=[""] * len(names),
+                                      dtypes=[tf.float32] * len(names))
+        self._restored, self._own = dict(zip(names, values, strict=True)), own
+        self.placeholders: dict[str, tf.Tensor] = {}
+
+    def getter(self, getter: Callable, name: str, *args: Any, **options: Any) -> tf.Variable:
+        """A `custom_getter` for `tf.variable_scope`."""
+        def value(shape: list[int], dtype: tf.DType = tf.float32) -> tf.Tensor:
+            if name not in self._own:
+                return tf.cast(self._restored[name], dtype)
+            self.placeholders[name] = tf.placeholder(dtype, shape)
+            return self.placeholders[name]
+        return getter(name, *args, **{**options, "initializer": value})
+
+
 class Predictor:
-    """A base with a task's pack, for as long as it lives.
+    """A base with a task's pack.
 
     Args:
       bert_dir: folder of the base, in Google's form.
       pack: path of a pack, or a store.Pack.
       precision: "auto", "float32" or "bfloat16", as the flag of run_classifier.py.
       kernels: "auto", "plain" or "fused", likewise.
+      quick_start: for a few texts: a graph that is built and started in about half the time, and
+        computes large batches more slowly.
 
     Attributes:
       manifest: manifest.Manifest of the pack.
 
     Raises:
-      InputError: the pack is not sound, or was made on another base.
+      InputError: the pack is invalid, or was made on another base.
     """
 
-    def __init__(self, bert_dir, pack, precision="auto", kernels="auto"):
+    def __init__(self, bert_dir: str, pack: str | store.Pack, precision: str = "auto",
+                 kernels: str = "auto", quick_start: bool = False):
         pack = store.opened(pack)
         check_head(pack.manifest)
         located, self.manifest = base.locate(bert_dir), pack.manifest
-        check_base(base_of(bert_dir), pack.manifest)
         self._tokenizer_of = functools.lru_cache(
             functools.partial(tokenization.FullTokenizer, located.vocab_file))
-        self._precision = engine.choose_precision(precision, use_tpu=False)
-        chosen = engine.choose_engine(kernels, use_tpu=False, rows=BATCH_SIZE)
-        with tf.Graph().as_default():
-            self._build(located.init_checkpoint, chosen)
-        self._put(pack)
+        precision = engine.choose_precision(precision, use_tpu=False)
+        chosen = engine.choose_engine(kernels, use_tpu=False,
+                                      rows=1 if quick_start else BATCH_SIZE)
+        # The base's fingerprint is computed while the graph is built.
+        with futures.ThreadPoolExecutor(1) as pool, processes.without_collections():
+            found = pool.submit(base_of, bert_dir)
+            with tf.Graph().as_default():
+                self._build(precision, chosen, located.init_checkpoint)
+            check_base(found.result(), pack.manifest)
+        config = chosen.session_config() or tf.ConfigProto()
+        if quick_start:
+            config.graph_options.rewrite_options.disable_meta_optimizer = True
+        self._session = tf.Session(graph=self._graph, config=config)
+        self._session.run(self._start, self._feeds(pack))
 
-    def _build(self, checkpoint, chosen):
-        """The graph, and a session in which all but the pack's own weights have their values."""
+    def _build(self, precision: str, chosen: engine.Engine, checkpoint: str) -> None:
+        """Builds the graph: the base's variables start with the values of its checkpoint, the
+        pack's own with those of placeholders."""
+        self._graph = tf.get_default_graph()
         tf.train.get_or_create_global_step()
-        model = self.manifest.model(self._precision)
+        own = self.manifest.shapes()
+        first_values = FirstValues(checkpoint, own)
         self._inputs = {name: tf.placeholder(tf.int32, [None, None], name)
                         for name in ("input_ids", "input_mask", "segment_ids")}
-        output, variables = network.towers(model, self._inputs, chosen.towers, False,
-                                           chosen.formulas(trains=False))
+        with tf.variable_scope(tf.get_variable_scope(), custom_getter=first_values.getter):
+            output, variables = network.towers(
+                self.manifest.model(precision), self._inputs, chosen.towers, False,
+                chosen.formulas(trains=False))
         self._outputs = output.predictions
-        own = {name: variables[name] for name in self.manifest.shapes()}
-        network.start_from(checkpoint, {name: variable for name, variable in variables.items()
-                                        if name not in own})
-        self._values = {name: tf.placeholder(tf.float32, variable.shape)
-                        for name, variable in own.items()}
-        self._assign = tf.group([variable.assign(self._values[name])
-                                 for name, variable in own.items()])
-        self._session = tf.Session(config=chosen.session_config())
-        self._session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        self._values = first_values.placeholders
+        self._assign = tf.group([variables[name].initializer for name in own])
+        self._start = tf.group([variable.initializer for variable in
+                                tf.global_variables() + tf.local_variables()])
 
-    def use(self, pack):
-        """Puts another task's pack in the place of the present one.
+    def _feeds(self, pack: store.Pack) -> dict[tf.Tensor, Any]:
+        """{placeholder: value} of a pack's own variables."""
+        return {self._values[name]: value for name, value in pack.weights.items()}
+
+    def use(self, pack: str | store.Pack) -> None:
+        """Replaces the present task by another one.
 
         Args:
           pack: path of a pack, or a store.Pack, of the same base, adapters and kind of head.
 
         Raises:
-          InputError: the pack is not sound, or of another form.
+          InputError: the pack is invalid, or has another base, adapters or head.
         """
         pack = store.opened(pack)
         now, then = pack.manifest, self.manifest
         if now.base != then.base or now.model() != then.model():
             raise InputError(f"the pack of {now.task} has another base, adapters or head than that "
                              f"of {then.task}; load it with adapter_bert.load")
-        self._put(pack)
-
-    def _put(self, pack):
-        self._session.run(self._assign, {self._values[name]: value
-                                         for name, value in pack.weights.items()})
+        self._session.run(self._assign, self._feeds(pack))
         self.manifest = pack.manifest
 
     def predict(self, texts):
