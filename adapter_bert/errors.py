@@ -4,6 +4,7 @@ import errno
 import functools
 import importlib
 import os
+import select
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -124,14 +125,24 @@ def _open_missing_streams() -> None:
 
 def _flush_stdout() -> bool:
     """Flushes stdout; False where nobody reads it any more, and the rest is then discarded."""
-    try:
+    with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more when it exits, and would report the same error.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not _is_broken(sys.stdout):
+            return True
+    # Python flushes once more when it exits, and would report the same error.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return False
+
+
+def _is_broken(stream: Any) -> bool:
+    """Whether a stream is a pipe without a reader; one without a buffer has nothing to flush."""
+    poll = select.poll()
+    try:
+        poll.register(stream.fileno(), 0)
+    except (OSError, ValueError):   # it has no file descriptor
         return False
-    return True
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _is_of_the_file_system(error: OSError) -> bool:

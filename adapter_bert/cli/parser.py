@@ -14,15 +14,17 @@ class Parser(argparse.ArgumentParser):
     Args:
       fill: function (Parser) that adds the flags when this parser is used for the first time, so
         that other commands do not wait for the modules that it imports.
+      is_intermixed: whether positional arguments may stand between flags, as in PACK --flag FILE.
       *args, **options: of argparse.ArgumentParser.
 
     Attributes:
       booleans: names of the flags that are written --name, --noname or --name=false.
     """
 
-    def __init__(self, *args: Any, fill: Callable[["Parser"], None] | None = None, **options: Any):
+    def __init__(self, *args: Any, fill: Callable[["Parser"], None] | None = None,
+                 is_intermixed: bool = False, **options: Any):
         super().__init__(*args, **{"allow_abbrev": False, **options})
-        self._fill = fill
+        self._fill, self._is_intermixed = fill, is_intermixed
         self.booleans: set[str] = set()
 
     def error(self, message: str) -> NoReturn:
@@ -34,8 +36,11 @@ class Parser(argparse.ArgumentParser):
         if self._fill:
             fill, self._fill = self._fill, None
             fill(self)
-        words = sys.argv[1:] if args is None else args
-        found, others = super().parse_known_args(self._with_values(words), namespace)
+        words = self._with_values(sys.argv[1:] if args is None else args)
+        if self._is_intermixed:
+            self._is_intermixed = False   # it calls this method
+            return self.parse_known_intermixed_args(words, namespace)
+        found, others = super().parse_known_args(words, namespace)
         if unknown := next((word for word in others if is_flag(word)), None):
             self.error(unknown_flag(unknown, self._option_string_actions))
         return found, others

@@ -27,7 +27,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         usage="%(prog)s PACK --bert_dir=DIR [FILE | - | --text=TEXT ...] [flags]",
         description="Predicts texts with a trained task. FILE is .txt (a text per line), .csv, "
                     ".tsv or .jsonl; - is standard input. Writes label and probability (score, "
-                    "entities or answer) and the columns of the input.")
+                    "entities or answer) and the columns of the input.", is_intermixed=True)
     parser.add_argument("pack", **PACK)
     parser.add_argument("file", nargs="?", metavar="FILE", help="texts; - for standard input")
     parser.add_argument("--bert_dir", required=True, metavar="DIR", help="folder of the base")
