@@ -120,7 +120,8 @@ def _open_missing_streams() -> None:
         if handle != number:
             os.dup2(handle, number)
             os.close(handle)
-        setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))
+        stream = open(number, mode, encoding="utf-8", closefd=False)   # noqa: SIM115
+        setattr(sys, name, stream)
 
 
 def _flush_stdout() -> bool:

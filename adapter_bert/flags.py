@@ -1,14 +1,16 @@
 """absl flags from a settings dataclass, so that a default is written once."""
 import dataclasses
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
 
 from adapter_bert import fields
 
-_DEFINE = {str: flags.DEFINE_string, bool: flags.DEFINE_bool, int: flags.DEFINE_integer,
-           float: flags.DEFINE_float}
+_DEFINE: dict[type, Callable] = {
+    str: flags.DEFINE_string, bool: flags.DEFINE_bool, int: flags.DEFINE_integer,
+    float: flags.DEFINE_float}
 
 
 def define(settings_class: type) -> None:

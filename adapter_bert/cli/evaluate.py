@@ -53,7 +53,7 @@ def _evaluate(pack: str, data_file: str | None = None, **flags: Any) -> None:
         raise InputError(f"{data_file}: no such file")
     if "bert_dir" not in flags:
         raise InputError("--bert_dir is missing; name the folder of the pack's base")
-    from adapter_bert.packs import store   # imports TensorFlow
+    from adapter_bert.packs import store  # imports TensorFlow
     manifest = store.read(pack).manifest
     with contextlib.ExitStack() as stack:
         if "output_dir" not in flags:
@@ -68,9 +68,13 @@ def _evaluate(pack: str, data_file: str | None = None, **flags: Any) -> None:
 
 def with_task(flags: dict[str, Any], manifest: Any) -> dict[str, Any]:
     """Flags with the task of a packs.manifest.Manifest where they do not name one."""
+    from adapter_bert import tasks
     flags = train.with_task_name(flags)
     if "task_name" not in flags:
-        flags = {**flags, "task_name": manifest.task}
+        try:
+            flags = {**flags, "task_name": tasks.get_task(manifest.task).name}
+        except InputError:   # a task of the user's own
+            flags = {**flags, "task_name": "custom"}
     if flags["task_name"].lower() != "custom":
         return flags
     return {**flags, "label_type": LABEL_TYPES.get(manifest.head, "classes")}

@@ -114,7 +114,7 @@ def _predict(pack: str, bert_dir: str, output: str | None, output_format: str | 
              **inputs: Any) -> None:
     output_format = _output_format(output, output_format)
     _check_input(inputs["file"], inputs["text"], inputs["text_b"])
-    from adapter_bert.packs import store   # imports TensorFlow
+    from adapter_bert.packs import store  # imports TensorFlow
     from adapter_bert.packs.predictor import Predictor
     opened = store.read(pack_in(pack))
     with _source(opened.manifest, **inputs) as source, _output(output) as file:

@@ -77,9 +77,9 @@ class Predictor:
 
     def __init__(self, bert_dir: str, pack: str | store.Pack, precision: str = "auto",
                  kernels: str = "auto", quick_start: bool = False):
-        pack = store.opened(pack)
-        check_head(pack.manifest)
-        located, self.manifest = base.locate(bert_dir), pack.manifest
+        opened: store.Pack = store.opened(pack)
+        check_head(opened.manifest)
+        located, self.manifest = base.locate(bert_dir), opened.manifest
         self._tokenizer_of = functools.lru_cache(
             functools.partial(tokenization.FullTokenizer, located.vocab_file))
         precision = engine.choose_precision(precision, use_tpu=False)
@@ -92,11 +92,11 @@ class Predictor:
                 with tf.Graph().as_default() as graph:
                     self._build(precision, chosen, located.init_checkpoint, not quick_start)
             finally:   # another base is also why a graph cannot be built
-                check_base(found.result(), pack.manifest)
+                check_base(found.result(), opened.manifest)
         config = chosen.session_config() or tf.ConfigProto()
         config.graph_options.rewrite_options.disable_meta_optimizer = quick_start
         self._session = tf.Session(graph=graph, config=config)
-        self._put(pack, self._start)
+        self._put(opened, self._start)
 
     def _build(self, precision: str, chosen: engine.Engine, checkpoint: str,
                weights_are_kept: bool) -> None:
@@ -134,12 +134,12 @@ class Predictor:
         Raises:
           InputError: the pack is invalid, or has another base, adapters or head.
         """
-        pack = store.opened(pack)
-        now, then = pack.manifest, self.manifest
+        opened: store.Pack = store.opened(pack)
+        now, then = opened.manifest, self.manifest
         if now.base != then.base or now.model() != then.model():
             raise InputError(f"the pack of {now.task} has another base, adapters or head than that "
                              f"of {then.task}; load it with adapter_bert.load")
-        self._put(pack, self._assign)
+        self._put(opened, self._assign)
 
     def predict(self, texts: Iterable[Any]) -> list[Any]:
         """Predicts texts.

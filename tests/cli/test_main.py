@@ -4,9 +4,9 @@ import os
 import pathlib
 import subprocess
 import sys
-import tomllib
 
 import pytest
+import tomllib
 
 import adapter_layers
 from adapter_bert import __version__, errors

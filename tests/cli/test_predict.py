@@ -103,7 +103,8 @@ def test_files_of_all_formats_and_standard_input(go, monkeypatch):
     assert read_csv(go("a.txt")) == wanted
     for name, words in (("a.txt", []), ("a.csv", ["--input_format=csv",
                                                   "--text_column=sentence"])):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(open(name, "rb"), encoding="ascii"))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(
+            io.BytesIO(pathlib.Path(name).read_bytes()), encoding="ascii"))
         found = read_csv(go("-", *words))
         assert [row["probability"] for row in found] == [row["probability"] for row in wanted]
     put("b.csv", "\n".join(f"{i},good" for i in range(3)) + "\n")
