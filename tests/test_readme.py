@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -72,12 +73,11 @@ def test_commands_in_the_readme_have_only_known_flags():
     lines, make_targets = shell_lines(README), (ROOT / "Makefile").read_text(encoding="utf-8")
     assert len(lines) >= 5
     for line in lines:
-        command, *words = line.split()
+        command, *words = shlex.split(line)
         if command == "make":
             assert re.search(rf"^{words[0]}:", make_targets, re.MULTILINE), line
         elif command == "adapter-bert" and (IS_COMPLETE or "--data_file" not in line):
-            make_parser().parse_args([word.strip('"') for word in words if "=" in word or
-                                      not words[0].startswith("-")])
+            make_parser().parse_args(words)
 
 
 def test_make_help_lists_every_target():
