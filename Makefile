@@ -1,4 +1,4 @@
-# Two commands for newcomers: `make demo` and `make test`. Each makes .venv and installs what it needs.
+# For newcomers: `make demo`, `make test`, `make help`. Each makes .venv and installs what it needs.
 PYTHON ?= $(or $(firstword $(foreach p,python3.11 python3.10 python3,$(shell command -v $(p)))),python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,8 +6,11 @@ WORK := demo/work
 DOMAINS := movie_reviews amazon_reviews tweets editorials
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
+ACTIVATE = source $(VENV)/bin/activate
+
+.DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-gpu check quality quality-peer meta-quality \
+.PHONY: help demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-gpu check quality quality-peer meta-quality \
   bench bench-drop bench-packs bench-serving bench-pretraining bench-meta bench-scaling interop profile acceptance paper-small clean
 
 $(VENV)/pyvenv.cfg:
@@ -24,20 +27,25 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-# What a domain of the demo's sentences is learned with.
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# The flags for training on one domain of the demo's sentences.
 TRAIN = $(BIN)/python run_classifier.py --task_name=custom --text_column=sentence --label_column=label \
 	  --max_seq_length=64 --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" \
 	  --do_train --do_eval --learning_rate=1e-3 --bias_correction --adapter_init_stddev=2e-2 \
 	  --num_train_epochs=2 --eval_batch_size=32
 
 # A real BERT learns whether a film review is positive, in minutes.
-demo: $(VENV)/.installed
+demo: $(VENV)/.installed  ## download a small BERT and film reviews, train adapters, show what they learned
 	$(BIN)/python demo/prepare.py
 	$(TRAIN) --data_dir=$(WORK)/movie_reviews --output_dir=$(WORK)/movie_sentiment
 	$(BIN)/python demo/classify.py --run=$(WORK)/movie_sentiment \
 	  "A warm, funny film that I would watch again." \
 	  "Two hours of my life that nobody gives back." \
 	  "The plot is thin, but the actors carry it."
+	@printf '%s\n' "" "Predict texts of your own:" "" "  $(ACTIVATE)" \
+	  "  adapter-bert predict $(WORK)/movie_sentiment --bert_dir=demo --text='A film to remember.'" ""
 
 # The same BERT learns the texts of all four domains, a few of their words masked: how well it guesses them, before and after.
 MASKED = --max_seq_length=64 --max_predictions_per_seq=10
@@ -45,7 +53,7 @@ PRETRAIN = $(BIN)/python run_pretraining.py $(MASKED) --input_file=$(WORK)/corpu
 	  --eval_input_file=$(WORK)/corpus/held_out.tfrecord --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" \
 	  --learning_rate=1e-3 --bias_correction --adapter_init_stddev=2e-2 --num_train_steps=400 --num_warmup_steps=40 \
 	  --eval_batch_size=32 --do_eval
-pretrain-demo: $(VENV)/.installed-dev
+pretrain-demo: $(VENV)/.installed-dev  ## train that BERT further on plain text
 	$(BIN)/python demo/prepare.py --corpus
 	for part in train held_out; do \
 	  $(BIN)/python create_pretraining_data.py $(MASKED) --input_file=$(WORK)/corpus/$$part.txt --dupe_factor=2 \
@@ -62,7 +70,7 @@ pretrain-demo: $(VENV)/.installed-dev
 META_DATA = --data=$(WORK)/dataset.json --test_domains=tweets --validation_domains=editorials --max_seq_length=64
 FEW_SHOTS = $(BIN)/python run_finetuning.py $(META_DATA) --shots=0,8,16 --num_test_task=20 --num_query=100 \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
-demo-meta: $(VENV)/.installed
+demo-meta: $(VENV)/.installed  ## learn a new domain from a few examples
 	$(BIN)/python demo/prepare.py --tables
 	$(BIN)/python -m adapter_bert dataset $(WORK)/domains $(WORK)/dataset.json --text_column=sentence --label_column=label
 	$(BIN)/python run_meta_training.py $(META_DATA) --epochs=2 --num_support=32 --inner_update_step=5 \
@@ -78,7 +86,7 @@ demo-meta: $(VENV)/.installed
 
 # It learns the same of each domain, a pack each; one server answers for all until Ctrl-C (PORT=8502: elsewhere).
 PORT ?= 8501
-demo-serve: $(DOMAINS:%=demo-pack-%)
+demo-serve: $(DOMAINS:%=demo-pack-%)  ## train four tasks and serve them from one BERT (PORT=8501)
 	@printf '%s\n' "The page is http://127.0.0.1:$(PORT)/ as soon as the server says so; or ask with curl:" "" \
 	  "  curl -d '{\"instances\": [\"A warm, funny film.\"]}' http://127.0.0.1:$(PORT)/v1/models/movie_reviews:predict" \
 	  "  curl -d '{\"instances\": [\"ugh, missed my bus again\"]}' http://127.0.0.1:$(PORT)/v1/models/tweets:predict" ""
@@ -96,19 +104,19 @@ $(DOMAINS:%=demo-pack-%): demo-pack-%: $(VENV)/.installed
 	  --pack_description="Whether a sentence is positive or negative, learned from $(TEXTS_$*)."
 	$(BIN)/python -m adapter_bert pack push --overwrite $(WORK)/packs/$*.zip $(WORK)/hub
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev  ## run the tests
 	$(BIN)/python -m pytest -m "not long" -n auto --dist worksteal
 
 # What a run survives: kills at random moments, full disks, broken files; the long tests too, minutes.
-test-faults: $(VENV)/.installed-dev
+test-faults: $(VENV)/.installed-dev  ## run the tests with kills, full disks and damaged files; minutes
 	$(BIN)/python -m pytest -m faults -n auto --dist worksteal
 
 # What needs a GPU, where TensorFlow sees one; says so where it sees none.
-test-gpu: $(VENV)/.installed-dev
+test-gpu: $(VENV)/.installed-dev  ## run the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu -rs
 
 # Style, types, the direction of imports, and the tests that need no whole run.
-check: $(VENV)/.installed-dev
+check: $(VENV)/.installed-dev  ## check style, types and imports, and run the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
@@ -118,13 +126,13 @@ check: $(VENV)/.installed-dev
 # train.json and dev.json in SQuAD's form.
 GLUE ?= ../shared/data/glue
 SQUAD ?= ../shared/data/squad
-quality: $(VENV)/.installed
+quality: $(VENV)/.installed  ## measure dev scores on GLUE and SQuAD; hours
 	$(BIN)/python benchmarks/quality.py --glue_dir=$(GLUE) --squad_dir=$(SQUAD) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # Plain against meta-trained starts on new domains, into docs/results; hours. REVIEWS is Meta-BERT's dataset.json.
 REVIEWS ?= ../shared/data/reviews/dataset.json
-meta-quality: $(VENV)/.installed
+meta-quality: $(VENV)/.installed  ## measure meta-trained starts on new domains; hours
 	$(BIN)/python benchmarks/meta_quality.py --data=$(REVIEWS) $(if $(ROWS),--only=$(ROWS)) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
@@ -134,70 +142,70 @@ $(VENV)-bench/.installed: requirements-bench.txt
 	@touch $@
 
 # The same on the library `adapters`: MRPC, five seeds.
-quality-peer: $(VENV)/.installed $(VENV)-bench/.installed
+quality-peer: $(VENV)/.installed $(VENV)-bench/.installed  ## measure MRPC with the library `adapters`
 	$(BIN)/python -m adapter_bert convert --to=huggingface \
 	  "$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(WORK)/minilm-huggingface
 	HF_HUB_OFFLINE=1 $(VENV)-bench/bin/python benchmarks/peer_quality.py \
 	  --base=$(WORK)/minilm-huggingface --data=$(GLUE)/MRPC --output=docs/results/peer-MRPC
 
 # Speed against the library `adapters`, side by side, into docs/benchmarks; an hour.
-bench: $(VENV)/.installed $(VENV)-bench/.installed
+bench: $(VENV)/.installed $(VENV)-bench/.installed  ## measure training speed against the library `adapters`; an hour
 	bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" && missed=0 && \
 	for one in "speed.py$(if $(ROWS), --only=$(ROWS))" tokenize_speed.py time_to_accuracy.py; do \
 	  $(BIN)/python benchmarks/$$one --glue_dir=$(GLUE) --bert_dir="$$bert_dir" || missed=1; \
 	done && exit $$missed
 
 # A pack in the library `adapters`, and its adapters here: the same logits, the same weights.
-interop: $(VENV)/.installed $(VENV)-bench/.installed
+interop: $(VENV)/.installed $(VENV)-bench/.installed  ## exchange a pack with the library `adapters` and compare
 	$(BIN)/python benchmarks/interop.py --glue_dir=$(GLUE) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(if $(RUN),--run=$(RUN))
 
 # AdapterDrop: training without the adapters of the lower half of the layers.
-bench-drop: $(VENV)/.installed
+bench-drop: $(VENV)/.installed  ## measure AdapterDrop
 	$(BIN)/python benchmarks/adapter_drop.py --glue_dir=$(GLUE) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # A hub of 500 packs, listed and searched; a pack put into a built graph.
-bench-packs: $(VENV)/.installed
+bench-packs: $(VENV)/.installed  ## measure a hub of 500 packs
 	$(BIN)/python benchmarks/packs_speed.py \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # Many tasks from one BERT: against one task and the library `adapters`; the server overloaded.
-bench-serving: $(VENV)/.installed $(VENV)-bench/.installed
+bench-serving: $(VENV)/.installed $(VENV)-bench/.installed  ## measure the server
 	bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" && missed=0 && \
 	for one in serving_speed.py overload.py; do \
 	  $(BIN)/python benchmarks/$$one --bert_dir="$$bert_dir" || missed=1; \
 	done && exit $$missed
 
 # Data for pre-training of a million sentences, those of REVIEWS.
-bench-pretraining: $(VENV)/.installed-dev
+bench-pretraining: $(VENV)/.installed-dev  ## measure the preparation of pre-training data
 	$(BIN)/python benchmarks/pretraining_data_speed.py --reviews=$(REVIEWS) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # Training in one process and in two, bytes a step, and a model of both.
-bench-scaling: $(VENV)/.installed
+bench-scaling: $(VENV)/.installed  ## measure training in two processes
 	$(BIN)/python benchmarks/scaling.py --glue_dir=$(GLUE) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # An outer step of meta-training: tasks side by side, and one after the other.
-bench-meta: $(VENV)/.installed
+bench-meta: $(VENV)/.installed  ## measure meta-training
 	$(BIN)/python benchmarks/meta_speed.py --reviews=$(REVIEWS) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # Where a training step's time goes.
-profile: $(VENV)/.installed
+profile: $(VENV)/.installed  ## show where the time of a training step goes
 	$(BIN)/python benchmarks/step_profile.py --name=profile-minilm --least_share=0.45 \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
 # The paper's claim on the demo's base: a sweep of one to two hours on 2 cores, its tables and figures into docs/paper.
-paper-small: $(VENV)/.installed
+paper-small: $(VENV)/.installed  ## repeat the paper's comparison on the small BERT; 1 to 2 hours
 	BERT_DIR="$$($(BIN)/python demo/prepare.py --bert_dir_only)" GLUE_DIR=$(GLUE) \
 	  $(BIN)/python -m adapter_bert experiment experiments/paper_small.json --workers=2 \
 	  --results=docs/paper/results --report=docs/paper
 
 # Every claim with its command; `make acceptance ROWS=parity,xla` runs some.
-acceptance: $(VENV)/.installed-dev
+acceptance: $(VENV)/.installed-dev  ## check every claim of the docs (ROWS=parity,xla for some)
 	$(BIN)/python benchmarks/acceptance.py $(if $(ROWS),--only=$(ROWS))
 
-clean:
+clean:  ## remove .venv, the demo's files and build output
 	rm -rf $(VENV) $(VENV)-bench $(WORK) build *.egg-info

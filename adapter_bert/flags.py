@@ -1,25 +1,28 @@
-"""Command-line flags made of a settings dataclass, so that a default is written once."""
+"""absl flags from a settings dataclass, so that a default is written once."""
 import dataclasses
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
 from adapter_bert import fields
 
-_DEFINE = {str: flags.DEFINE_string, bool: flags.DEFINE_bool, int: flags.DEFINE_integer,
-           float: flags.DEFINE_float}
+_DEFINE: dict[type, Callable] = {
+    str: flags.DEFINE_string, bool: flags.DEFINE_bool, int: flags.DEFINE_integer,
+    float: flags.DEFINE_float}
 
 
-def define(settings_class):
+def define(settings_class: type) -> None:
     """Defines a flag of the command for every field; `X | None` has no value at first."""
-    kinds = fields.kinds(settings_class)
+    types = fields.kinds(settings_class)
     for field in dataclasses.fields(settings_class):
-        _DEFINE[kinds[field.name]](
+        _DEFINE[types[field.name]](
             field.name, field.default, field.metadata["help"], module_name=sys.argv[0])
 
 
-def read(settings_class):
-    """The settings that the parsed flags give, and the names of the flags that were given."""
+def read(settings_class: type) -> tuple[Any, frozenset[str]]:
+    """The settings of the parsed flags, and the names of the flags that the user gave."""
     names = [field.name for field in dataclasses.fields(settings_class)]
-    given = frozenset(name for name in names if flags.FLAGS[name].present)
-    return settings_class(**{name: flags.FLAGS[name].value for name in names}), given
+    explicit_flags = frozenset(name for name in names if flags.FLAGS[name].present)
+    return settings_class(**{name: flags.FLAGS[name].value for name in names}), explicit_flags

@@ -1,65 +1,82 @@
-"""What the commands that run a model do alike: flags in, one call out."""
+"""What the commands that run a model have in common: settings in, one run out."""
 import functools
+import os
+from collections.abc import Callable
+from typing import Any
 
 from adapter_bert import startup
 
 startup.prepare()   # before TensorFlow is imported
 
 from absl import app, logging  # noqa: E402
+from absl import flags as absl_flags  # noqa: E402
 
 from adapter_bert import flags, local_workers  # noqa: E402
-from adapter_bert.errors import InputError, exit_on_input_error  # noqa: E402
-from adapter_bert.training import clusters, exchange, preemption, settings  # noqa: E402
+from adapter_bert.errors import DEBUG_VARIABLE, InputError, exit_on_input_error  # noqa: E402
+from adapter_bert.training import clusters, exchange, preemption  # noqa: E402
+from adapter_bert.training import run as training_run  # noqa: E402
 from adapter_bert.training.hooks import speak_plainly  # noqa: E402
-from adapter_bert.training.run import plain_errors, run  # noqa: E402
+from adapter_bert.training.settings import TrainingSettings, check  # noqa: E402
+
+absl_flags.DEFINE_bool(
+    "debug", False, f"Show tracebacks instead of one-line errors; as {DEBUG_VARIABLE}=1 does.")
 
 
-def start(settings_class, go):
-    """Runs the command whose flags are the fields of a settings class.
+def start(settings_class: type, go: Callable) -> None:
+    """Runs the script whose flags are the fields of a settings class.
 
     Args:
       settings_class: training.settings.TrainingSettings or a class made of it.
-      go: function (settings, names of those that a person gave).
+      go: function (settings, names of the flags that the user gave).
     """
     flags.define(settings_class)
-    app.run(functools.partial(main, settings_class, go))
+    exit_on_input_error(app.run)(functools.partial(main, settings_class, go))
 
 
 @exit_on_input_error
-def main(settings_class, go, arguments):
+def main(settings_class: type, go: Callable, arguments: list[str]) -> None:
     """Reads the flags and runs; `arguments` is what absl left of sys.argv."""
-    speak_plainly()
+    if absl_flags.FLAGS.debug:
+        os.environ[DEBUG_VARIABLE] = "1"
     if arguments[1:]:
         raise InputError(f"{arguments[1]!r} belongs to no flag; write --flag=value")
-    with preemption.handling(preemption.stop_at_once):
-        take_part(*flags.read(settings_class), go)
+    run(*flags.read(settings_class), go)
 
 
-def take_part(told, given, go):
-    """Runs as what this process is: one alone, a worker, a parameter server, or those of a machine.
+def run(settings: Any, explicit_flags: frozenset[str], go: Callable) -> None:
+    """Runs, with our log lines and our handling of SIGTERM and Ctrl-C.
 
     Args:
-      told: training.settings.TrainingSettings.
-      given: names of the settings that a person gave.
-      go: function (settings, given).
+      settings: training.settings.TrainingSettings, or the settings of another command.
+      explicit_flags: names of the settings that the user gave.
+      go: function (settings, explicit_flags).
     """
-    if not isinstance(told, settings.TrainingSettings):
-        go(told, given)
+    speak_plainly()
+    with preemption.handling(preemption.stop_at_once):
+        dispatch(settings, explicit_flags, go)
+
+
+def dispatch(settings: Any, explicit_flags: frozenset[str], go: Callable) -> None:
+    """Runs this process in its role: alone, a worker, a parameter server, or the launcher of
+    workers on this machine; arguments as for `run`."""
+    if not isinstance(settings, TrainingSettings):
+        go(settings, explicit_flags)
         return
-    if told.distribution == "mirrored":
-        settings.check(told)
-        local_workers.run(told.num_replicas, told.train_batch_size)
+    if settings.distribution == "mirrored":
+        check(settings)
+        local_workers.run(settings.num_replicas, settings.train_batch_size)
         return
-    cluster = clusters.find(told)
+    cluster = clusters.find(settings)
     if not cluster.is_chief:
         logging.set_verbosity(logging.WARNING)
     if cluster.is_server:
-        with plain_errors():
+        with training_run.plain_errors():
             exchange.serve(cluster)
     else:
-        go(told, given)
+        go(settings, explicit_flags)
 
 
-def of_task(task_of):
-    """What `start` calls to run a task; `task_of` is a function of settings -> tasks.Task."""
-    return lambda settings, given: run(settings, given, task_of(settings))
+def of_task(task_of: Callable) -> Callable:
+    """The `go` of `start` for a task; `task_of` is a function of settings -> tasks.Task."""
+    return lambda settings, explicit_flags: training_run.run(
+        settings, explicit_flags, task_of(settings))

@@ -118,7 +118,7 @@ ROWS = (
     Row("page", "the page in headless Chromium, at 375 pixels too, without a console error",
         "pytest tests/test_page.py"),
     Row("beam", "files through an exported model on Beam: every row once, as ours to 1e-5",
-        "pytest tests/test_predict_command.py"),
+        "pytest tests/cli/test_bulk_predict.py"),
     Row("serving-speed", "32 tasks in a batch, 1,000 packs, the library adapters, overload: the "
         "bounds that `make bench-serving` has", "make --no-print-directory bench-serving"),
     Row("pretraining-data", "instances true to their text, BERT's shares and records, whole words; "

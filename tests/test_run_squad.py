@@ -11,9 +11,9 @@ from runs import go_squad, go_squad_with, same, values, write, write_squad
 
 import adapter_bert
 from adapter_bert import tasks
+from adapter_bert.cli.pack import lines
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json, write_json
-from adapter_bert.pack_command import lines
 from adapter_bert.packs import adapterhub, manifest, store
 from adapter_bert.packs.average import average
 from adapter_bert.packs.bases import base_of

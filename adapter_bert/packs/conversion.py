@@ -17,7 +17,7 @@ def convert(source, destination, from_form, to_form, options):
       destination: path of what is made.
       from_form: "pack", "adapterhub" or "checkpoint".
       to_form: "pack" or "adapterhub".
-      options: dict of the command's options, see pack_command.
+      options: dict of the command's options, see cli.pack.
 
     Returns:
       A line on what was made.

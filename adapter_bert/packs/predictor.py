@@ -3,6 +3,9 @@
 Letters: B batch, T tokens.
 """
 import functools
+from collections.abc import Callable, Iterable, Mapping
+from concurrent import futures
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
@@ -17,87 +20,139 @@ from adapter_bert.pipeline import arrays
 BATCH_SIZE = 32
 
 
+class Weights:
+    """Gives a graph its weights, with as few operations as possible: building them takes time.
+
+    Args:
+      checkpoint: prefix of the base's checkpoint.
+      own: {name: shape} of the pack's weights, which are fed to placeholders.
+      are_kept: whether the weights are variables, which keep their values between two calls; else
+        each call reads them again.
+
+    Attributes:
+      placeholders: {name: float32 placeholder} of the pack's weights.
+    """
+
+    def __init__(self, checkpoint: str, own: Mapping[str, tuple[int, ...]], are_kept: bool):
+        names = [name for name in base.Checkpoint(checkpoint) if name not in own]
+        values = tf.raw_ops.RestoreV2(prefix=checkpoint, tensor_names=names,
+                                      shape_and_slices=[""] * len(names),
+                                      dtypes=[tf.float32] * len(names))
+        self._restored, self._are_kept = dict(zip(names, values, strict=True)), are_kept
+        self._tensors: dict[str, tf.Tensor] = {}
+        self.placeholders = {name: tf.placeholder(tf.float32, shape, name.replace("/", "_"))
+                             for name, shape in own.items()}
+
+    def getter(self, getter: Callable, name: str, *args: Any, **options: Any) -> Any:
+        """A `custom_getter` for `tf.variable_scope`."""
+        def value(shape: Any = None, dtype: tf.DType = tf.float32) -> tf.Tensor:
+            del shape   # those of the checkpoint and of the placeholders are checked
+            fed = self.placeholders.get(name)
+            return tf.cast(self._restored[name], dtype) if fed is None else fed
+        if self._are_kept:
+            return getter(name, *args, **{**options, "initializer": value})
+        if name not in self._tensors:
+            self._tensors[name] = value(dtype=options["dtype"])
+            self._tensors[name].set_shape(options["shape"])
+        return self._tensors[name]
+
+
 class Predictor:
-    """A base with a task's pack, for as long as it lives.
+    """A base with a task's pack.
 
     Args:
       bert_dir: folder of the base, in Google's form.
       pack: path of a pack, or a store.Pack.
       precision: "auto", "float32" or "bfloat16", as the flag of run_classifier.py.
       kernels: "auto", "plain" or "fused", likewise.
+      quick_start: for a few texts: a graph that is built and started in half the time, but reads
+        the base again for every batch.
 
     Attributes:
       manifest: manifest.Manifest of the pack.
 
     Raises:
-      InputError: the pack is not sound, or was made on another base.
+      InputError: the pack is invalid, or was made on another base.
     """
 
-    def __init__(self, bert_dir, pack, precision="auto", kernels="auto"):
-        pack = store.opened(pack)
-        check_head(pack.manifest)
-        store.warn(pack.manifest, pack.manifest.task)
-        located, self.manifest = base.locate(bert_dir), pack.manifest
-        check_base(base_of(bert_dir), pack.manifest)
+    def __init__(self, bert_dir: str, pack: str | store.Pack, precision: str = "auto",
+                 kernels: str = "auto", quick_start: bool = False):
+        opened: store.Pack = store.opened(pack)
+        check_head(opened.manifest)
+        store.warn(opened.manifest, opened.manifest.task)
+        located, self.manifest = base.locate(bert_dir), opened.manifest
         self._tokenizer_of = functools.lru_cache(
             functools.partial(tokenization.FullTokenizer, located.vocab_file))
-        self._precision = engine.choose_precision(precision, use_tpu=False)
-        chosen = engine.choose_engine(kernels, use_tpu=False, rows=BATCH_SIZE)
-        with tf.Graph().as_default():
-            self._build(located.init_checkpoint, chosen)
-        self._put(pack)
+        precision = engine.choose_precision(precision, use_tpu=False)
+        chosen = engine.choose_engine(kernels, use_tpu=False,
+                                      rows=1 if quick_start else BATCH_SIZE)
+        # The base's fingerprint is computed while the graph is built.
+        with futures.ThreadPoolExecutor(1) as pool:
+            found = pool.submit(base_of, bert_dir)
+            try:
+                with tf.Graph().as_default() as graph:
+                    self._build(precision, chosen, located.init_checkpoint, not quick_start)
+            finally:   # another base is also why a graph cannot be built
+                check_base(found.result(), opened.manifest)
+        config = chosen.session_config() or tf.ConfigProto()
+        config.graph_options.rewrite_options.disable_meta_optimizer = quick_start
+        self._session = tf.Session(graph=graph, config=config)
+        self._put(opened, self._start)
 
-    def _build(self, checkpoint, chosen):
-        """The graph, and a session in which all but the pack's own weights have their values."""
+    def _build(self, precision: str, chosen: engine.Engine, checkpoint: str,
+               weights_are_kept: bool) -> None:
+        """Builds the graph, and the operations that give its variables their values."""
         tf.train.get_or_create_global_step()
-        model = self.manifest.model(self._precision)
+        own = self.manifest.shapes()
+        weights = Weights(checkpoint, own, weights_are_kept)
         self._inputs = {name: tf.placeholder(tf.int32, [None, None], name)
                         for name in ("input_ids", "input_mask", "segment_ids")}
-        output, variables = network.towers(model, self._inputs, chosen.towers, False,
-                                           chosen.formulas(trains=False))
-        self._outputs = output.predictions
-        own = {name: variables[name] for name in self.manifest.shapes()}
-        network.start_from(checkpoint, {name: variable for name, variable in variables.items()
-                                        if name not in own})
-        self._values = {name: tf.placeholder(tf.float32, variable.shape)
-                        for name, variable in own.items()}
-        self._assign = tf.group([variable.assign(self._values[name])
-                                 for name, variable in own.items()])
-        self._session = tf.Session(config=chosen.session_config())
-        self._session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        with tf.variable_scope(tf.get_variable_scope(), custom_getter=weights.getter):
+            output, variables = network.towers(
+                self.manifest.model(precision), self._inputs, chosen.towers, False,
+                chosen.formulas(trains=False))
+        self._outputs, self._placeholders = output.predictions, weights.placeholders
+        self._assign = self._start = None
+        if weights_are_kept:
+            self._assign = tf.group([variables[name].initializer for name in own])
+            self._start = tf.group([variable.initializer for variable in
+                                    tf.global_variables() + tf.local_variables()])
 
-    def use(self, pack):
-        """Puts another task's pack in the place of the present one.
+    def _put(self, pack: store.Pack, assign: tf.Operation | None) -> None:
+        """Gives the pack's weights to the variables, or where there are none to every call."""
+        self.manifest = pack.manifest
+        feeds = {self._placeholders[name]: value for name, value in pack.weights.items()}
+        self._fed_weights = {} if assign else feeds
+        if assign:
+            self._session.run(assign, feeds)
+
+    def use(self, pack: str | store.Pack) -> None:
+        """Replaces the present task by another one.
 
         Args:
           pack: path of a pack, or a store.Pack, of the same base, adapters and kind of head.
 
         Raises:
-          InputError: the pack is not sound, or of another form.
+          InputError: the pack is invalid, or has another base, adapters or head.
         """
-        pack = store.opened(pack)
-        now, then = pack.manifest, self.manifest
+        opened: store.Pack = store.opened(pack)
+        now, then = opened.manifest, self.manifest
         if now.base != then.base or now.model() != then.model():
             raise InputError(f"the pack of {now.task} has another base, adapters or head than that "
                              f"of {then.task}; load it with adapter_bert.load")
-        self._put(pack)
+        self._put(opened, self._assign)
 
-    def _put(self, pack):
-        self._session.run(self._assign, {self._values[name]: value
-                                         for name, value in pack.weights.items()})
-        self.manifest = pack.manifest
-
-    def predict(self, texts):
-        """What the pack's task says of texts.
+    def predict(self, texts: Iterable[Any]) -> list[Any]:
+        """Predicts texts.
 
         Args:
           texts: list of str; of pairs (str, str) for a task of pairs, and (question, context) for
-            one of spans; of tokens also of lists of words, which are not parted any further. A
-            long one is cut to the task's max_seq_length, but for a context, which is read whole.
+            one of spans; for tokens also lists of words, which are not split any further. A long
+            text is cut to the task's max_seq_length, but a context is read as a whole.
 
         Returns:
-          A list with an answer for each: an answers.Prediction, the score of a regression as a
-          float, of tokens the list of answers.Entity, or of spans an answers.Answer.
+          A list with an entry for each text: an answers.Prediction, the score of a regression as
+          a float, for tokens a list of answers.Entity, or for spans an answers.Answer.
 
         Raises:
           InputError: an entry that is none of these.
@@ -111,23 +166,23 @@ class Predictor:
             found += kind.answers(self.manifest, asked, self._run(rows))
         return found
 
-    def _run(self, rows):
+    def _run(self, rows: list[tuple[Any, Any]]) -> list[Any]:
         """The head's predictions for each pair (input_ids, segment_ids): {name: array}."""
-        found = [None] * len(rows)
+        found: list[Any] = [None] * len(rows)
         for places in arrays.by_length([len(ids) for ids, _ in rows], BATCH_SIZE):
             batch = arrays.padded([rows[place] for place in places])
-            outputs = self._session.run(self._outputs, {
+            outputs = self._session.run(self._outputs, self._fed_weights | {
                 self._inputs[name]: value for name, value in batch.items()})
             for number, place in enumerate(places):
                 found[place] = {name: values[number] for name, values in outputs.items()}
         return found
 
-    def close(self):
+    def close(self) -> None:
         """Ends the session and frees its memory."""
         self._session.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "Predictor":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self.close()

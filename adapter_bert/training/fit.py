@@ -100,7 +100,7 @@ def fit(current, start, feed, step, evaluate, identity, guard=None):
     settings, total = current.settings, feed.schedule.num_train_steps
     scores = history.of_run(settings, current.task)
     every = evaluation_interval(settings, feed)
-    logging.info(where_it_stands(step, total, scores))
+    logging.info(where_it_stands(step, total, scores, length_flag(settings)))
     progress = Progress(total, feed.examples_a_step)
 
     note, stop_hook = judge(settings.output_dir, start, evaluate, scores, every, total), StopHook()
@@ -149,11 +149,16 @@ def next_stop(step, note, every, total):
     return min(total, step + every - step % every) if every else total
 
 
-def where_it_stands(step, total, scores):
-    """One line on what training has to do."""
+def length_flag(settings):
+    """The name of the setting of this command that makes training longer."""
+    return "num_train_steps" if hasattr(settings, "num_train_steps") else "num_train_epochs"
+
+
+def where_it_stands(step, total, scores, flag):
+    """One line on what training has to do; `flag` is the setting that makes it longer."""
     if step >= total:
         return (f"training is complete ({step} of {total} steps); "
-                "to go on, raise --num_train_epochs or --num_train_steps")
+                f"to train longer, raise --{flag}")
     if scores.is_over():
         return (f"training stopped early at step {step} of {total}, the best score being that of "
                 f"step {scores.best()['global_step']}; to go on, raise --early_stopping_patience")

@@ -3,13 +3,15 @@ import dataclasses
 import math
 from typing import ClassVar
 
-import adapter_layers
 from adapter_bert import paths
 from adapter_bert.errors import InputError
 from adapter_bert.fields import KERNELS, PRECISIONS, setting
 from adapter_bert.training.clusters import DISTRIBUTIONS
 
-CHOICES = {"adapter_method": tuple(adapter_layers.METHODS), "precision": PRECISIONS,
+# The names of adapter_layers.METHODS and ADAPTERS: that module imports TensorFlow, --help does not.
+METHODS = ("houlsby", "pfeiffer", "parallel", "lora", "ia3", "prefix")
+ADAPTERS = ("feedforward_adapter", "parallel_adapter", "lora", "ia3", "prefix")
+CHOICES = {"adapter_method": METHODS, "precision": PRECISIONS,
            "kernels": KERNELS, "pack_precision": PRECISIONS[1:], "bad_answers": ("refuse", "skip"),
            "bad_rows": ("refuse", "skip"), "label_type": ("classes", "number", "tokens"),
            "distribution": DISTRIBUTIONS, "recipe": ("auto", "reference"),
@@ -33,9 +35,9 @@ class ModelSettings:
                     "adapters_norms_pooler, full, top_layers=K, layer_norm, bias or head.")
     adapter_method: str = setting(
         "houlsby", "A published method, which stands for --tuning and adapter flags that are not "
-                   f"given: {', '.join(adapter_layers.METHODS)}.")
+                   f"given: {', '.join(METHODS)}.")
     adapter_fn: str = setting(
-        "feedforward_adapter", f"The kind of adapter: {', '.join(adapter_layers.ADAPTERS)}.")
+        "feedforward_adapter", f"The kind of adapter: {', '.join(ADAPTERS)}.")
     adapter_size: int = setting(64, "Width of the bottleneck, rank of a LoRA, keys of a prefix.")
     adapter_placement: str = setting("both", "both, attention or feed_forward.")
     adapter_layers: str = setting("all", "Layers with adapters: all, or numbers as in 0,1,5.")
@@ -361,6 +363,7 @@ def adapter_config(settings):
     Raises:
       InputError: a flag that no adapter can have.
     """
+    import adapter_layers
     if not adapter_layers.uses_adapters(settings.tuning):
         return None
     try:
@@ -387,6 +390,7 @@ def with_method(settings, given):
     """
     if "adapter_method" not in given:
         return settings, given
+    import adapter_layers
     if "tuning" in given and not adapter_layers.uses_adapters(settings.tuning):
         raise InputError(f"--adapter_method={settings.adapter_method}: --tuning={settings.tuning} "
                          "has no adapters; give one of the two")

@@ -11,11 +11,19 @@ import shlex
 from adapter_bert.errors import InputError
 from adapter_bert.packs.index import plain
 
-PACK = {"metavar": "PACK", "help": "a pack: its folder or .zip"}
+PACK: dict = {"metavar": "PACK", "help": "a pack: its folder or .zip"}
 HUB = {"metavar": "HUB", "help": "a folder, its http(s):// address, or hf://owner/repo"}
 
 
-def add(commands):
+def pack_in(path: str) -> str:
+    """The path of a pack: `path`, or the pack that a run left in the folder `path`."""
+    inside = os.path.join(path, "pack")
+    if os.path.isfile(os.path.join(path, "pack.json")) or not os.path.exists(inside):
+        return path
+    return inside
+
+
+def add(commands: argparse._SubParsersAction) -> None:
     """Adds `pack` and its jobs to argparse's subparsers."""
     jobs = "\n".join(f"  {name:<10} {text}" for name, (_, text, _) in _JOBS.items())
     parser = commands.add_parser(

@@ -1,28 +1,35 @@
-"""adapter-bert serve: what it takes. Imports no TensorFlow before the server starts."""
+"""adapter-bert serve: many tasks over HTTP, from one BERT."""
+import argparse
 import dataclasses
 import logging
+from typing import Any
 
 from adapter_bert import fields
+from adapter_bert.cli.parser import Parser
 
 _OF_BANK = ("slots", "precision", "kernels", "max_adapter_size", "max_labels")
 
 
-def add(commands):
+def add(commands: argparse._SubParsersAction) -> None:
     """Adds `serve` to argparse's subparsers; its flags are the fields of serving's Settings."""
-    from adapter_bert.serving.settings import Settings
-    parser = commands.add_parser("serve", help="many tasks over HTTP, from one BERT",
-                                 description="Serves the packs of a hub on one base over "
-                                             "TensorFlow Serving's REST API, with a page.")
-    kinds = fields.kinds(Settings)
-    for field in dataclasses.fields(Settings):
-        kind = kinds[field.name]
-        default = "" if field.default in ("", None) else " (%(default)s)"
-        parser.add_argument(f"--{field.name}", type=kind, default=field.default,
-                            metavar=kind.__name__.upper(), help=field.metadata["help"] + default)
+    parser = commands.add_parser(
+        "serve", help="serve many tasks over HTTP, from one BERT",
+        description="Serves the packs of a hub on one base over TensorFlow Serving's REST API, "
+                    "with a page.", fill=_fill)
     parser.set_defaults(run=_serve)
 
 
-def _serve(**options):
+def _fill(parser: Parser) -> None:
+    from adapter_bert.serving.settings import Settings
+    types = fields.kinds(Settings)
+    for field in dataclasses.fields(Settings):
+        default = "" if field.default in ("", None) else " (%(default)s)"
+        parser.add_argument(f"--{field.name}", type=types[field.name], default=field.default,
+                            metavar=types[field.name].__name__.upper(),
+                            help=field.metadata["help"] + default)
+
+
+def _serve(**options: Any) -> None:
     from adapter_bert.serving.settings import Settings
     settings = Settings(**options)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -1,4 +1,4 @@
-"""adapter-bert experiment: what it takes. Imports no TensorFlow before it runs."""
+"""adapter-bert experiment: a sweep of runs, with its tables and figures."""
 import logging
 
 from adapter_bert.errors import InputError

@@ -1,4 +1,4 @@
-"""adapter-bert predict: what it writes is what load().predict says, every row once."""
+"""adapter-bert bulk-predict: what it writes is what load().predict says, every row once."""
 import csv
 import functools
 import json
@@ -45,7 +45,7 @@ def fixture_go(exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def go(pattern, *flags, output="out/found", **changes):
-        main(["predict", f"--model={exported(**changes)[1]}", f"--input={pattern}",
+        main(["bulk-predict", f"--model={exported(**changes)[1]}", f"--input={pattern}",
               f"--output={output}", *flags])
         return written(f"{output}-[0-9]*"), written(f"{output}-bad-*")
     return go
@@ -133,7 +133,7 @@ def test_pairs_without_a_header(tiny_dir, exported, go, capsys):
     assert [one["input"]["0"] for one in found] == list("0123") and not bad
     assert_same(found, predicted(tiny_dir, exported, pairs, pair=True))
     assert "--text_b_column is missing" in refused(capsys, [
-        "predict", f"--model={exported(pair=True)[1]}", "--input=a.tsv", "--output=o",
+        "bulk-predict", f"--model={exported(pair=True)[1]}", "--input=a.tsv", "--output=o",
         "--text_column=1"])
 
 
@@ -232,10 +232,10 @@ def test_mistakes(exported, tmp_path, capsys, monkeypatch):
             ({}, [*more, "--direct_num_workers=x"], "invalid int")):
         flags = [f"--{name}={value}" for name, value in (given | changes).items()
                  if value is not None]
-        assert wanted in refused(capsys, ["predict", *flags, *words]), (changes, words)
+        assert wanted in refused(capsys, ["bulk-predict", *flags, *words]), (changes, words)
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    assert 'pip install "adapter-bert[beam]"' in refused(capsys, [
-        "predict", "--model=m", "--input=i", "--output=o"])
+    assert 'pip install "apache-beam==2.77.0"' in refused(capsys, [
+        "bulk-predict", "--model=m", "--input=i", "--output=o"])
     assert not list(tmp_path.glob("o-*"))
 
 
@@ -281,7 +281,7 @@ def test_names(tiny_dir, exported, go, capsys):
         for name in names] for names in wanted]
     assert sum(map(len, wanted)) > 10
     assert "a task of single texts; leave --text_b_column out" in refused(capsys, [
-        "predict", f"--model={exported(**NER)[1]}", "--input=a.jsonl", "--output=o",
+        "bulk-predict", f"--model={exported(**NER)[1]}", "--input=a.jsonl", "--output=o",
         "--text_column=text", "--text_b_column=text"])
 
 
@@ -298,5 +298,5 @@ def test_answers(tiny_dir, exported, go, capsys):
                        for one in predicted(tiny_dir, exported, pairs, **QA)]
     assert last == {"answer": "", "start": None, "end": None, "probability": 0.0} and not bad
     assert "--text_b_column is missing, the column that holds the second texts, or" in refused(
-        capsys, ["predict", f"--model={exported(**QA)[1]}", "--input=a.jsonl", "--output=o",
+        capsys, ["bulk-predict", f"--model={exported(**QA)[1]}", "--input=a.jsonl", "--output=o",
                  "--text_column=q"])
