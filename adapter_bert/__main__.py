@@ -5,6 +5,7 @@ import os
 import sys
 
 from adapter_bert import experiment_command, pack_command, predict_command, serve_command
+from adapter_bert.cli import tune
 from adapter_bert.errors import InputError, exit_on_input_error
 
 
@@ -27,6 +28,7 @@ def main(arguments=None):
     predict_command.add(commands)
     serve_command.add(commands)
     experiment_command.add(commands)
+    tune.add(commands)
     _add_dataset(commands)
     _add_compare(commands)
     for name, quiet in (("TF_CPP_MIN_LOG_LEVEL", "3"), ("HF_HUB_VERBOSITY", "error")):

@@ -1,0 +1,1 @@
+"""The command line of `adapter-bert`: one module per command."""
