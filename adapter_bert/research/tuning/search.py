@@ -141,7 +141,7 @@ def _start_and_wait(job: Job, stopper: Stopper) -> int:
         os.remove(os.path.join(job.output_dir, OUTCOME_FILE))
     command = [sys.executable, "-m", "adapter_bert.research.tuning.trial"]
     with open(os.path.join(job.output_dir, LOG_FILE), "ab") as log, subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log,
+            command, bufsize=0, stdin=subprocess.PIPE, stdout=log, stderr=log,
             start_new_session=True) as process:
         stopper.process = process
         try:
@@ -150,7 +150,6 @@ def _start_and_wait(job: Job, stopper: Stopper) -> int:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(dataclasses.asdict(job)).encode() + b"\n")
-                process.stdin.flush()
             return process.wait()
         finally:
             stopper.process = None

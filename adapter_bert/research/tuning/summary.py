@@ -25,7 +25,7 @@ MOST_ROWS = 10
 PROGRAMS = {"classifier": "python run_classifier.py", "squad": "python run_squad.py"}
 # Of trials by their state: colour, marker, legend.
 LOOKS = {TrialState.COMPLETE: (COLOURS[0], "o", "complete"),
-         TrialState.PRUNED: (COLOURS[4], "v", "pruned: best score before")}
+         TrialState.PRUNED: (COLOURS[4], "v", "pruned (best score before)")}
 
 
 def in_words(plan: plans.Plan, trials: int) -> str:
