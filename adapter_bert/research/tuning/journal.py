@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
     state: "complete", "pruned" or "failed".
     value: the best dev score; None where there is none.
     step: training steps done.
-    seconds: of training.
+    seconds: of the process that finished it; an earlier one that was killed is not counted.
     reason: why it failed.
     """
 

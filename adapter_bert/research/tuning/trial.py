@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -81,6 +82,7 @@ def run(job: Job) -> journals.Outcome:
     from adapter_bert.training.run import run as train
     journal, state, value, reason = journals.Journal(job.folder), "failed", None, None
     settings, task = commands.settings_of(job.command, job.flags)
+    began = time.monotonic()
     try:
         metrics = train(settings, frozenset(job.flags), task, on_scores=watcher(job, journal))
         state, value = "complete", float(metrics[job.metric])
@@ -89,14 +91,7 @@ def run(job: Job) -> journals.Outcome:
     except InputError as error:
         reason = str(error)
     step = checkpoints.latest_step(job.output_dir)[1]
-    return journals.Outcome(state, value, step, _train_seconds(job.output_dir), reason)
-
-
-def _train_seconds(folder: str) -> float:
-    """Seconds of training that the run in a folder has noted."""
-    path = os.path.join(folder, "results.json")
-    recorded = files.read_object(path) if os.path.exists(path) else {}
-    return round(recorded.get("train_seconds", 0.0), 1)
+    return journals.Outcome(state, value, step, round(time.monotonic() - began, 1), reason)
 
 
 def main() -> int:
