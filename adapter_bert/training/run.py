@@ -20,7 +20,7 @@ from adapter_bert.training.model_fn import Schedule
 from adapter_bert.training.pack import refuse_unpackable, write_pack
 
 
-def run(settings, given, task, seen=evaluation.unseen):
+def run(settings, given, task, seen=evaluation.unseen, on_scores=None):
     """Trains, evaluates and predicts as the settings say.
 
     Args:
@@ -29,6 +29,8 @@ def run(settings, given, task, seen=evaluation.unseen):
       task: tasks.Task.
       seen: function (setup.Run, data.Split, predicted), told what is predicted at the end for each
         dev split.
+      on_scores: function (global step, metrics of the first dev split) that watches the training,
+        see fit.train.
 
     Returns:
       {metric: float} of the evaluation; {} where nothing was evaluated.
@@ -41,7 +43,8 @@ def run(settings, given, task, seen=evaluation.unseen):
         current, splits = data.prepare(current)
         logging.info(current.engine.line(current.settings.precision))
         if current.settings.do_train:
-            return train_and_report(with_recipe(current, splits["train"]), splits, seen)
+            return train_and_report(with_recipe(current, splits["train"]), splits, seen,
+                                    on_scores)
         start = checkpoints.find_start(
             current.trained, current.bert_config.to_dict(), current.base_checkpoint)
         return report(current, start, splits, {}, seen)
@@ -64,7 +67,7 @@ def with_recipe(current, split):
     return dataclasses.replace(current, settings=settings)
 
 
-def train_and_report(current, splits, seen):
+def train_and_report(current, splits, seen, on_scores=None):
     """Trains, evaluates, predicts and leaves a pack; again while the guard sees nothing learned.
 
     Returns:
@@ -83,7 +86,7 @@ def train_and_report(current, splits, seen):
         feed = feed_of(of_attempt(settings, guard.attempt), splits["train"])
         try:
             trained, start, noted = train(
-                current, feed, first_dev(current, splits, watched, guard), guard)
+                current, feed, first_dev(current, splits, watched, guard), guard, on_scores)
             if not current.cluster.is_chief:
                 return {}
             metrics = report(trained, start, splits, noted, watched)

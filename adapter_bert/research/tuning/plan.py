@@ -14,12 +14,14 @@ from adapter_bert.research.tuning import space as spaces
 from adapter_bert.research.tuning.journal import LOCKS, alone
 from adapter_bert.research.tuning.trial import EVALUATIONS, Job
 from adapter_bert.training import data, setup
-from adapter_bert.training.run import make_schedule, plain_errors
+from adapter_bert.training.run import make_schedule, plain_errors, with_recipe
 from adapter_bert.training.settings import PATHS, RunSettings
 
 RECORD_FILE, TRIALS = "tune.json", "trials"
-# What every trial does, and what a search decides or does not support.
-ALWAYS = {"do_train": True, "do_eval": True, "keep_best": True}
+# What every trial does. The guard would restart with other seeds, and so compare seeds; a trial
+# that learns nothing is pruned or failed instead.
+ALWAYS = {"do_train": True, "do_eval": True, "keep_best": True, "guard": "off"}
+# What a search decides or does not support.
 RESERVED = ("do_predict", "eval_steps", "early_stopping_patience", "pack_dir", "profile_steps",
             "distribution", "num_replicas", "master")
 
@@ -112,6 +114,7 @@ def _prepare(command: str, flags: Mapping[str, Any]) -> tuple[setup.Run, dict[st
                                                             "output_dir": folder})
             run, splits = data.prepare(setup.open_run(
                 settings, frozenset({*flags, *ALWAYS, "output_dir"}), task))
+            run = with_recipe(run, splits["train"])
             make_schedule(run.settings, splits["train"])
     finally:
         logging.set_verbosity(verbosity)

@@ -110,7 +110,7 @@ def make(names: list[str], settings: RunSettings) -> dict[str, Parameter]:
 
 def _rates(settings: RunSettings) -> tuple[float, float]:
     """The lowest and the highest learning rate to try."""
-    mode = settings.tuning.partition("=")[0]
+    mode = settings.tuning.removesuffix("_pooler").partition("=")[0]
     group = "adapters" if adapter_layers.uses_adapters(mode) else mode
     low, high = METHOD_RATES.get(settings.adapter_method, RATES[group])
     rate = settings.learning_rate or low

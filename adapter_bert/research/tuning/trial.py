@@ -85,13 +85,21 @@ def run(job: Job) -> journals.Outcome:
     began = time.monotonic()
     try:
         metrics = train(settings, frozenset(job.flags), task, on_scores=watcher(job, journal))
-        state, value = "complete", float(metrics[job.metric])
+        if _learned(job.output_dir):
+            state, value = "complete", float(metrics[job.metric])
+        else:
+            reason = "it learned nothing: every prediction for the dev set is the same"
     except Pruned:
         state = "pruned"
     except InputError as error:
         reason = str(error)
     step = checkpoints.latest_step(job.output_dir)[1]
     return journals.Outcome(state, value, step, round(time.monotonic() - began, 1), reason)
+
+
+def _learned(folder: str) -> bool:
+    """Whether the run in a folder learned something, as far as its guard noticed."""
+    return files.read_object(os.path.join(folder, "results.json"))["guard"]["learned"]
 
 
 def main() -> int:
