@@ -37,7 +37,7 @@ def error_of(capsys, folder, flags, **changes):
     ({"output_dir": ""}, "--output_dir is missing"),
     ({"output_dir": "gs://bucket/x"}, "a search locks files"),
     ({"data_dir": "/nowhere"}, "/nowhere"),
-    ({"train_batch_size": "500"}, "32 examples make no batch of 500"),
+    ({"train_batch_size": "5000"}, "32 examples make no batch of 5000"),
     ({"adapter_size": "0"}, "size"),
 ])
 def test_bad_flags(capsys, tmp_path, flags, changes, reason):

@@ -285,10 +285,10 @@ def real_plan(tmp_path, tiny_dir, name, **flags):
     """A Plan of made sentences on the tiny BERT, bound to its folder."""
     given = write_sst2(tmp_path / "data", train=64, dev=24)
     flags = {"task_name": "SST-2", "data_dir": given, "bert_dir": tiny_dir, "max_seq_length": 16,
-             "train_batch_size": 8, "precision": "float32", "adapter_size": 4, **flags}
+             "train_batch_size": 8, "precision": "float32", "learning_rate": 0.01,
+             "num_train_epochs": 2.0, **flags}
     settings = Settings(**flags, output_dir=str(tmp_path / name))
-    return plans.bind(plans.make("classifier", settings, set(flags) | {"output_dir"},
-                                 "learning_rate"))
+    return plans.bind(plans.make("classifier", settings, set(flags) | {"output_dir"}, "size"))
 
 
 def in_this_process(job, stopper):
@@ -300,7 +300,7 @@ def in_this_process(job, stopper):
 @pytest.mark.slow
 def test_trials_of_the_tiny_bert_killed_while_they_train(tmp_path, tiny_dir, monkeypatch):
     """The best run, killed and resumed, is bit by bit what its printed command trains."""
-    plan = real_plan(tmp_path, tiny_dir, "search", num_train_epochs=1.0)
+    plan = real_plan(tmp_path, tiny_dir, "search")
     report, killed = journals.Journal.report, set()
 
     def dying(journal, number, rung, value):
@@ -313,7 +313,7 @@ def test_trials_of_the_tiny_bert_killed_while_they_train(tmp_path, tiny_dir, mon
     with pytest.raises(KeyboardInterrupt):
         searches.search(plan, 1, in_this_process)
     best = searches.search(plan, 1, in_this_process).best()
-    assert best.intermediate_values.keys() == {1, 2, 3, 4} and best.user_attrs["step"] == 8
+    assert best.intermediate_values.keys() == {1, 2, 3, 4} and best.user_attrs["step"] == 16
     again = shlex.split(summary.command_of(plan, best))[2:]
     flags = dict(flag.removeprefix("--").split("=", 1) for flag in again)
     assert flags == {name: str(value) for name, value in plan.run_flags(
@@ -341,7 +341,7 @@ def test_a_trial_ends_with_its_search(tmp_path, tiny_dir):
     plan = real_plan(tmp_path, tiny_dir, "search")
     journal = journals.Journal(plan.folder)
     with journal.next_trial(plan.space, 0, 1) as number:
-        process = forked(searches.run_process, plan.job(number, {"learning_rate": 1e-3}),
+        process = forked(searches.run_process, plan.job(number, {"size": 64}),
                          searches.Stopper())
         log = os.path.join(plan.output_dir(number), trials.LOG_FILE)
         lock = os.path.join(plan.output_dir(number), ".lock")
