@@ -14,18 +14,19 @@ import time
 import pytest
 import tensorflow.compat.v1 as tf
 from optuna.trial import TrialState
-from runs import go, same, values, write_sst2
+from runs import same, values, write_sst2
 
 from adapter_bert import files
 from adapter_bert.errors import InputError, Stopped
 from adapter_bert.packs import store
+from adapter_bert.research.tuning import commands, summary
 from adapter_bert.research.tuning import journal as journals
 from adapter_bert.research.tuning import plan as plans
 from adapter_bert.research.tuning import search as searches
 from adapter_bert.research.tuning import space as spaces
-from adapter_bert.research.tuning import summary
 from adapter_bert.research.tuning import trial as trials
 from adapter_bert.training import checkpoints, data
+from adapter_bert.training.run import run
 from adapter_bert.training.settings import Settings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -314,12 +315,11 @@ def test_trials_of_the_tiny_bert_killed_while_they_train(tmp_path, tiny_dir, mon
         searches.search(plan, 1, in_this_process)
     best = searches.search(plan, 1, in_this_process).best()
     assert best.intermediate_values.keys() == {1, 2, 3, 4} and best.user_attrs["step"] == 16
+    flags = plan.run_flags(best.params, os.path.join(plan.folder, "again"))
     again = shlex.split(summary.command_of(plan, best))[2:]
-    flags = dict(flag.removeprefix("--").split("=", 1) for flag in again)
-    assert flags == {name: str(value) for name, value in plan.run_flags(
-        best.params, os.path.join(plan.folder, "again")).items()}
-    metrics = go(**plan.run_flags(best.params, os.path.join(plan.folder, "again")))
-    assert metrics["eval_accuracy"] == best.value
+    assert [f"--{name}={value}" for name, value in flags.items()] == again
+    settings, task = commands.settings_of(plan.command, flags)
+    assert run(settings, frozenset(flags), task)["eval_accuracy"] == best.value
     packs = [store.read(os.path.join(plan.folder, name, "pack")) for name in ("best", "again")]
     assert same(packs[0].weights, packs[1].weights)
 
