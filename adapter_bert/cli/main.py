@@ -16,12 +16,13 @@ from adapter_bert.cli import (
     predict,
     serve,
     train,
+    tune,
 )
 from adapter_bert.cli.parser import Parser
 from adapter_bert.errors import DEBUG_VARIABLE, exit_on_input_error
 
 # In the order in which --help lists them.
-COMMANDS = (train, evaluate, predict, pack, serve, export, bulk_predict, convert, experiment,
+COMMANDS = (train, evaluate, predict, tune, pack, serve, export, bulk_predict, convert, experiment,
             dataset, compare)
 DEBUG_FLAG = "--debug"
 

@@ -39,7 +39,7 @@ class Feed(NamedTuple):
     output_bias: tuple[float, ...] = ()
 
 
-def train(current, feed, evaluate, guard=None):
+def train(current, feed, evaluate, guard=None, on_scores=None):
     """Trains to the last step, resuming from the newest checkpoint of the output folder.
 
     Args:
@@ -48,6 +48,8 @@ def train(current, feed, evaluate, guard=None):
       evaluate: function (Start of a checkpoint, its step) -> metrics, such as an
         evaluation.DevEvaluator, whose `baselines` are logged beside the scores.
       guard: train.guard.Guard that watches the loss; None for none.
+      on_scores: function (global step, metrics), called after each evaluation on the way, and again
+        with the newest one when a run resumes. An exception that it raises ends the training.
 
     Returns:
       The run with the checkpoint to evaluate in `trained`, its checkpoints.Start, and the scores
@@ -70,7 +72,8 @@ def train(current, feed, evaluate, guard=None):
     results.update_results(settings.output_dir, flags=dataclasses.asdict(settings))
     attempt = dataclasses.replace(
         current, settings=guards.of_attempt(settings, current.attempt))
-    noted = fit(attempt, start, feed, step, evaluate, exchange.identity(identity), guard)
+    noted = fit(attempt, start, feed, step, evaluate, exchange.identity(identity), guard,
+                on_scores)
     trained = checkpoints.best_or_latest(settings.output_dir)
     logging.info("trained: %s", trained)
     return dataclasses.replace(current, trained=trained), start._replace(task=trained), noted
@@ -86,13 +89,13 @@ def forget_failed_attempt(output_dir, attempt):
         history.forget(output_dir)
 
 
-def fit(current, start, feed, step, evaluate, identity, guard=None):
+def fit(current, start, feed, step, evaluate, identity, guard=None, on_scores=None):
     """Trains from `step` to the end of the schedule, evaluating in between where that is asked.
 
     A TPU has room for one session, and other workers wait in theirs, so training stops there for an
     evaluation; elsewhere a hook evaluates while the training session stays. Where a stretch of
     training begins and ends, the chief of the workers says; `identity` is what they must share.
-    `guard` watches the loss, see `train`.
+    `guard` watches the loss and `on_scores` the scores, see `train`.
 
     Returns:
       {global step: metrics} of the evaluations made.
@@ -103,7 +106,8 @@ def fit(current, start, feed, step, evaluate, identity, guard=None):
     logging.info(where_it_stands(step, total, scores, length_flag(settings)))
     progress = Progress(total, feed.examples_a_step)
 
-    note, stop_hook = judge(settings.output_dir, start, evaluate, scores, every, total), StopHook()
+    note = judge(settings.output_dir, start, evaluate, scores, every, total, on_scores)
+    stop_hook = StopHook()
     hooks = [EvaluationHook(every, settings.output_dir, note, progress, stop_hook)] if (
         every and not settings.use_tpu and current.cluster.is_alone) else []
     others = [stop_hook, *profile_hooks(settings), *checkpoint_hooks(current)]
@@ -132,12 +136,14 @@ def fit(current, start, feed, step, evaluate, identity, guard=None):
     return scores.added
 
 
-def judge(output_dir, start, evaluate, scores, every, total):
+def judge(output_dir, start, evaluate, scores, every, total, on_scores=None):
     """A function (step) -> whether training is over; it makes the evaluation that is due there."""
     def note(step):
         is_due = every and step and (step % every == 0 or step == total)
         if is_due and not scores.at(step):
             note_scores(output_dir, start, evaluate, scores)
+        if is_due and on_scores:
+            on_scores(step, scores.at(step))
         return scores.is_over()
     return note
 

@@ -22,7 +22,8 @@ from adapter_bert.training.model_fn import Schedule
 from adapter_bert.training.pack import refuse_unpackable, write_pack
 
 
-def run(settings, given, task, on_predictions=evaluation.ignore_predictions, writes_report=True):
+def run(settings, given, task, on_predictions=evaluation.ignore_predictions, writes_report=True,
+        on_scores=None):
     """Trains, evaluates and predicts as the settings say.
 
     Args:
@@ -32,6 +33,8 @@ def run(settings, given, task, on_predictions=evaluation.ignore_predictions, wri
       on_predictions: function (setup.Run, data.Split, predicted), called with the final
         predictions for each dev split.
       writes_report: whether report.md and its pictures are written.
+      on_scores: function (global step, metrics of the first dev split) that watches the training,
+        see fit.train.
 
     Returns:
       {metric: float} of the evaluation; {} where nothing was evaluated.
@@ -45,7 +48,7 @@ def run(settings, given, task, on_predictions=evaluation.ignore_predictions, wri
         splits = data.prepare(current, examples)
         logging.info(current.engine.line(current.settings.precision))
         if current.settings.do_train:
-            outcome = train_and_assess(with_recipe(current, splits["train"]), splits)
+            outcome = train_and_assess(with_recipe(current, splits["train"]), splits, on_scores)
         else:
             start = checkpoints.find_start(
                 current.trained, current.bert_config.to_dict(), current.base_checkpoint)
@@ -94,7 +97,7 @@ def with_recipe(current, split):
     return dataclasses.replace(current, settings=settings)
 
 
-def train_and_assess(current, splits):
+def train_and_assess(current, splits, on_scores=None):
     """Trains, evaluates, predicts and leaves a pack; again while the guard sees nothing learned.
 
     Returns:
@@ -109,7 +112,7 @@ def train_and_assess(current, splits):
                   settings.guard == "on" and current.cluster.is_alone)
     while True:
         outcome, start, problem = attempt(
-            dataclasses.replace(current, attempt=guard.attempt), splits, guard)
+            dataclasses.replace(current, attempt=guard.attempt), splits, guard, on_scores)
         if not problem or not guard.is_on:
             break
         may_restart = guard.may_restart
@@ -128,7 +131,7 @@ def train_and_assess(current, splits):
     return outcome._replace(failure=NothingLearned(guard.message(settings)) if failed else None)
 
 
-def attempt(current, splits, guard):
+def attempt(current, splits, guard, on_scores):
     """Trains once and evaluates.
 
     Returns:
@@ -138,7 +141,7 @@ def attempt(current, splits, guard):
     feed = feed_of(of_attempt(current.settings, current.attempt), splits["train"])
     evaluator = first_dev(current, splits)
     try:
-        trained, start, _ = train(current, feed, evaluator, guard)
+        trained, start, _ = train(current, feed, evaluator, guard, on_scores)
         if not current.cluster.is_chief:
             return None, start, None
         outcome = assess(trained, start, splits, evaluator)

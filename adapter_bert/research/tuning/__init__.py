@@ -1,0 +1,1 @@
+"""Hyper-parameter search: many runs of one task, of which the best is kept."""
