@@ -24,6 +24,7 @@ from absl import logging
 
 from adapter_bert import files, paths
 from adapter_bert.errors import InputError
+from adapter_bert.training import checkpoints
 from adapter_bert.training.hooks import CountingHook
 
 GUARD_FILE = "guard.json"
@@ -44,15 +45,18 @@ class Guard:
     """Watches the losses of a run, attempt after attempt.
 
     Args:
-      output_dir: folder of the run.
+      settings: training.settings.RunSettings with the recipe's choices.
       constant_loss: loss of the best constant prediction, see prior.Prior.
-      is_on: whether a run that learned nothing starts again.
+      is_on: whether a run that learned nothing starts again. Where not, a run that is resumed still
+        keeps the seed and rate of its attempt.
     """
 
-    def __init__(self, output_dir: str, constant_loss: float, is_on: bool):
-        self._path = os.path.join(output_dir, GUARD_FILE)
+    def __init__(self, settings, constant_loss: float, is_on: bool):
+        self._path = os.path.join(settings.output_dir, GUARD_FILE)
         self._constant_loss, self.is_on = constant_loss, is_on
-        self.failed: list[dict[str, Any]] = read_attempts(self._path) if is_on else []
+        is_resumed = is_on or checkpoints.latest_step(settings.output_dir)[1] > 0
+        self.failed: list[dict[str, Any]] = (
+            attempts_of(settings, read_attempts(self._path)) if is_resumed else [])
         self._begin()
 
     def _begin(self) -> None:
@@ -91,13 +95,16 @@ class Guard:
         """
         if is_constant:
             return "every prediction for the dev set is the same"
+        if self._lowest is None and len(self.failed) == MOST_ATTEMPTS:
+            return self.failed[-1]["problem"]   # nothing was trained since the last one failed
         return self.problem_of_loss()
 
     def restart(self, settings, problem: str) -> None:
         """Records a failed attempt and says how the next one differs."""
         tried = of_attempt(settings, self.attempt)
-        self.failed.append({"seed": tried.seed, "learning_rate": tried.learning_rate,
-                            "problem": problem})
+        # The last attempt of a run that is started once more replaces its earlier entry.
+        self.failed[self.attempt:] = [{"seed": tried.seed, "learning_rate": tried.learning_rate,
+                                       "problem": problem}]
         files.write_json(self._path, self.failed)
         if len(self.failed) < MOST_ATTEMPTS:
             following = of_attempt(settings, self.attempt)
@@ -125,6 +132,18 @@ def read_attempts(path: str) -> list[dict[str, Any]]:
         raise InputError(f"{path}: not the failed attempts of a run; remove it, and the run starts "
                          "with its first seed")
     return found
+
+
+def attempts_of(settings, failed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The failed attempts if they are of these settings; [] if of another seed or learning rate.
+
+    A run without a trained checkpoint may be started again with other flags in the same folder.
+    """
+    for number, one in enumerate(failed[:MOST_ATTEMPTS]):
+        tried = of_attempt(settings, number)
+        if (one["seed"], one["learning_rate"]) != (tried.seed, tried.learning_rate):
+            return []
+    return failed[:MOST_ATTEMPTS]
 
 
 def of_attempt(settings, attempt: int):

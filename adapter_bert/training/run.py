@@ -108,7 +108,7 @@ def train_and_assess(current, splits, on_scores=None):
     """
     refuse_unpackable(current, splits)
     settings = current.settings
-    guard = Guard(settings.output_dir, splits["train"].prior.loss,
+    guard = Guard(settings, splits["train"].prior.loss,
                   settings.guard == "on" and current.cluster.is_alone)
     while True:
         outcome, start, problem = attempt(

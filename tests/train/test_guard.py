@@ -1,4 +1,5 @@
 """Runs that learn nothing are noticed and started again."""
+import dataclasses
 import json
 
 import numpy as np
@@ -14,8 +15,16 @@ from adapter_bert.training.settings import Settings
 SETTINGS = Settings(output_dir="out", learning_rate=1e-3, seed=7)
 
 
-def a_guard(folder, loss=0.6, is_on=True):
-    return guards.Guard(str(folder), loss, is_on)
+def a_guard(folder, loss=0.6, is_on=True, **flags):
+    return guards.Guard(dataclasses.replace(SETTINGS, output_dir=str(folder), **flags), loss, is_on)
+
+
+def failed_guard(folder):
+    """A Guard of which every attempt failed."""
+    guard = a_guard(folder)
+    for _ in range(guards.MOST_ATTEMPTS):
+        guard.restart(SETTINGS, "all the same")
+    return guard
 
 
 def test_a_loss_below_that_of_the_best_constant_is_learning(tmp_path):
@@ -44,6 +53,32 @@ def test_attempts_have_seeds_and_then_rates_of_their_own(tmp_path):
     again = a_guard(tmp_path)   # as a process that resumes finds it
     assert again.failed == guard.failed and not again.may_restart
     assert "3 attempts" in again.message(SETTINGS) and "0.0005" in again.message(SETTINGS)
+
+
+def test_a_failed_run_that_is_started_once_more_has_still_failed(tmp_path):
+    failed_guard(tmp_path)
+    again = a_guard(tmp_path)   # its last checkpoint is there: no step is trained
+    assert again.problem(False) == "all the same"
+    again.restart(SETTINGS, again.problem(False))
+    assert len(again.failed) == guards.MOST_ATTEMPTS
+    trained_longer = a_guard(tmp_path)
+    trained_longer.note_loss(0.1)
+    assert trained_longer.problem(False) is None
+
+
+def test_failed_attempts_of_other_settings_do_not_count(tmp_path):
+    failed_guard(tmp_path)
+    assert a_guard(tmp_path, learning_rate=1e-4).attempt == 0
+    assert a_guard(tmp_path, seed=8).attempt == 0
+    assert a_guard(tmp_path).attempt == 2
+
+
+def test_without_guard_a_resumed_run_keeps_its_attempt(tmp_path, monkeypatch):
+    a_guard(tmp_path).restart(SETTINGS, "all the same")
+    assert a_guard(tmp_path, is_on=False).attempt == 0   # nothing is there to be resumed
+    monkeypatch.setattr(guards.checkpoints, "latest_step", lambda folder: ("model.ckpt-9", 9))
+    off = a_guard(tmp_path, is_on=False)
+    assert off.attempt == 1 and not off.may_restart
 
 
 def test_a_damaged_file_of_attempts_is_one_line(tmp_path):
