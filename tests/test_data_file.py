@@ -29,6 +29,9 @@ def test_a_run_on_one_file(tmp_path, tiny_dir, caplog):
     metrics = go(**flags, test_fraction=0.2, do_train=True, do_eval=True, do_predict=True)
     assert 0 <= metrics["test_accuracy"] <= 1
     assert metrics.keys() >= {"eval_accuracy", "test_macro_f1"}
+    results = read_json(str(tmp_path / "out" / "results.json"))
+    assert results["baselines"]["test_accuracy"]["name"] == "majority class"
+    assert results["details"]["test"]["scores"]["accuracy"] == metrics["test_accuracy"]
     recorded = read_json(str(tmp_path / "out" / "dev.tf_record.json"))
     assert recorded["count"] == 6 and recorded["cut"] > 0
     assert "labels: bad 21, good 21" in caplog.text

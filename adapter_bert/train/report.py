@@ -91,9 +91,10 @@ def keys_of(split: str, metrics) -> dict[str, str]:
 
 
 def is_labelled(split) -> bool:
-    """Whether the predictions for a data.Split can be scored; a test file may have tags, too."""
+    """Whether the predictions for a data.Split can be scored; a test file may have labels, too."""
     rows = split.rows or []
-    return split.is_labelled or bool(rows) and getattr(rows[0], "tags", None) is not None
+    return split.is_labelled or bool(rows) and any(
+        getattr(rows[0], name, None) is not None for name in ("label", "tags"))
 
 
 def write(run, splits, predictions) -> None:
