@@ -36,8 +36,9 @@ TRAINING = ("--task_name=MRPC", "--tuning=adapters_only", "--precision=float32",
 
 def train(options):
     """Trains on MRPC, or goes on from what is in the folder of the run."""
-    command = [sys.executable, "run_classifier.py", *TRAINING, f"--bert_dir={options.bert_dir}",
-               f"--data_dir={options.glue_dir}/MRPC", f"--output_dir={options.run}"]
+    command = [sys.executable, "run_classifier.py", *TRAINING, *sides.REFERENCE,
+               f"--bert_dir={options.bert_dir}", f"--data_dir={options.glue_dir}/MRPC",
+               f"--output_dir={options.run}"]
     subprocess.run(command, cwd=sides.ROOT, check=True, stdout=sys.stderr)
 
 

@@ -18,7 +18,7 @@ import tempfile
 from typing import NamedTuple
 
 import meta_report
-from sides import commit
+from sides import REFERENCE, commit
 
 from adapter_bert import files
 
@@ -65,7 +65,7 @@ def command(row, seed, bert_dir, data_dir, output_dir):
                if row.task == "SQuAD" else
                ["run_classifier.py", f"--task_name={row.task}", f"--data_dir={data_dir}",
                 "--train_batch_size=32", "--max_seq_length=128"])
-    return [*of_task,
+    return [*of_task, *REFERENCE,
             f"--bert_dir={bert_dir}", "--do_train", "--do_eval", f"--tuning={row.tuning}",
             f"--learning_rate={row.learning_rate}", f"--num_train_epochs={row.epochs}",
             f"--precision={row.precision}", "--bias_correction", "--adapter_init_stddev=2e-2",

@@ -71,7 +71,8 @@ def training(options, tuning, processes, batch, cores, together=False):
                  f"--bert_dir={options.bert_dir}", f"--output_dir={folder}/NUMBER",
                  f"--tuning={tuning}", f"--train_batch_size={batch}", "--learning_rate=1e-4",
                  f"--max_seq_length={options.length}",
-                 f"--max_train_examples={batch * options.steps}", "--num_train_epochs=1"]
+                 f"--max_train_examples={batch * options.steps}", *sides.REFERENCE,
+                 "--num_train_epochs=1"]
         if together:
             flags.append("--distribution=multi_worker")
         found = measure(folder, processes, cores, flags, together)

@@ -18,6 +18,8 @@ from adapter_bert import files
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "benchmarks"
 COSTS = ("peak_bytes", "seconds")   # what is better where it is less
+# Flags of a measured run: other flags mean what they say, and no run is restarted.
+REFERENCE = ("--recipe=reference", "--guard=off")
 PEER_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 
 

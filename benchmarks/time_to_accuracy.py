@@ -27,7 +27,8 @@ def our_command(seed, options, folder):
     return [sys.executable, "run_classifier.py", "--task_name=MRPC", "--do_train", "--do_eval",
             f"--data_dir={options.glue_dir}/MRPC", f"--bert_dir={options.bert_dir}",
             "--learning_rate=1e-3", f"--num_train_epochs={epochs}", "--bias_correction",
-            "--adapter_init_stddev=2e-2", "--eval_batch_size=32", f"--seed={seed}",
+            "--adapter_init_stddev=2e-2", *sides.REFERENCE, "--eval_batch_size=32",
+            f"--seed={seed}",
             f"--early_stopping_patience={EPOCHS}", f"--output_dir={folder}"]
 
 

@@ -1,4 +1,5 @@
 """The benchmarks start; what they measure is no matter here, what they count is."""
+import argparse
 import importlib
 import json
 import os
@@ -177,3 +178,13 @@ def test_meta_learned_starts_against_plain_ones(tiny_dir, tmp_path):
     curve = tmp_path / "results" / "few-plain-bias-0.01.json"
     curve.write_text(json.dumps({"command": "another", "points": []}))   # is measured again
     assert output_of("meta_quality.py", *flags).endswith(tables[tables.index("\n## "):])
+
+
+def test_measured_runs_leave_nothing_to_the_recipe_and_the_guard(monkeypatch):
+    monkeypatch.syspath_prepend(os.path.join(ROOT, "benchmarks"))
+    quality, time_to_accuracy, options = (
+        importlib.import_module("quality"), importlib.import_module("time_to_accuracy"),
+        argparse.Namespace(smoke=False, glue_dir="glue", bert_dir="base"))
+    for command in (*(quality.command(row, 0, "base", "data", "out") for row in quality.ROWS),
+                    time_to_accuracy.our_command(0, options, "out")):
+        assert {"--recipe=reference", "--guard=off"} <= set(command)
