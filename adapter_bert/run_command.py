@@ -76,7 +76,12 @@ def dispatch(settings: Any, explicit_flags: frozenset[str], go: Callable) -> Non
         go(settings, explicit_flags)
 
 
-def of_task(task_of: Callable) -> Callable:
-    """The `go` of `start` for a task; `task_of` is a function of settings -> tasks.Task."""
+def of_task(task_of: Callable, writes_report: bool = True) -> Callable:
+    """The `go` of `start` for a task.
+
+    Args:
+      task_of: function of settings -> tasks.Task.
+      writes_report: whether the run leaves report.md in its folder.
+    """
     return lambda settings, explicit_flags: training_run.run(
-        settings, explicit_flags, task_of(settings))
+        settings, explicit_flags, task_of(settings), writes_report=writes_report)

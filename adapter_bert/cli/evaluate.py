@@ -56,14 +56,15 @@ def _evaluate(pack: str, data_file: str | None = None, **flags: Any) -> None:
     from adapter_bert.packs import store  # imports TensorFlow
     manifest = store.read(pack).manifest
     with contextlib.ExitStack() as stack:
-        if "output_dir" not in flags:
+        writes_report = "output_dir" in flags   # it would be lost with the temporary folder
+        if not writes_report:
             flags["output_dir"] = stack.enter_context(tempfile.TemporaryDirectory())
         if manifest.head == "spans":
-            _score_answers(pack, data_file, flags)
+            _score_answers(pack, data_file, flags, writes_report)
             return
         if data_file:
             flags["data_dir"] = stack.enter_context(_as_dev_file(data_file, manifest.head))
-        _score(pack, with_task(flags, manifest))
+        _score(pack, with_task(flags, manifest), writes_report)
 
 
 def with_task(flags: dict[str, Any], manifest: Any) -> dict[str, Any]:
@@ -80,15 +81,17 @@ def with_task(flags: dict[str, Any], manifest: Any) -> dict[str, Any]:
     return {**flags, "label_type": LABEL_TYPES.get(manifest.head, "classes")}
 
 
-def _score(pack: str, flags: dict[str, Any]) -> None:
+def _score(pack: str, flags: dict[str, Any], writes_report: bool) -> None:
     from adapter_bert import run_command
     from adapter_bert.training.named_task import text_task
     from adapter_bert.training.settings import Settings
     settings = Settings(**flags, pack=pack, do_eval=True)
-    run_command.run(settings, frozenset(flags) | {"pack"}, run_command.of_task(text_task))
+    run_command.run(settings, frozenset(flags) | {"pack"},
+                    run_command.of_task(text_task, writes_report))
 
 
-def _score_answers(pack: str, data_file: str | None, flags: dict[str, Any]) -> None:
+def _score_answers(pack: str, data_file: str | None, flags: dict[str, Any],
+                   writes_report: bool) -> None:
     from adapter_bert import run_command
     from adapter_bert.training.named_task import squad_task
     from adapter_bert.training.settings import SquadSettings
@@ -98,7 +101,8 @@ def _score_answers(pack: str, data_file: str | None, flags: dict[str, Any]) -> N
     known = {name: value for name, value in flags.items()
              if name in SquadSettings.__dataclass_fields__}
     settings = SquadSettings(**known, pack=pack, predict_file=data_file, do_eval=True)
-    run_command.run(settings, frozenset(known) | {"pack"}, run_command.of_task(squad_task))
+    run_command.run(settings, frozenset(known) | {"pack"},
+                    run_command.of_task(squad_task, writes_report))
 
 
 @contextlib.contextmanager
