@@ -1,6 +1,7 @@
 """Runs that learn nothing are noticed and started again."""
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import adapter_bert
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
 from adapter_bert.train import guard as guards
+from adapter_bert.training import checkpoints, evaluation
 from adapter_bert.training.settings import Settings
 
 SETTINGS = Settings(output_dir="out", learning_rate=1e-3, seed=7)
@@ -88,6 +90,14 @@ def test_a_damaged_file_of_attempts_is_one_line(tmp_path):
     assert a_guard(tmp_path, is_on=False).failed == []
 
 
+def test_predictions_that_are_not_numbers_are_a_failed_attempt():
+    passes = types.SimpleNamespace(batches=lambda start: [
+        {"index": np.zeros(1, np.int32), "probabilities": np.array([[np.nan, 0.5]])}])
+    with pytest.raises(guards.NothingLearned, match="model.ckpt-9: predictions for dev.*NaN"):
+        evaluation.predict_split(passes, checkpoints.Start("model.ckpt-9", None, None),
+                                 types.SimpleNamespace(name="dev"))
+
+
 def numbers(folder, seed=0, count=96):
     """A task whose labels have nothing to do with its texts, which are all the same."""
     random = np.random.default_rng(seed)
@@ -116,7 +126,8 @@ def test_a_collapsed_run_starts_again_and_ends_as_one_with_that_seed(tiny_dir, t
                                                                      monkeypatch):
     """The first attempt counts as collapsed; the second is left alone."""
     data, flags = write_sst2(tmp_path / "data"), {
-        "bert_dir": tiny_dir, "do_train": True, "do_eval": True, "num_train_epochs": 2}
+        "bert_dir": tiny_dir, "do_train": True, "do_eval": True, "num_train_epochs": 2,
+        "eval_steps": 24}
     go(data_dir=data, output_dir=str(tmp_path / "plain"), seed=guards.SEED_DISTANCE, **flags)
     notes = iter(["all the same"])
     monkeypatch.setattr(guards.Guard, "problem_of_loss", lambda self: None)
@@ -125,6 +136,7 @@ def test_a_collapsed_run_starts_again_and_ends_as_one_with_that_seed(tiny_dir, t
     results = json.loads((tmp_path / "guarded" / "results.json").read_text())
     assert [one["seed"] for one in results["guard"]["failed_attempts"]] == [0]
     assert results["guard"]["learned"] is True
+    assert results["recipe"] == {"name": "reference", "choices": {}}
     first, second = (values(str(tmp_path / name / "model.ckpt-24")) for name in (
         "plain", "guarded"))
     assert same(first, second)
