@@ -303,7 +303,7 @@ def recorded_flags(output_dir):
     if not checkpoints.all_of(output_dir):
         return {}
     recorded = base.recorded_run(os.path.join(output_dir, "model.ckpt"))
-    return recorded["flags"] if recorded else {}
+    return {**NEW_FLAGS, **recorded["flags"]} if recorded else {}
 
 
 def decided_flags(settings, task, explicit):

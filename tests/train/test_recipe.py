@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adapter_bert.train import prior, recipe
+from adapter_bert.training import setup
 from adapter_bert.training.settings import Settings, with_method
 
 FACTS = recipe.Facts(examples=3668, examples_per_step=32, hidden_size=384, reads_pooler=True,
@@ -82,6 +83,13 @@ def test_a_resumed_run_keeps_what_it_started_with():
     assert settings.learning_rate == 2e-4
     assert next(one for one in choices if one.flag == "learning_rate").reason == (
         "as this run was started")
+
+
+def test_a_run_of_an_earlier_version_keeps_the_bias_of_its_head(monkeypatch):
+    monkeypatch.setattr(setup.checkpoints, "all_of", lambda folder: ["model.ckpt-3"])
+    monkeypatch.setattr(setup.base, "recorded_run", lambda prefix: {"flags": {"seed": 0}})
+    settings, _ = recipe.apply(Settings(), (), FACTS, setup.recorded_flags("out"))
+    assert settings.head_bias_init == "zeros"
 
 
 def test_the_block_says_each_flag():
