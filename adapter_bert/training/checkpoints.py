@@ -14,6 +14,7 @@ from adapter_bert.errors import InputError
 
 OUTPUT_BIAS = "output_bias"   # of the heads of tasks
 SETTLED_SECONDS = 2   # after its last change a file is taken to be at rest
+WORD_EMBEDDINGS = "bert/embeddings/word_embeddings"   # of every whole BERT
 PRETRAINING_HEADS = ("cls/predictions", "cls/seq_relationship")
 
 
@@ -60,6 +61,19 @@ def find_start(init_checkpoint, config, base_checkpoint=None):
     check_encoder(prefix, config)
     return Start(init_checkpoint, prefix, base.check_base_of_run(
         base.Checkpoint(init_checkpoint), base.Checkpoint(prefix)))
+
+
+def encoder_of(init_checkpoint: str | None, base_checkpoint: str | None) -> str | None:
+    """Prefix of the checkpoint that the encoder starts from, as in `find_start`, unchecked.
+
+    Args:
+      init_checkpoint: prefix of a whole BERT, or of a checkpoint that contains only what trained;
+        None where all weights start from random values.
+      base_checkpoint: prefix of the base of the latter; where None, what its run recorded.
+    """
+    if not init_checkpoint or WORD_EMBEDDINGS in base.Checkpoint(init_checkpoint):
+        return init_checkpoint
+    return base.base_of_run(init_checkpoint, base_checkpoint)
 
 
 def check_encoder(prefix, config):

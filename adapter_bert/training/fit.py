@@ -69,7 +69,8 @@ def train(current, feed, evaluate, guard=None, on_scores=None):
         history.forget_best(settings.output_dir)
     checkpoints.point_to(settings.output_dir, latest if step else None)
     files.write_json(os.path.join(settings.output_dir, base.RUN_FILE), identity)
-    results.update_results(settings.output_dir, flags=dataclasses.asdict(settings))
+    results.update_results(settings.output_dir, flags=dataclasses.asdict(settings),
+                           **({"recipe": current.recipe} if current.recipe else {}))
     attempt = dataclasses.replace(
         current, settings=guards.of_attempt(settings, current.attempt))
     noted = fit(attempt, start, feed, step, evaluate, exchange.identity(identity), guard,

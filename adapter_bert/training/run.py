@@ -81,20 +81,20 @@ class Outcome(NamedTuple):
 
 
 def with_recipe(current, split):
-    """The run with what its recipe chooses, which is said and recorded in results.json."""
+    """The run with what its recipe chooses, which is logged."""
     settings, config = current.settings, current.bert_config
     reads_pooler = HEADS[current.task.kind].only_pooled
-    prefix = current.base_checkpoint or settings.init_checkpoint
+    is_measured = reads_pooler and settings.recipe == "auto"
     facts = recipe.Facts(
         split.examples, examples_a_step(settings, split), config.hidden_size, reads_pooler,
-        not reads_pooler or pooler.is_trained(prefix, config, split))
+        not is_measured or pooler.is_trained(checkpoints.encoder_of(
+            settings.init_checkpoint, current.base_checkpoint), config, split))
     recorded = setup.recorded_flags(settings.output_dir)
     settings, choices = recipe.apply(settings, current.explicit, facts, recorded)
     for line in recipe.lines(choices, settings.recipe):
         logging.info(line)
-    results.update_results(settings.output_dir, recipe={
+    return dataclasses.replace(current, settings=settings, recipe={
         "name": settings.recipe, "choices": {one.flag: one.value for one in choices}})
-    return dataclasses.replace(current, settings=settings)
 
 
 def train_and_assess(current, splits, on_scores=None):

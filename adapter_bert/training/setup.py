@@ -2,6 +2,7 @@
 import dataclasses
 import json
 import os
+from typing import Any
 
 from absl import logging
 
@@ -57,6 +58,7 @@ class Run:
     cluster: the processes that train it.
     explicit: names of the settings that a recipe leaves as they are.
     attempt: how often the guard restarted its training.
+    recipe: what results.json says of its recipe; None for runs without one.
     """
 
     settings: TrainingSettings
@@ -69,6 +71,7 @@ class Run:
     cluster: clusters.Cluster = clusters.Cluster()
     explicit: frozenset[str] = frozenset()
     attempt: int = 0
+    recipe: dict[str, Any] | None = None
 
     @property
     def model(self):
