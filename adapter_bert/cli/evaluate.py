@@ -40,8 +40,6 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _fill(parser: Parser) -> None:
     from adapter_bert.training.settings import Settings
     parser.add_argument("pack", **PACK)
-    if "data_file" not in Settings.__dataclass_fields__:
-        parser.add_argument("--data_file", metavar="PATH", help="file of labelled texts")
     run_flags.add(parser, Settings, COMMON, WITHOUT)
 
 
