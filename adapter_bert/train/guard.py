@@ -6,7 +6,9 @@ nothing where
 - the loss is not a finite number;
 - the running mean of the training loss never got below the loss of the best constant prediction
   (`adapter_bert.train.prior`: the entropy of the labels, the variance of the scores);
-- its predictions for the dev set are all the same.
+- its predictions for the dev set are all the same, and at the end the training loss is not far
+  below that loss either. (A model that fits its training set may well give one answer for a small
+  dev set in which the other labels are rare.)
 
 The first is seen at the step, the second in the middle of training and at its end, the third after
 the evaluation. The run then starts again with another seed, the second time with half the learning
@@ -33,6 +35,8 @@ MOST_ATTEMPTS = 3
 SEED_DISTANCE = 100_003
 # The running mean covers this share of the steps, and at least so many.
 WINDOW_SHARE, LEAST_WINDOW = 0.1, 20
+# A model whose last running mean is below this share of the constant prediction's loss has learned.
+FITTED_SHARE = 0.5
 
 
 class NothingLearned(InputError):
@@ -61,6 +65,7 @@ class Guard:
 
     def _begin(self) -> None:
         self._lowest: float | None = None
+        self._latest: float | None = None
 
     @property
     def attempt(self) -> int:
@@ -79,6 +84,7 @@ class Guard:
     def note_loss(self, running_mean: float) -> None:
         """Notes a running mean of the training loss."""
         self._lowest = running_mean if self._lowest is None else min(self._lowest, running_mean)
+        self._latest = running_mean
 
     def problem_of_loss(self) -> str | None:
         """What is wrong with the loss so far, in words; None for nothing."""
@@ -93,7 +99,9 @@ class Guard:
         Args:
           is_constant: whether its predictions for a dev set are all the same.
         """
-        if is_constant:
+        is_fitted = (self._latest is not None
+                     and self._latest < FITTED_SHARE * self._constant_loss)
+        if is_constant and not is_fitted:
             return "every prediction for the dev set is the same"
         if self._lowest is None and len(self.failed) == MOST_ATTEMPTS:
             return self.failed[-1]["problem"]   # nothing was trained since the last one failed

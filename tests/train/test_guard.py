@@ -41,8 +41,17 @@ def test_a_loss_below_that_of_the_best_constant_is_learning(tmp_path):
 
 def test_constant_predictions_are_a_problem(tmp_path):
     guard = a_guard(tmp_path)
-    guard.note_loss(0.1)
     assert "same" in guard.problem(True)
+    guard.note_loss(0.1)
+    guard.note_loss(0.5)   # it collapsed after it had learned
+    assert "same" in guard.problem(True)
+
+
+def test_a_fitted_model_may_answer_the_same_for_a_small_dev_set(tmp_path):
+    guard = a_guard(tmp_path)
+    guard.note_loss(0.5)
+    guard.note_loss(0.29)
+    assert guard.problem(True) is None
 
 
 def test_attempts_have_seeds_and_then_rates_of_their_own(tmp_path):
