@@ -113,12 +113,17 @@ def epochs(facts: Facts) -> Choice:
     return Choice("num_train_epochs", value, f"{steps:,} steps of {facts.examples:,} examples")
 
 
+def may_train_pooler(settings, explicit: Collection[str], reads_pooler: bool) -> bool:
+    """Whether the recipe decides if the pooler trains, so that the base's must be measured."""
+    return (settings.recipe == "auto" and reads_pooler and "train_pooler" not in explicit
+            and adapter_layers.with_pooler(settings.tuning) != settings.tuning)
+
+
 def pooler(settings, explicit: Collection[str], facts: Facts) -> list[Choice]:
     """The tuning mode that also trains the pooler, where that of the base never was."""
-    wanted = adapter_layers.with_pooler(settings.tuning)
-    if ("train_pooler" in explicit or not facts.reads_pooler or facts.pooler_is_trained
-            or wanted == settings.tuning):
+    if facts.pooler_is_trained or not may_train_pooler(settings, explicit, facts.reads_pooler):
         return []
+    wanted = adapter_layers.with_pooler(settings.tuning)
     return [Choice("tuning", wanted, "the base's pooler was never trained, so it trains too; "
                                      "--notrain_pooler keeps it frozen")]
 

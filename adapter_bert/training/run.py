@@ -84,7 +84,7 @@ def with_recipe(current, split):
     """The run with what its recipe chooses, which is logged."""
     settings, config = current.settings, current.bert_config
     reads_pooler = HEADS[current.task.kind].only_pooled
-    is_measured = reads_pooler and settings.recipe == "auto"
+    is_measured = recipe.may_train_pooler(settings, current.explicit, reads_pooler)
     facts = recipe.Facts(
         split.examples, examples_a_step(settings, split), config.hidden_size, reads_pooler,
         not is_measured or pooler.is_trained(checkpoints.encoder_of(

@@ -67,6 +67,14 @@ def test_full_tuning_trains_the_pooler_anyway():
     assert "tuning" not in chosen(facts=UNTRAINED, tuning="full")
 
 
+def test_a_pooler_is_measured_only_where_the_recipe_decides():
+    assert recipe.may_train_pooler(Settings(), (), True)
+    for settings, explicit, reads_pooler in (
+            (Settings(recipe="reference"), (), True), (Settings(tuning="full"), (), True),
+            (Settings(train_pooler=True), {"train_pooler"}, True), (Settings(), (), False)):
+        assert not recipe.may_train_pooler(settings, explicit, reads_pooler)
+
+
 def test_reference_changes_nothing():
     settings = Settings(recipe="reference")
     assert recipe.apply(settings, (), UNTRAINED, {}) == (settings, [])
