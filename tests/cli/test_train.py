@@ -1,13 +1,15 @@
 """adapter-bert train and evaluate: flags as typed, and what they run."""
 import dataclasses
+import logging as python_logging
 import os
 import pathlib
 import random
 
 import pytest
+from absl import logging
 from runs import sentence, write_sst2
 
-from adapter_bert import files
+from adapter_bert import files, run_command
 from adapter_bert.cli import evaluate, run_flags, train
 from adapter_bert.cli.main import main, make_parser
 from adapter_bert.packs import store
@@ -150,3 +152,9 @@ def test_messages_name_the_file_of_the_user(tiny_dir, tmp_path, capsys, monkeypa
               "--text_column=review", "--label_column=stars"])
     message = capsys.readouterr().err
     assert "mine.csv" in message and "9" in message and "dev.csv" not in message
+
+
+def test_log_lines_have_no_prefix(monkeypatch):
+    monkeypatch.setattr(python_logging.root, "handlers", [])   # as where app.run was not called
+    run_command.run(None, frozenset(), lambda settings, flags: logging.info("2 examples"))
+    assert python_logging.root.handlers == [logging.get_absl_handler()]
