@@ -89,12 +89,16 @@ class Guard:
         Args:
           is_constant: whether its predictions for a dev set are all the same.
         """
+        if len(self.failed) == MOST_ATTEMPTS:   # the command was given again after the last one
+            return self.failed[-1]["problem"]
         if is_constant:
             return "every prediction for the dev set is the same"
         return self.problem_of_loss()
 
     def restart(self, settings, problem: str) -> None:
-        """Records a failed attempt and says how the next one differs."""
+        """Records a failed attempt, and logs how the next one differs if there is one."""
+        if len(self.failed) == MOST_ATTEMPTS:
+            return
         tried = of_attempt(settings, self.attempt)
         self.failed.append({"seed": tried.seed, "learning_rate": tried.learning_rate,
                             "problem": problem})

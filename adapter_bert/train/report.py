@@ -346,7 +346,8 @@ def _settings_table(run, splits):
 
 SHOWN_FLAGS = ("tuning", "adapter_fn", "adapter_size", "learning_rate", "num_train_epochs",
                "train_batch_size", "train_batch_tokens", "warmup_proportion", "bias_correction",
-               "adapter_init_stddev", "head_bias_init", "max_seq_length", "doc_stride", "precision", "seed")
+               "adapter_init_stddev", "head_bias_init", "max_seq_length", "doc_stride",
+               "precision", "seed")
 
 
 def _is_used(name, flags):

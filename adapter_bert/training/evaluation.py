@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from adapter_bert import tasks
-from adapter_bert.errors import InputError
 from adapter_bert.pipeline import batches
+from adapter_bert.train.guard import NothingLearned
 from adapter_bert.training import results
 from adapter_bert.training.kinds import KINDS, predicts
 from adapter_bert.training.model_fn import PLACE
@@ -43,8 +43,8 @@ def predict_split(passes, start, split):
             columns[name].append(values)
     whole = {name: stacked(values) for name, values in columns.items()}
     if not all(np.isfinite(values).all() for values in whole.values()):
-        raise InputError(f"{start.prefixes[0]}: predictions for {split.name} contain NaN or "
-                         "infinity: training diverged; lower --learning_rate")
+        raise NothingLearned(f"{start.prefixes[0]}: predictions for {split.name} contain NaN or "
+                             "infinity: training diverged; lower --learning_rate")
     order = np.lexsort([whole[name] for name in reversed(PLACE) if name in whole])
     return {name: values[order] for name, values in whole.items()}, float(np.mean(batch_losses))
 
