@@ -162,19 +162,20 @@ ROWS = (
     Row("recipe", "flags that are not given are chosen from task, method and base, printed, "
         "recorded and kept on resume; an untrained pooler is detected and trained",
         "pytest tests/train/test_recipe.py tests/train/test_pooler.py"),
-    Row("guard", "a run that learns nothing starts again, at most twice; then exit code 3, and a "
+    Row("guard", "a run that learns nothing starts again, at most twice; then exit code 3, a "
         "marked pack", "pytest tests/train/test_guard.py"),
-    Row("defaults", "with default flags, ten seeds of each of seven data sets: every run learns, at "
-        "most three restarts, medians within a point of the paper grids' best, as `make "
-        "quality-defaults` measured it", f"{sys.executable} benchmarks/default_quality.py --verdict"),
-    Row("messages", "README's own-data commands as typed; 300 messages of 4 intents, three seeds, "
+    Row("defaults", "with default flags, ten seeds of each of seven data sets: every run learns, "
+        "at most three restarts, medians within a point of the paper grids' best, as `make "
+        "quality-defaults` measured it",
+        f"{sys.executable} benchmarks/default_quality.py --verdict"),
+    Row("messages", "README's own-data commands as typed; 300 messages of 4 intents, 3 seeds: "
         "at least 0.90 of new ones", "pytest tests/test_readme.py -k messages"),
-    Row("command-line", "adapter-bert train, evaluate, predict: any file, no label column, one line "
+    Row("command-line", "adapter-bert train, evaluate, predict: any file, no label column, a line "
         "per mistake; commands that need no model do not import TensorFlow",
         "pytest tests/cli/test_main.py tests/cli/test_train.py tests/cli/test_predict.py"),
-    Row("tune", "a search that is killed, shared and resumed proposes the same trials and ends with "
+    Row("tune", "a search that is killed, shared, resumed proposes the same trials and ends with "
         "the same best one", "pytest tests/research tests/cli/test_tune.py"),
-    Row("data-files", "one file with a split, five formats, all bad rows in one message, GLUE by "
+    Row("data-files", "one file with a split, five formats, all bad rows in a message, GLUE by "
         "column name, tagging schemes as seqeval counts them",
         "pytest tests/data tests/tasks tests/test_tasks.py tests/test_tokens.py"),
     Row("report", "report.md with pictures, baselines and mistakes for each kind of head",
