@@ -1,4 +1,4 @@
-"""README.md's Python blocks and shell blocks run as they stand."""
+"""README.md's Python blocks and shell blocks run as they stand; how-to pages have known flags."""
 import csv
 import doctest
 import os
@@ -14,12 +14,10 @@ import pytest
 from runs import go, sentence
 
 from adapter_bert.cli.main import make_parser
-from adapter_bert.training.settings import Settings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# --data_file and --bert_dir=demo come with other changes; until then README is ahead of the code.
-IS_COMPLETE = "data_file" in Settings.__dataclass_fields__
+HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 MESSAGES = {
     "refund": ("i want my {} money back", "please refund the {} order", "return my payment for {}"),
     "delivery": ("where is my {} parcel", "the {} package is late", "track the {} shipment"),
@@ -68,15 +66,18 @@ def test_python_in_the_readme(tiny_dir, tmp_path):
     assert found.attempted >= 5 and not found.failed
 
 
-def test_commands_in_the_readme_have_only_known_flags():
+@pytest.mark.parametrize("page, least", [("README.md", 5), *(
+    (str(path.relative_to(ROOT)), 1) for path in HOW_TO if path.stem != "packs")])
+def test_commands_have_only_known_flags(page, least):
     """Every line in a block that begins with adapter-bert is parsed; make targets exist."""
-    lines, make_targets = shell_lines(README), (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert len(lines) >= 5
+    lines = shell_lines((ROOT / page).read_text(encoding="utf-8"))
+    make_targets = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert len(lines) >= least
     for line in lines:
         command, *words = shlex.split(line)
         if command == "make":
             assert re.search(rf"^{words[0]}:", make_targets, re.MULTILINE), line
-        elif command == "adapter-bert" and (IS_COMPLETE or "--data_file" not in line):
+        elif command == "adapter-bert":
             make_parser().parse_args(words)
 
 
@@ -89,7 +90,6 @@ def test_make_help_lists_every_target():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not IS_COMPLETE, reason="needs --data_file and --bert_dir=demo")
 def test_own_texts_as_the_readme_has_it(tmp_path, minilm_dir):
     """The block "Train on your own texts" as typed, with 300 messages of 4 intents."""
     write_messages(tmp_path / "messages.csv")
@@ -107,7 +107,6 @@ def test_own_texts_as_the_readme_has_it(tmp_path, minilm_dir):
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not IS_COMPLETE, reason="needs --bert_dir=demo")
 def test_quick_start_in_a_fresh_clone(tmp_path):
     """`git clone`, then the block "Quick start" line by line in one shell."""
     if not shutil.which("git") or not (ROOT / ".git").exists():
