@@ -1,4 +1,4 @@
-"""README.md's Python blocks and shell blocks run as they stand."""
+"""README.md's Python blocks and shell blocks run as they stand; how-to pages have known flags."""
 import csv
 import doctest
 import os
@@ -65,10 +65,17 @@ def test_python_in_the_readme(tiny_dir, tmp_path):
     assert found.attempted >= 5 and not found.failed
 
 
-def test_commands_in_the_readme_have_only_known_flags():
+# Pages with commands, and how many each has at least.
+PAGES = {"README.md": 5, **dict.fromkeys(
+    (f"docs/how-to/{name}.md" for name in ("ner", "question-answering", "train", "tune")), 1)}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_have_only_known_flags(page):
     """Every line in a block that begins with adapter-bert is parsed; make targets exist."""
-    lines, make_targets = shell_lines(README), (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert len(lines) >= 5
+    lines = shell_lines((ROOT / page).read_text(encoding="utf-8"))
+    make_targets = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert len(lines) >= PAGES[page]
     for line in lines:
         command, *words = shlex.split(line)
         if command == "make":
