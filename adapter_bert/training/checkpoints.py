@@ -51,15 +51,25 @@ def find_start(init_checkpoint, config, base_checkpoint=None):
     """
     if init_checkpoint is None:
         return Start(None, None, None)
-    shapes = base.Checkpoint(init_checkpoint).shapes
-    is_whole = base.variable_shapes(config).keys() <= shapes.keys()
-    if is_whole or base.FINGERPRINT_VARIABLE not in shapes:
-        check_encoder(init_checkpoint, config)
-        return Start(None, init_checkpoint, base.fingerprint(init_checkpoint))
-    prefix = base.base_of_run(init_checkpoint, base_checkpoint)
-    check_encoder(prefix, config)
+    prefix = base_of(init_checkpoint, config, base_checkpoint)
+    if prefix == init_checkpoint:
+        return Start(None, prefix, base.fingerprint(prefix))
     return Start(init_checkpoint, prefix, base.check_base_of_run(
         base.Checkpoint(init_checkpoint), base.Checkpoint(prefix)))
+
+
+def base_of(init_checkpoint, config, base_checkpoint=None):
+    """Prefix of the base that training from `init_checkpoint` has: itself, or that of its run.
+
+    Arguments and errors as for `find_start`.
+    """
+    shapes = base.Checkpoint(init_checkpoint).shapes
+    is_whole = base.variable_shapes(config).keys() <= shapes.keys()
+    prefix = init_checkpoint
+    if not is_whole and base.FINGERPRINT_VARIABLE in shapes:
+        prefix = base.base_of_run(init_checkpoint, base_checkpoint)
+    check_encoder(prefix, config)
+    return prefix
 
 
 def check_encoder(prefix, config):

@@ -62,20 +62,22 @@ def run(settings, given, task, on_predictions=evaluation.ignore_predictions, wri
                 on_predictions(outcome.run, splits[name], outcome.predictions[name])
         if outcome.failure:
             raise outcome.failure
-    return outcome.metrics
+    return outcome.metrics | outcome.test_metrics
 
 
 class Outcome(NamedTuple):
     """What a run ends with.
 
     run: setup.Run with the checkpoint that was evaluated in `trained`.
-    metrics: {name: float} of the evaluation.
+    metrics: {name: float} of the dev splits.
+    test_metrics: {name: float} of the test splits that have labels.
     predictions: {split name: {name: array}} of the splits that were predicted.
     failure: NothingLearned where that is so; None else.
     """
 
     run: setup.Run
     metrics: dict[str, float]
+    test_metrics: dict[str, float]
     predictions: dict[str, dict]
     failure: NothingLearned | None = None
 
@@ -84,10 +86,9 @@ def with_recipe(current, split):
     """The run with what its recipe chooses, which is said and recorded in results.json."""
     settings, config = current.settings, current.bert_config
     reads_pooler = HEADS[current.task.kind].only_pooled
-    prefix = current.base_checkpoint or settings.init_checkpoint
     facts = recipe.Facts(
         split.examples, examples_a_step(settings, split), config.hidden_size, reads_pooler,
-        not reads_pooler or pooler.is_trained(prefix, config, split))
+        settings.recipe != "auto" or not reads_pooler or pooler_is_trained(current, split))
     recorded = setup.recorded_flags(settings.output_dir)
     settings, choices = recipe.apply(settings, current.explicit, facts, recorded)
     for line in recipe.lines(choices, settings.recipe):
@@ -95,6 +96,13 @@ def with_recipe(current, split):
     results.update_results(settings.output_dir, recipe={
         "name": settings.recipe, "choices": {one.flag: one.value for one in choices}})
     return dataclasses.replace(current, settings=settings)
+
+
+def pooler_is_trained(current, split):
+    """Whether the pooler of a run's base was trained; False where there is no base."""
+    init, config = current.settings.init_checkpoint, current.bert_config
+    prefix = init and checkpoints.base_of(init, config.to_dict(), current.base_checkpoint)
+    return pooler.is_trained(prefix, config, split)
 
 
 def train_and_assess(current, splits, on_scores=None):
@@ -163,7 +171,7 @@ def assess(current, start, splits, evaluator):
                if predicts(current, "test") else {})
     if known and evaluator.split.name not in predictions:
         predictions[evaluator.split.name] = known.predicted
-    return Outcome(current, metrics | on_test, predictions)
+    return Outcome(current, metrics, on_test, predictions)
 
 
 def known_evaluation(current, evaluator):
