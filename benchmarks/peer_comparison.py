@@ -30,6 +30,7 @@ from sides import PEER_PYTHON, ROOT, commit
 
 from adapter_bert import files
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")   # of the functions that import TensorFlow
 DEFAULT_BATCH = 32
 # Of a trial run, which shows that both sides work.
 SMOKE_FLAGS = {"max_train_examples": 64, "num_train_epochs": 4, "guard": "off"}
@@ -152,15 +153,21 @@ def train_peer(task: Task, features: Any, seed: int, rate: float, hugging_face: 
 
 
 def in_threads(jobs: list[Callable[[], None]], workers: int) -> None:
-    """Does jobs in so many threads, each with its own cores, which its processes inherit."""
+    """Does jobs in so many threads, each with its own cores, which its processes inherit.
+
+    The first job that fails stops those that have not begun.
+    """
     cores: queue.SimpleQueue = queue.SimpleQueue()
     available = sorted(os.sched_getaffinity(0))
     for place in range(workers):
         cores.put(available[place::workers])
     with concurrent.futures.ThreadPoolExecutor(
             workers, initializer=lambda: os.sched_setaffinity(0, cores.get())) as pool:
-        for done in concurrent.futures.as_completed([pool.submit(job) for job in jobs]):
-            done.result()
+        try:
+            for done in concurrent.futures.as_completed([pool.submit(job) for job in jobs]):
+                done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def our_jobs(options: argparse.Namespace, record: Record) -> list[Callable[[], None]]:
