@@ -38,7 +38,7 @@ FOLDERS = ("bert_dir", "glue_dir", "ner_dir", "squad_dir")
 
 
 class Record:
-    """The file of all runs.
+    """The file of all runs; read again before each change, since other tasks may run beside.
 
     Args:
       path: of the file.
@@ -46,16 +46,21 @@ class Record:
 
     def __init__(self, path: pathlib.Path) -> None:
         self._path, self._lock = path, threading.Lock()
-        self.tasks: dict[str, Any] = peer_record.read(path)
+
+    def entry(self, task: Task) -> dict[str, Any]:
+        """What the file has of a task; {} without any run."""
+        return peer_record.read(self._path).get(task.name, {})
 
     def runs(self, task: Task, side: str) -> list[dict[str, Any]]:
         """The runs of a task on one side."""
-        return self.tasks.get(task.name, {}).get(side, [])
+        return self.entry(task).get(side, [])
 
     def forget(self, tasks: list[Task], side: str) -> None:
         """Removes the runs of tasks on one side."""
+        record = peer_record.read(self._path)
         for task in tasks:
-            self.tasks.get(task.name, {}).pop(side, None)
+            record.get(task.name, {}).pop(side, None)
+        files.write_json(self._path, record)
 
     def add(self, task: Task, side: str, run: dict[str, Any], **facts: Any) -> None:
         """Keeps a run, and what is true of all runs of its task.
@@ -63,13 +68,14 @@ class Record:
         Where our runs got other settings, the library's are removed: they are to be the same.
         """
         with self._lock:
-            entry = self.tasks.setdefault(task.name, {"metric": task.metric})
+            record = peer_record.read(self._path)
+            entry = record.setdefault(task.name, {"metric": task.metric})
             if "settings" in facts and facts["settings"] != entry.get("settings"):
                 entry.pop(THEIRS, None)
             entry.update(facts)
             entry[side] = sorted([*entry.get(side, []), run],
                                  key=lambda run: (-run["learning_rate"], run["seed"]))
-            files.write_json(self._path, self.tasks)
+            files.write_json(self._path, record)
         print(f"{task.name:<6} {side:<8} seed {run['seed']} at {run['learning_rate']:g}: "
               f"{run['score']:.4f} in {run['train_seconds']} s", flush=True)
 
@@ -134,7 +140,7 @@ def train_ours(task: Task, seed: int, options: argparse.Namespace, record: Recor
 def train_peer(task: Task, features: Any, seed: int, rate: float, hugging_face: str,
                record: Record) -> None:
     """One run of the library, on the files of peer_features.Features and as our runs were set."""
-    settings = record.tasks[task.name]["settings"]
+    settings = record.entry(task)["settings"]
     kind = features.run.task.kind
     with tempfile.TemporaryDirectory() as folder:
         output = os.path.join(folder, "predictions.npz")

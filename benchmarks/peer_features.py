@@ -88,7 +88,7 @@ def gold(features: Features) -> dict[str, np.ndarray]:
         columns = dict(file)
     task = features.run.task
     if task.kind == "classification":
-        return {"probabilities": np.eye(len(task.labels))[columns["label_ids"]]}
+        return {"probabilities": np.eye(features.labels)[columns["label_ids"]]}
     if task.kind == "regression":
         return {"scores": columns["label_ids"]}
     batch = workload.padded(workload.read(features.dev))

@@ -312,7 +312,7 @@ def test_a_run_of_ours_in_the_comparison(benchmark, tiny_dir, tmp_path):
     peer_comparison.train_ours(task, 3, argparse.Namespace(
         bert_dir=tiny_dir, glue_dir=str(tmp_path), ner_dir=None, squad_dir=None, smoke=False),
         record)
-    entry, (run,) = record.tasks["SST-2"], record.runs(task, "ours")
+    entry, (run,) = record.entry(task), record.runs(task, "ours")
     assert entry["settings"] == {"epochs": 2, "batch_size": 32, "train_pooler": False}
     assert entry["command"].endswith("--do_train --do_eval --seed=0")
     assert run["seed"] == 3 and run["learning_rate"] == 1e-3 and 0 <= run["score"] <= 1
