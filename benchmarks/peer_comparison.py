@@ -234,7 +234,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--side", choices=(OURS, THEIRS), help="default: both")
     parser.add_argument("--rerun", action="store_true",
                         help="forget the recorded runs of these tasks, of --side or of both")
-    parser.add_argument("--workers", type=int, default=1, help="runs at once, each on own cores")
+    parser.add_argument("--workers", type=int, default=2,
+                        help="runs at once, each on own cores: two of one thread finish sooner "
+                             "than one after the other of two threads")
     parser.add_argument("--work_dir", type=pathlib.Path, default=ROOT / "demo" / "work" / "peers",
                         help="for what both sides read")
     parser.add_argument("--smoke", action="store_true",
@@ -259,7 +261,7 @@ def main() -> None:
     options = parse()
     if options.verdict:
         found = peer_record.problems(peer_record.read(peer_record.RECORD), options.tasks)
-        print("\n".join(found))
+        print(*found, sep="\n", end="\n" * bool(found))
         sys.exit(bool(found))
     options.work_dir.mkdir(parents=True, exist_ok=True)
     record = Record(options.work_dir / "smoke.json" if options.smoke else peer_record.RECORD)
