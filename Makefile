@@ -147,12 +147,11 @@ $(VENV)-bench/.installed: requirements-bench.txt
 	$(VENV)-bench/bin/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	@touch $@
 
-# The same on the library `adapters`: MRPC, five seeds.
-quality-peer: $(VENV)/.installed $(VENV)-bench/.installed  ## measure MRPC with the library `adapters`
-	$(BIN)/python -m adapter_bert convert --to=huggingface \
-	  "$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(WORK)/minilm-huggingface
-	HF_HUB_OFFLINE=1 $(VENV)-bench/bin/python benchmarks/peer_quality.py \
-	  --base=$(WORK)/minilm-huggingface --data=$(GLUE)/MRPC --output=docs/results/peer-MRPC
+# Dev scores against the library `adapters`, five tasks, into docs/results/peers.json; hours. ROWS=NER,SQuAD: only these.
+quality-peer: $(VENV)/.installed $(VENV)-bench/.installed  ## measure dev scores beside the library `adapters`; hours
+	$(BIN)/python benchmarks/peer_comparison.py --glue_dir=$(GLUE) --ner_dir=$(NER) --squad_dir=$(SQUAD) \
+	  $(if $(ROWS),--only=$(ROWS)) --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
+	$(BIN)/python benchmarks/peer_comparison.py --verdict $(if $(ROWS),--only=$(ROWS))
 
 # Speed against the library `adapters`, side by side, into docs/benchmarks; an hour.
 bench: $(VENV)/.installed $(VENV)-bench/.installed  ## measure training speed against the library `adapters`; an hour

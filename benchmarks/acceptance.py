@@ -62,8 +62,11 @@ ROWS = (
         "pytest tests/test_tokenization.py"),
     Row("steps", "the reference's MRPC command takes 573 steps",
         "pytest tests/test_training.py -k mrpc_steps"),
-    Row("quality", "MRPC, median of 5 seeds, against the library adapters; the other tasks",
+    Row("quality", "dev scores of six tasks; what bfloat16 loses on MRPC, median of 3 seeds",
         f"{sys.executable} benchmarks/quality.py --report --verdict"),
+    Row("peers", "MRPC, STS-B, CoLA, NER and SQuAD with default flags, 3 seeds: at least the "
+        "library adapters at the better of two rates, less one standard error",
+        f"{sys.executable} benchmarks/peer_comparison.py --verdict"),
     Row("squad", "questions are learned and answered from windows, files and scores in SQuAD's "
         "forms; a pack answers as its run; bad input is one line",
         "pytest tests/test_run_squad.py"),

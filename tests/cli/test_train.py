@@ -118,7 +118,8 @@ def test_train_evaluate_predict(tiny_dir, tmp_path, capsys, monkeypatch):
 def test_train_on_glue_and_evaluate_without_an_output_folder(tiny_dir, tmp_path, caplog):
     data = write_sst2(tmp_path / "data")
     main(["train", "--task_name=SST-2", f"--data_dir={data}", f"--bert_dir={tiny_dir}",
-          f"--output_dir={tmp_path}/out", "--num_train_epochs=1", "--nodo_eval", "--guard=off", *SMALL])
+          f"--output_dir={tmp_path}/out", "--num_train_epochs=1", "--nodo_eval", "--guard=off",
+          *SMALL])
     assert store.read(f"{tmp_path}/out/pack").manifest.task == "SST-2"
     assert os.path.exists(tmp_path / "out" / "SST-2.tsv")
     main(["evaluate", f"{tmp_path}/out/pack", f"--bert_dir={tiny_dir}", f"--data_dir={data}"])
