@@ -10,7 +10,7 @@ ACTIVATE = source $(VENV)/bin/activate
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-gpu check quality quality-peer meta-quality \
+.PHONY: help demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-gpu check quality quality-defaults quality-peer meta-quality \
   bench bench-drop bench-packs bench-serving bench-pretraining bench-meta bench-scaling interop profile acceptance paper-small clean
 
 $(VENV)/pyvenv.cfg:
@@ -33,8 +33,7 @@ help:  ## show this list
 # The flags for training on one domain of the demo's sentences.
 TRAIN = $(BIN)/python run_classifier.py --task_name=custom --text_column=sentence --label_column=label \
 	  --max_seq_length=64 --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" \
-	  --do_train --do_eval --learning_rate=1e-3 --bias_correction --adapter_init_stddev=2e-2 \
-	  --num_train_epochs=2 --eval_batch_size=32
+	  --do_train --do_eval --num_train_epochs=2 --eval_batch_size=32
 
 # A real BERT learns whether a film review is positive, in minutes.
 demo: $(VENV)/.installed  ## download a small BERT and film reviews, train adapters, show what they learned
@@ -130,6 +129,13 @@ quality: $(VENV)/.installed  ## measure dev scores on GLUE and SQuAD; hours
 	$(BIN)/python benchmarks/quality.py --glue_dir=$(GLUE) --squad_dir=$(SQUAD) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
 
+# Runs with default flags, ten seeds per task, into docs/results/defaults.json; an hour, resumable.
+NER ?= ../shared/data/ner/wnut17
+quality-defaults: $(VENV)/.installed  ## dev scores with default flags
+	$(BIN)/python demo/prepare.py --domains movie_reviews
+	$(BIN)/python benchmarks/default_quality.py --glue_dir=$(GLUE) --ner_dir=$(NER) --reviews=$(REVIEWS) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(if $(ROWS),--only="$(ROWS)")
+
 # Plain against meta-trained starts on new domains, into docs/results; hours. REVIEWS is Meta-BERT's dataset.json.
 REVIEWS ?= ../shared/data/reviews/dataset.json
 meta-quality: $(VENV)/.installed  ## measure meta-trained starts on new domains; hours
@@ -141,12 +147,11 @@ $(VENV)-bench/.installed: requirements-bench.txt
 	$(VENV)-bench/bin/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	@touch $@
 
-# The same on the library `adapters`: MRPC, five seeds.
-quality-peer: $(VENV)/.installed $(VENV)-bench/.installed  ## measure MRPC with the library `adapters`
-	$(BIN)/python -m adapter_bert convert --to=huggingface \
-	  "$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(WORK)/minilm-huggingface
-	HF_HUB_OFFLINE=1 $(VENV)-bench/bin/python benchmarks/peer_quality.py \
-	  --base=$(WORK)/minilm-huggingface --data=$(GLUE)/MRPC --output=docs/results/peer-MRPC
+# Dev scores against the library `adapters`, five tasks, into docs/results/peers.json; hours. ROWS=NER,SQuAD: only these.
+quality-peer: $(VENV)/.installed $(VENV)-bench/.installed  ## measure dev scores beside the library `adapters`; hours
+	$(BIN)/python benchmarks/peer_comparison.py --glue_dir=$(GLUE) --ner_dir=$(NER) --squad_dir=$(SQUAD) \
+	  $(if $(ROWS),--only=$(ROWS)) --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)"
+	$(BIN)/python benchmarks/peer_comparison.py --verdict $(if $(ROWS),--only=$(ROWS))
 
 # Speed against the library `adapters`, side by side, into docs/benchmarks; an hour.
 bench: $(VENV)/.installed $(VENV)-bench/.installed  ## measure training speed against the library `adapters`; an hour

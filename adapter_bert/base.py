@@ -81,11 +81,10 @@ def pooler_is_trained(path: str) -> bool | None:
     Returns:
       None where there is no pooler to look at.
     """
-    folder = path if paths.is_folder(path) else os.path.dirname(path)
-    info = os.path.join(folder, INFO_FILE)
+    prefix = path if paths.exists(f"{path}.index") else os.path.join(path, CHECKPOINT)
+    info = os.path.join(os.path.dirname(prefix), INFO_FILE)
     if paths.exists(info):
         return files.read_object(info).get("pooler_trained")
-    prefix = os.path.join(path, CHECKPOINT) if folder == path else path
     weights = Checkpoint(prefix)
     return has_trained_pooler(weights) if _POOLER_BIAS in weights else None
 

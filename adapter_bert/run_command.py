@@ -51,9 +51,6 @@ def run(settings: Any, explicit_flags: frozenset[str], go: Callable) -> None:
       explicit_flags: names of the settings that the user gave.
       go: function (settings, explicit_flags).
     """
-    logging.use_absl_handler()   # adapter-bert does not start with absl's app.run, which does this
-    if not absl_flags.FLAGS.is_parsed():
-        absl_flags.FLAGS.mark_as_parsed()   # else absl warns that it logs before that
     speak_plainly()
     with preemption.handling(preemption.stop_at_once):
         dispatch(settings, explicit_flags, go)

@@ -62,8 +62,11 @@ ROWS = (
         "pytest tests/test_tokenization.py"),
     Row("steps", "the reference's MRPC command takes 573 steps",
         "pytest tests/test_training.py -k mrpc_steps"),
-    Row("quality", "MRPC, median of 5 seeds, against the library adapters; the other tasks",
+    Row("quality", "dev scores of six tasks; what bfloat16 loses on MRPC, median of 3 seeds",
         f"{sys.executable} benchmarks/quality.py --report --verdict"),
+    Row("peers", "MRPC, STS-B, CoLA, NER and SQuAD with default flags, 3 seeds: at least the "
+        "library adapters at the better of two rates, less one standard error",
+        f"{sys.executable} benchmarks/peer_comparison.py --verdict"),
     Row("squad", "questions are learned and answered from windows, files and scores in SQuAD's "
         "forms; a pack answers as its run; bad input is one line",
         "pytest tests/test_run_squad.py"),
@@ -159,6 +162,30 @@ ROWS = (
     Row("workers", "two and three workers train what one process trains, with parameter servers "
         "and without; after ten deaths too",
         "pytest tests/test_distribution.py tests/test_preemption.py"),
+    Row("recipe", "flags that are not given are chosen from task, method and base, printed, "
+        "recorded and kept on resume; an untrained pooler is detected and trained",
+        "pytest tests/train/test_recipe.py tests/train/test_pooler.py"),
+    Row("guard", "a run that learns nothing starts again, at most twice; then exit code 3, a "
+        "marked pack", "pytest tests/train/test_guard.py"),
+    Row("defaults", "with default flags, ten seeds of each of seven data sets: every run learns, "
+        "at most three restarts, medians within a point of the paper grids' best, as `make "
+        "quality-defaults` measured it",
+        f"{sys.executable} benchmarks/default_quality.py --verdict"),
+    Row("messages", "README's own-data commands as typed; 300 messages of 4 intents, 3 seeds: "
+        "at least 0.90 of new ones", "pytest tests/test_readme.py -k messages"),
+    Row("command-line", "adapter-bert train, evaluate, predict: any file, no label column, a line "
+        "per mistake; commands that need no model do not import TensorFlow",
+        "pytest tests/cli/test_main.py tests/cli/test_train.py tests/cli/test_predict.py"),
+    Row("tune", "a search that is killed, shared, resumed proposes the same trials and ends with "
+        "the same best one", "pytest tests/research tests/cli/test_tune.py"),
+    Row("data-files", "one file with a split, five formats, all bad rows in a message, GLUE by "
+        "column name, tagging schemes as seqeval counts them",
+        "pytest tests/data tests/tasks tests/test_tasks.py tests/test_tokens.py"),
+    Row("report", "report.md with pictures, baselines and mistakes for each kind of head",
+        "pytest tests/train/test_report.py tests/train/test_report_runs.py "
+        "tests/train/test_terminal.py"),
+    Row("bases", "Hub names, Hugging Face folders as they are published, old checkpoints, other "
+        "tasks' heads as a base", "pytest tests/bert"),
     Row("demo", "make demo: 83 % on held-out reviews, in 6 minutes from a filled pip cache",
         f"{sys.executable} benchmarks/demo_time.py"),
 )

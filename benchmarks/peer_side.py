@@ -8,44 +8,32 @@ import argparse
 import time
 
 import numpy as np
-import peer_quality
+import peer_training
 import sides
 import torch
 import workload
 
-BATCH, MAX_LENGTH = peer_quality.BATCH, peer_quality.MAX_LENGTH
+BATCH, MAX_LENGTH, RATE = 32, 128, 1e-3
 
 
 def batches_without_end(rows, mode, generator):
-    """Batches of tensors in the manner of the mode."""
-    lengths = [len(row["input_ids"]) for row in rows]
-    while True:
-        if mode == "plain":
-            order = generator.permutation(len(rows))
-            groups = [order[i:i + BATCH] for i in range(0, len(rows) - len(rows) % BATCH, BATCH)]
-        else:
-            groups = peer_quality.grouped_batches(lengths, generator)
-        for group in groups:
-            tokens = MAX_LENGTH if mode == "plain" else max(lengths[i] for i in group)
-            yield tensors([rows[i] for i in group], tokens)
+    """Batches of tensors as the mode has them: in random order and of one length, or grouped."""
+    lengths = [1 if mode == "plain" else len(row["input_ids"]) for row in rows]
+    for group in workload.batches_without_end(lengths, BATCH, generator):
+        yield tensors([rows[place] for place in group], MAX_LENGTH if mode == "plain" else 0)
 
 
 def tensors(rows, tokens):
-    """A padded batch."""
-    ids, segments, mask = (np.zeros([len(rows), tokens], np.int64) for _ in range(3))
-    for index, row in enumerate(rows):
-        count = len(row["input_ids"])
-        ids[index, :count], segments[index, :count] = row["input_ids"], row["segment_ids"]
-        mask[index, :count] = 1
-    batch = {"input_ids": ids, "token_type_ids": segments, "attention_mask": mask}
-    return ({name: torch.from_numpy(array) for name, array in batch.items()},
-            torch.tensor([row["label_ids"] for row in rows]))
+    """The model's inputs for a padded batch, and its labels."""
+    batch = peer_training.tensors(rows, tokens)
+    return {"input_ids": batch["input_ids"], "token_type_ids": batch["segment_ids"],
+            "attention_mask": batch["input_mask"]}, batch["label_ids"]
 
 
 def step_function(model, options):
     """A function of a batch that trains on it."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer, schedule = peer_quality.build_optimizer(model, 100_000)
+    optimizer, schedule = peer_training.build_optimizer(model, RATE, 100_000)
     forward = torch.compile(model, dynamic=True) if options.mode == "compiled" else model
 
     def step(inputs, labels):
@@ -79,7 +67,7 @@ def main():
     parser.add_argument("--mode", choices=("plain", "best", "compiled"), default="best")
     options = parser.parse_args()
     torch.manual_seed(0)
-    model = peer_quality.build_model(options.base)
+    model = peer_training.build_model(options.base, "classification", 2, False)
     model.train(options.work == "train")
     work = (step_function if options.work == "train" else predict_function)(model, options)
     rows = workload.read(options.rows)

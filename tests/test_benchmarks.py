@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from runs import write_domains, write_sst2
+from runs import write, write_domains, write_squad, write_sst2
 
 import modeling
 import optimization
@@ -178,6 +179,143 @@ def test_meta_learned_starts_against_plain_ones(tiny_dir, tmp_path):
     curve = tmp_path / "results" / "few-plain-bias-0.01.json"
     curve.write_text(json.dumps({"command": "another", "points": []}))   # is measured again
     assert output_of("meta_quality.py", *flags).endswith(tables[tables.index("\n## "):])
+
+
+@pytest.fixture(name="benchmark")
+def fixture_benchmark(monkeypatch):
+    """A function of a name: that module of benchmarks/."""
+    monkeypatch.syspath_prepend(os.path.join(ROOT, "benchmarks"))
+    return importlib.import_module
+
+
+def write_ner(folder):
+    """Files of sentences of which the first word of each is tagged; one word has two pieces."""
+    folder.mkdir()
+    sentences = [["film B-X", "##s O", "was O", "good O", ""], ["a O", "plot I-X", ""]]
+    for name in ("train", "dev"):
+        write(folder / f"{name}.txt", sum(sentences * 4, []))
+
+
+def task_flags(kind, folder):
+    """A task of a kind of head, as (program, flags, metric, highest score)."""
+    if kind == "spans":
+        for name in ("train", "dev"):
+            write_squad(folder / f"{name}.json", 9)
+        return "run_squad.py", {"train_file": str(folder / "train.json"), "doc_stride": 6,
+                                "predict_file": str(folder / "dev.json"),
+                                "max_seq_length": 20}, "eval_f1", 100.0
+    if kind == "tokens":
+        write_ner(folder / "NER")
+        flags, metric = {"task_name": "NER", "data_dir": str(folder / "NER")}, "eval_f1"
+    elif kind == "classification":
+        flags = {"task_name": "SST-2", "data_dir": write_sst2(folder / "SST-2")}
+        metric = "eval_accuracy"
+    else:
+        flags = {"task_name": "STS-B", "data_dir": os.path.join(
+            ROOT, "tests", "fixtures", "glue", "STS-B")}
+        metric = "eval_spearman"
+    return "run_classifier.py", {**flags, "max_seq_length": 16}, metric, 1.0
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression", "tokens", "spans"])
+def test_both_sides_of_the_comparison_mean_the_same_examples(benchmark, tiny_dir, tmp_path, kind):
+    program, flags, metric, highest = task_flags(kind, tmp_path)
+    peer_features = benchmark("peer_features")
+    features = peer_features.write(program, {**flags, "bert_dir": tiny_dir}, tmp_path / "work")
+    assert features.run.task.kind == kind
+    assert peer_features.check_gold(features, metric, highest) == highest
+    with np.load(features.dev) as file:
+        columns = dict(file)
+    last = "end_positions" if kind == "spans" else "label_ids"
+    columns[last] = np.roll(columns[last], 1)   # labels of other rows
+    np.savez(features.dev, **columns)
+    with pytest.raises(ValueError, match="its own labels score"):
+        peer_features.check_gold(features, metric, highest)
+
+
+def test_a_file_of_rows_read_back_and_padded(benchmark, tmp_path):
+    workload, rows = benchmark("workload"), benchmark("adapter_bert.pipeline.messages").Rows
+    ids = np.array([2, 5, 3, 2, 3])
+    workload.write(tmp_path / "rows.npz", [rows(np.array([3, 2]), {
+        "input_ids": ids, "segment_ids": 0 * ids, "word_starts": np.array([0, 1, 0, 0, 0]),
+        "label_ids": np.array([0, 7, 0, 0, 0]), "index": np.array([4, 9])})])
+    batch = workload.padded(workload.read(tmp_path / "rows.npz"))
+    assert {name: array.tolist() for name, array in batch.items()} == {
+        "input_ids": [[2, 5, 3], [2, 3, 0]], "segment_ids": [[0, 0, 0]] * 2,
+        "word_starts": [[0, 1, 0], [0, 0, 0]], "label_ids": [[0, 7, 0], [0, 0, 0]],
+        "index": [4, 9], "input_mask": [[1, 1, 1], [1, 1, 0]]}
+
+
+def test_batches_of_the_library_have_rows_of_similar_length(benchmark):
+    workload, lengths = benchmark("workload"), list(range(10)) * 3
+    batches = workload.grouped_batches(lengths, 4, np.random.default_rng(0))
+    rows = [row for batch in batches for row in batch]
+    assert len(rows) == len(set(rows)) == 28
+    assert max(np.ptp([lengths[row] for row in batch]) for batch in batches) <= 3
+    with pytest.raises(ValueError, match="3 examples do not fill a batch of 4"):
+        next(workload.batches_without_end([1, 2, 3], 4, np.random.default_rng(0)))
+
+
+def runs_of(scores, rate, **more):
+    return [{"seed": seed, "learning_rate": rate, "score": score, **more}
+            for seed, score in enumerate(scores)]
+
+
+def test_a_task_must_reach_the_better_rate_less_one_standard_error(benchmark, capsys):
+    peer_record = benchmark("peer_record")
+    task = peer_record.TASKS[0]
+    theirs = runs_of([0.1, 0.2, 0.9], 1e-3) + runs_of([0.5, 0.6, 0.7], 3e-4)   # means 0.4, 0.6
+    entry = {"ours": runs_of([0.53, 0.54, 0.56], 5e-4, learned=True), "adapters": theirs,
+             "settings": {"epochs": 6.0}}
+    verdict = peer_record.judge(entry)
+    assert verdict.rate == 3e-4 and verdict.floor == pytest.approx(0.6 - 0.1 / 3 ** 0.5)
+    assert peer_record.problems({task.name: entry}, [task]) == []
+    assert "floor 0.5423 reached" in capsys.readouterr().out
+    assert "0.5433 (0.5300 0.5400 0.5600) at 0.0005 | 0.6000" in "".join(
+        peer_record.lines({task.name: entry}))
+    entry["ours"] = runs_of([0.53, 0.54, 0.55], 5e-4, learned=True)
+    assert peer_record.problems({task.name: entry}, [task]) == [
+        f"{task.name}: ours 0.5400, below the floor of 0.5423"]
+    entry["ours"] = runs_of([0.9, 0.9, 0.9], 5e-4, learned=False)
+    assert peer_record.problems({task.name: entry}, [task]) == [
+        f"{task.name}: seeds [0, 1, 2] of ours learned nothing"]
+    del entry["adapters"][-1]
+    assert peer_record.problems({task.name: entry}, [task]) == [
+        f"{task.name}: adapters at 0.0003: 2 of 3 runs"]
+    assert peer_record.lines({task.name: entry}) == []
+
+
+def test_runs_of_the_library_are_dropped_where_ours_get_other_settings(benchmark, tmp_path):
+    peer_comparison = benchmark("peer_comparison")
+    task, path = benchmark("peer_record").TASKS[0], tmp_path / "peers.json"
+    run = {"seed": 0, "learning_rate": 1e-3, "score": 0.5, "train_seconds": 1}
+    record = peer_comparison.Record(path)
+    record.add(task, "ours", run, settings={"epochs": 5.0})
+    record.add(task, "adapters", run)
+    record.add(task, "ours", {**run, "seed": 1}, settings={"epochs": 5.0})
+    assert len(peer_comparison.Record(path).runs(task, "adapters")) == 1
+    record.add(task, "ours", {**run, "seed": 2}, settings={"epochs": 6.0})
+    record = peer_comparison.Record(path)
+    assert (len(record.runs(task, "ours")), record.runs(task, "adapters")) == (3, [])
+    record.forget([task], "ours")
+    assert record.runs(task, "ours") == []
+
+
+@pytest.mark.slow
+def test_a_run_of_ours_in_the_comparison(benchmark, tiny_dir, tmp_path):
+    peer_comparison, peer_record = benchmark("peer_comparison"), benchmark("peer_record")
+    task = peer_record.Task("SST-2", "run_classifier.py", {
+        "task_name": "SST-2", "data_dir": "$GLUE_DIR/SST-2", "max_seq_length": 16,
+        "num_train_epochs": 2, "guard": "off"}, "eval_accuracy")
+    write_sst2(tmp_path / "SST-2")
+    record = peer_comparison.Record(tmp_path / "peers.json")
+    peer_comparison.train_ours(task, 3, argparse.Namespace(
+        bert_dir=tiny_dir, glue_dir=str(tmp_path), ner_dir=None, squad_dir=None, smoke=False),
+        record)
+    entry, (run,) = record.entry(task), record.runs(task, "ours")
+    assert entry["settings"] == {"epochs": 2, "batch_size": 32, "train_pooler": False}
+    assert entry["command"].endswith("--do_train --do_eval --seed=0")
+    assert run["seed"] == 3 and run["learning_rate"] == 1e-3 and 0 <= run["score"] <= 1
 
 
 def test_measured_runs_leave_nothing_to_the_recipe_and_the_guard(monkeypatch):

@@ -102,13 +102,3 @@ def test_a_checkpoint_at_rest_is_read_once_and_again_after_a_change(tmp_path, mo
     assert len(reads) == 3
     os.truncate(f"{prefix}.data-00000-of-00001", 20)
     assert checkpoints.damage_of(prefix)
-
-
-def test_the_encoder_of_a_run_is_that_of_its_base(tmp_path, tiny_dir):
-    whole, trained = f"{tiny_dir}/bert_model.ckpt", str(tmp_path / "model.ckpt-3")
-    base.write_checkpoint(trained, {"output_bias": np.zeros(2, np.float32)})
-    assert checkpoints.encoder_of(None, whole) is None
-    assert checkpoints.encoder_of(whole, None) == whole
-    assert checkpoints.encoder_of(trained, whole) == whole
-    with pytest.raises(InputError, match="its base is named by no run.json"):
-        checkpoints.encoder_of(trained, None)

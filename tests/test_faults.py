@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import faults
 import pytest
-from runs import go, same, values, write_sst2
+from runs import REFERENCE, go, same, values, write_sst2
 from test_checkpoints import flip
 
 from adapter_bert import files, processes
@@ -156,7 +156,7 @@ def test_a_full_disk_and_one_that_cannot_be_written(alone, tmp_path):
     if not can_mount():
         pytest.skip("this machine lets nobody mount a file system in a namespace")
     flags = {**alone.flags, "output_dir": str(tmp_path / "out"), "max_seq_length": 16,
-             "train_batch_size": 8, "learning_rate": 0.01, "adapter_size": 4}
+             "train_batch_size": 8, "learning_rate": 0.01, "adapter_size": 4, **REFERENCE}
     command = " ".join([sys.executable, os.path.abspath("run_classifier.py"), *(
         f"--{name}={json.dumps(value) if isinstance(value, bool) else value}"
         for name, value in flags.items())])

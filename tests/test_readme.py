@@ -1,4 +1,4 @@
-"""README.md's Python blocks and shell blocks run as they stand."""
+"""README.md's Python blocks and shell blocks run as they stand; how-to pages have known flags."""
 import csv
 import doctest
 import os
@@ -45,9 +45,9 @@ def write_reviews(folder, count=200):
     return str(folder)
 
 
-def write_messages(path, count=300):
+def write_messages(path, count=300, seed=0):
     """Support messages of four intents."""
-    source, intents = random.Random(0), list(MESSAGES)
+    source, intents = random.Random(seed), list(MESSAGES)
     rows = [(source.choice(MESSAGES[intent]).format(source.choice(THINGS)), intent)
             for intent in (intents[i % 4] for i in range(count))]
     with open(path, "w", encoding="utf-8", newline="") as file:
@@ -65,10 +65,17 @@ def test_python_in_the_readme(tiny_dir, tmp_path):
     assert found.attempted >= 5 and not found.failed
 
 
-def test_commands_in_the_readme_have_only_known_flags():
+# Pages with commands, and how many each has at least.
+PAGES = {"README.md": 5, **dict.fromkeys(
+    (f"docs/how-to/{name}.md" for name in ("ner", "question-answering", "train", "tune")), 1)}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_have_only_known_flags(page):
     """Every line in a block that begins with adapter-bert is parsed; make targets exist."""
-    lines, make_targets = shell_lines(README), (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert len(lines) >= 5
+    lines = shell_lines((ROOT / page).read_text(encoding="utf-8"))
+    make_targets = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert len(lines) >= PAGES[page]
     for line in lines:
         command, *words = shlex.split(line)
         if command == "make":
@@ -100,6 +107,28 @@ def test_own_texts_as_the_readme_has_it(tmp_path, minilm_dir):
         rows = list(csv.DictReader(file))
     assert len(rows) == 300
     assert sum(row["label"] == row["intent"] for row in rows) >= 0.9 * 300
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_messages_are_learned_with_default_flags(tmp_path, minilm_dir, seed):
+    """300 messages of 4 intents; 200 that it has not seen are at least 90 % right."""
+    write_messages(tmp_path / "messages.csv")
+    write_messages(tmp_path / "new.csv", 200, seed=1)
+    run_adapter_bert(tmp_path, "train", "--data_file=messages.csv", f"--seed={seed}",
+                     "--text_column=text", "--label_column=intent", "--bert_dir=demo",
+                     "--output_dir=out")
+    run_adapter_bert(tmp_path, "predict", "out", "--bert_dir=demo", "new.csv",
+                     "--output=predicted.csv")
+    with open(tmp_path / "predicted.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 200
+    assert sum(row["label"] == row["intent"] for row in rows) >= 0.9 * 200
+
+
+def run_adapter_bert(folder, *words):
+    subprocess.run([sys.executable, "-m", "adapter_bert", *words], cwd=folder, check=True,
+                   env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 @pytest.mark.long

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from conftest import TINY
-from runs import go, same, values, write, write_sst2
+from runs import REFERENCE, go, same, values, write, write_sst2
 
 import run_classifier
 from adapter_bert import base, convert
@@ -387,7 +387,7 @@ def test_a_session_that_stays_predicts_what_a_new_one_does(
     out = str(tmp_path / "out")
     settings = Settings(task_name="SST-2", max_seq_length=16, train_batch_size=8, do_train=True,
                         learning_rate=0.01, do_eval=True, data_dir=data, bert_dir=tiny_dir,
-                        output_dir=out, tuning=tuning, precision=precision)
+                        output_dir=out, tuning=tuning, precision=precision, **REFERENCE)
     task = run_classifier.task_of(settings)
     run(settings, frozenset(), task)
     current, examples = read(setup.open_run(settings, frozenset(), task))

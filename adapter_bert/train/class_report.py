@@ -5,7 +5,6 @@ Letters: n examples, C classes, M bins.
 from typing import Any, NamedTuple
 
 import numpy as np
-import sklearn.metrics
 
 from adapter_bert.tasks.metrics import compute_metrics
 from adapter_bert.train.findings import (
@@ -67,6 +66,7 @@ def findings(run, split, predicted: dict[str, np.ndarray]) -> Findings:
     names, labels = run.task.labels, np.asarray(split.targets)
     probabilities, answers = predicted["probabilities"], decisions(run.task, predicted)
     classes = scores_of_classes(labels, answers, len(names))
+    import sklearn.metrics  # here: loading it takes half a second of every command's start
     confusion = sklearn.metrics.confusion_matrix(labels, answers, labels=np.arange(len(names)))
     confident = probabilities.max(axis=1)
     error, bins = calibration(confident, labels == answers)
@@ -84,6 +84,7 @@ def findings(run, split, predicted: dict[str, np.ndarray]) -> Findings:
 
 def scores_of_classes(labels: np.ndarray, answers: np.ndarray, count: int) -> Classes:
     """The Classes of int [n] twice, for `count` classes; 0 where a score is not defined."""
+    import sklearn.metrics  # here, see above
     precision, recall, f1, support = sklearn.metrics.precision_recall_fscore_support(
         labels, answers, labels=np.arange(count), zero_division=0.0)
     return Classes(precision, recall, f1, support, np.bincount(answers, minlength=count))

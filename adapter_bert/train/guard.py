@@ -99,16 +99,16 @@ class Guard:
         Args:
           is_constant: whether its predictions for a dev set are all the same.
         """
+        if self._lowest is None and len(self.failed) == MOST_ATTEMPTS:
+            return self.failed[-1]["problem"]   # nothing was trained since the last one failed
         is_fitted = (self._latest is not None
                      and self._latest < FITTED_SHARE * self._constant_loss)
         if is_constant and not is_fitted:
             return "every prediction for the dev set is the same"
-        if self._lowest is None and len(self.failed) == MOST_ATTEMPTS:
-            return self.failed[-1]["problem"]   # nothing was trained since the last one failed
         return self.problem_of_loss()
 
     def restart(self, settings, problem: str) -> None:
-        """Records a failed attempt and says how the next one differs."""
+        """Records a failed attempt, and logs how the next one differs if there is one."""
         tried = of_attempt(settings, self.attempt)
         # The last attempt of a run that is started once more replaces its earlier entry.
         self.failed[self.attempt:] = [{"seed": tried.seed, "learning_rate": tried.learning_rate,

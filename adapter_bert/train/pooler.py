@@ -29,6 +29,8 @@ def is_trained(prefix: str | None, bert_config: modeling.BertConfig, split) -> b
     """
     if prefix is None or not base.pooler_is_trained(prefix):
         return False
+    if set(base.Checkpoint(prefix).dtypes.values()) != {tf.float32}:
+        return True   # not measured: training refuses other types
     return pooled_size(prefix, bert_config, split) >= LEAST_SIZE
 
 

@@ -333,6 +333,11 @@ def _settings_table(run, splits):
         if recorded.get("train_examples_per_second"):
             rows.append(["training speed",
                          f"{recorded['train_examples_per_second']:.0f} examples/s"])
+    failed = recorded.get("guard", {}).get("failed_attempts", [])
+    if failed:
+        rows.append(["attempts that learned nothing", "; ".join(
+            f"seed {one['seed']}, learning rate {one['learning_rate']:g}: {one['problem']}"
+            for one in failed)])
     if run.trained:
         rows.append(["checkpoint", f"`{os.path.basename(run.trained)}`"])
     rows.append(["versions", ", ".join(f"{name} {version}" for name, version in
@@ -342,7 +347,8 @@ def _settings_table(run, splits):
 
 SHOWN_FLAGS = ("tuning", "adapter_fn", "adapter_size", "learning_rate", "num_train_epochs",
                "train_batch_size", "train_batch_tokens", "warmup_proportion", "bias_correction",
-               "adapter_init_stddev", "max_seq_length", "doc_stride", "precision", "seed")
+               "adapter_init_stddev", "head_bias_init", "max_seq_length", "doc_stride",
+               "precision", "seed")
 
 
 def _is_used(name, flags):

@@ -14,7 +14,6 @@ from adapter_bert.errors import InputError
 
 OUTPUT_BIAS = "output_bias"   # of the heads of tasks
 SETTLED_SECONDS = 2   # after its last change a file is taken to be at rest
-WORD_EMBEDDINGS = "bert/embeddings/word_embeddings"   # of every whole BERT
 PRETRAINING_HEADS = ("cls/predictions", "cls/seq_relationship")
 
 
@@ -52,28 +51,25 @@ def find_start(init_checkpoint, config, base_checkpoint=None):
     """
     if init_checkpoint is None:
         return Start(None, None, None)
-    shapes = base.Checkpoint(init_checkpoint).shapes
-    is_whole = base.variable_shapes(config).keys() <= shapes.keys()
-    if is_whole or base.FINGERPRINT_VARIABLE not in shapes:
-        check_encoder(init_checkpoint, config)
-        return Start(None, init_checkpoint, base.fingerprint(init_checkpoint))
-    prefix = base.base_of_run(init_checkpoint, base_checkpoint)
-    check_encoder(prefix, config)
+    prefix = base_of(init_checkpoint, config, base_checkpoint)
+    if prefix == init_checkpoint:
+        return Start(None, prefix, base.fingerprint(prefix))
     return Start(init_checkpoint, prefix, base.check_base_of_run(
         base.Checkpoint(init_checkpoint), base.Checkpoint(prefix)))
 
 
-def encoder_of(init_checkpoint: str | None, base_checkpoint: str | None) -> str | None:
-    """Prefix of the checkpoint that the encoder starts from, as in `find_start`, unchecked.
+def base_of(init_checkpoint, config, base_checkpoint=None):
+    """Prefix of the base that training from `init_checkpoint` has: itself, or that of its run.
 
-    Args:
-      init_checkpoint: prefix of a whole BERT, or of a checkpoint that contains only what trained;
-        None where all weights start from random values.
-      base_checkpoint: prefix of the base of the latter; where None, what its run recorded.
+    Arguments and errors as for `find_start`.
     """
-    if not init_checkpoint or WORD_EMBEDDINGS in base.Checkpoint(init_checkpoint):
-        return init_checkpoint
-    return base.base_of_run(init_checkpoint, base_checkpoint)
+    shapes = base.Checkpoint(init_checkpoint).shapes
+    is_whole = base.variable_shapes(config).keys() <= shapes.keys()
+    prefix = init_checkpoint
+    if not is_whole and base.FINGERPRINT_VARIABLE in shapes:
+        prefix = base.base_of_run(init_checkpoint, base_checkpoint)
+    check_encoder(prefix, config)
+    return prefix
 
 
 def check_encoder(prefix, config):

@@ -20,6 +20,7 @@ LOSS_WINDOW = 100
 
 def speak_plainly():
     """Our lines without prefix on stderr; what TensorFlow has to say comes as exceptions."""
+    logging.use_absl_handler()   # only app.run would do it, and Python's own prefixes INFO:absl:
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(message)s"))
     tf.logging.set_verbosity(tf.logging.FATAL)

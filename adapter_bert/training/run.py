@@ -62,20 +62,22 @@ def run(settings, given, task, on_predictions=evaluation.ignore_predictions, wri
                 on_predictions(outcome.run, splits[name], outcome.predictions[name])
         if outcome.failure:
             raise outcome.failure
-    return outcome.metrics
+    return outcome.metrics | outcome.test_metrics
 
 
 class Outcome(NamedTuple):
     """What a run ends with.
 
     run: setup.Run with the checkpoint that was evaluated in `trained`.
-    metrics: {name: float} of the evaluation.
+    metrics: {name: float} of the dev splits.
+    test_metrics: {name: float} of the test splits that have labels.
     predictions: {split name: {name: array}} of the splits that were predicted.
     failure: NothingLearned where that is so; None else.
     """
 
     run: setup.Run
     metrics: dict[str, float]
+    test_metrics: dict[str, float]
     predictions: dict[str, dict]
     failure: NothingLearned | None = None
 
@@ -87,14 +89,20 @@ def with_recipe(current, split):
     is_measured = recipe.may_train_pooler(settings, current.explicit, reads_pooler)
     facts = recipe.Facts(
         split.examples, examples_a_step(settings, split), config.hidden_size, reads_pooler,
-        not is_measured or pooler.is_trained(checkpoints.encoder_of(
-            settings.init_checkpoint, current.base_checkpoint), config, split))
+        not is_measured or pooler_is_trained(current, split))
     recorded = setup.recorded_flags(settings.output_dir)
     settings, choices = recipe.apply(settings, current.explicit, facts, recorded)
     for line in recipe.lines(choices, settings.recipe):
         logging.info(line)
     return dataclasses.replace(current, settings=settings, recipe={
         "name": settings.recipe, "choices": {one.flag: one.value for one in choices}})
+
+
+def pooler_is_trained(current, split):
+    """Whether the pooler of a run's base was trained; False where there is no base."""
+    init, config = current.settings.init_checkpoint, current.bert_config
+    prefix = init and checkpoints.base_of(init, config.to_dict(), current.base_checkpoint)
+    return pooler.is_trained(prefix, config, split)
 
 
 def train_and_assess(current, splits, on_scores=None):
@@ -163,7 +171,7 @@ def assess(current, start, splits, evaluator):
                if predicts(current, "test") else {})
     if known and evaluator.split.name not in predictions:
         predictions[evaluator.split.name] = known.predicted
-    return Outcome(current, metrics | on_test, predictions)
+    return Outcome(current, metrics, on_test, predictions)
 
 
 def known_evaluation(current, evaluator):

@@ -1,15 +1,13 @@
 """adapter-bert train and evaluate: flags as typed, and what they run."""
 import dataclasses
-import logging as python_logging
 import os
 import pathlib
 import random
 
 import pytest
-from absl import logging
 from runs import sentence, write_sst2
 
-from adapter_bert import files, run_command
+from adapter_bert import files
 from adapter_bert.cli import evaluate, run_flags, train
 from adapter_bert.cli.main import main, make_parser
 from adapter_bert.packs import store
@@ -102,7 +100,8 @@ def test_train_evaluate_predict(tiny_dir, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = write_reviews("data", "train", "dev", "test")
     main(["train", f"--data_dir={data}", "--text_column=review", "--label_column=stars",
-          f"--bert_dir={tiny_dir}", "--output_dir=out", "--num_train_epochs", "1", *SMALL])
+          f"--bert_dir={tiny_dir}", "--output_dir=out", "--num_train_epochs", "1", "--guard=off",
+          *SMALL])
     assert len(pathlib.Path("out/test_results.tsv").read_text().splitlines()) >= 48
     trained = files.read_json("out/results.json")
     main(["evaluate", "out", f"--bert_dir={tiny_dir}", "--data_file=data/dev.csv",
@@ -119,7 +118,8 @@ def test_train_evaluate_predict(tiny_dir, tmp_path, capsys, monkeypatch):
 def test_train_on_glue_and_evaluate_without_an_output_folder(tiny_dir, tmp_path, caplog):
     data = write_sst2(tmp_path / "data")
     main(["train", "--task_name=SST-2", f"--data_dir={data}", f"--bert_dir={tiny_dir}",
-          f"--output_dir={tmp_path}/out", "--num_train_epochs=1", "--nodo_eval", *SMALL])
+          f"--output_dir={tmp_path}/out", "--num_train_epochs=1", "--nodo_eval", "--guard=off",
+          *SMALL])
     assert store.read(f"{tmp_path}/out/pack").manifest.task == "SST-2"
     assert os.path.exists(tmp_path / "out" / "SST-2.tsv")
     caplog.clear()
@@ -152,9 +152,3 @@ def test_messages_name_the_file_of_the_user(tiny_dir, tmp_path, capsys, monkeypa
               "--text_column=review", "--label_column=stars"])
     message = capsys.readouterr().err
     assert "mine.csv" in message and "9" in message and "dev.csv" not in message
-
-
-def test_log_lines_have_no_prefix(monkeypatch):
-    monkeypatch.setattr(python_logging.root, "handlers", [])   # as where app.run was not called
-    run_command.run(None, frozenset(), lambda settings, flags: logging.info("2 examples"))
-    assert python_logging.root.handlers == [logging.get_absl_handler()]

@@ -40,7 +40,6 @@ def terminal():
                if handler not in logger.handlers]
     stream = handler.python_handler.setStream(written)
     with contextlib.redirect_stderr(written):
-        logging.use_absl_handler()
         hooks.speak_plainly()
         try:
             yield written
@@ -108,3 +107,10 @@ def test_scores_for_people_are_rounded():
     assert results.in_words(metrics, {}) == "accuracy 0.836, f1 46.2, loss 0.412"
     assert results.in_words(metrics, baselines) == (
         "accuracy 0.836 (majority class: 0.684), f1 46.2, loss 0.412")
+
+
+def test_log_lines_have_no_prefix_without_app_run():
+    """As in `adapter-bert train`: Python's own handler writes INFO:absl: before each line."""
+    with terminal() as written:
+        logging.info("trained: model.ckpt-3")
+    assert written.getvalue() == "trained: model.ckpt-3\n"
