@@ -138,7 +138,9 @@ def _check_input(file: str | None, text: list[str] | None, text_b: list[str] | N
     if text_b and len(text_b) != len(text or ()):
         raise InputError(f"--text_b is given {len(text_b)} times and --text {len(text or ())} "
                          "times; each pair needs both")
-    if file not in (None, STDIN) and not os.path.isfile(file):
+    if file is not None and os.path.isdir(file):
+        raise InputError(f"{file}: is a folder; name a file")
+    if file not in (None, STDIN) and not os.path.exists(file):
         raise InputError(f"{file}: no such file")
 
 

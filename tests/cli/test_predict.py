@@ -4,8 +4,10 @@ import dataclasses
 import io
 import itertools
 import json
+import os
 import pathlib
 import sys
+import threading
 
 import pytest
 from conftest import TINY
@@ -112,6 +114,15 @@ def test_files_of_all_formats_and_standard_input(go, monkeypatch):
         "0", "1", "2"]
 
 
+def test_a_pipe_is_read_as_a_file_is(go):
+    os.mkfifo("texts")   # as `predict PACK <(command)` names one
+    writer = threading.Thread(target=put, args=("texts", "good\nbad\n"))
+    writer.start()
+    found = read_csv(go("texts", "--input_format=txt"))
+    writer.join()
+    assert [row["text"] for row in found] == ["good", "bad"]
+
+
 def test_formats_of_the_output(go):
     put("a.jsonl", json.dumps({"text": "good\tfilm", "n": [1, None], "label": "é"}) + "\n")
     row = json.loads(go("a.jsonl", "--format=jsonl"))
@@ -191,6 +202,7 @@ def test_empty_input(go):
     ([], "classification", "nothing to predict; give a FILE"),
     (["a.csv", "--text=x"], "classification", "either a file or --text"),
     (["no.csv"], "classification", "no.csv: no such file"),
+    (["folder"], "classification", "folder: is a folder; name a file"),
     (["a.doc"], "classification", "its ending is none of txt, csv, tsv, jsonl"),
     (["a.csv", "--text_column=txt"], "classification",
      "no column is named 'txt'; found 'id', 'text'; name the column of the text"),

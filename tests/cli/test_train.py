@@ -127,9 +127,11 @@ def test_train_on_glue_and_evaluate_without_an_output_folder(tiny_dir, tmp_path,
 @pytest.mark.parametrize("words,message", [
     (["evaluate", "p", "--bert_dir=b"], "give either --data_file or --data_dir"),
     (["evaluate", "p", "--data_file=/no.csv"], "/no.csv: no such file"),
+    (["evaluate", "p", "--data_file=/"], "/: is a folder; name it with --data_dir"),
+    (["train", "--bert_dir=b", "--output_dir=o"], "nothing to learn from; name a file"),
     (["evaluate", "p", "--data_dir=d"], "--bert_dir is missing"),
     (["evaluate", "p", "--learning_rate=1"], "unknown flag --learning_rate"),
-    (["train", "--output_dir=o"], "is missing")])
+    (["train", "--data_file=x.csv"], "--output_dir is missing")])
 def test_mistakes_are_one_line(words, message, capsys):
     with pytest.raises(SystemExit):
         main(words)
