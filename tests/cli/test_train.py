@@ -120,8 +120,9 @@ def test_train_on_glue_and_evaluate_without_an_output_folder(tiny_dir, tmp_path,
           f"--output_dir={tmp_path}/out", "--num_train_epochs=1", "--nodo_eval", *SMALL])
     assert store.read(f"{tmp_path}/out/pack").manifest.task == "SST-2"
     assert os.path.exists(tmp_path / "out" / "SST-2.tsv")
+    caplog.clear()
     main(["evaluate", f"{tmp_path}/out/pack", f"--bert_dir={tiny_dir}", f"--data_dir={data}"])
-    assert "eval_accuracy = " in caplog.text
+    assert "eval_accuracy = " in caplog.text and "report.md" not in caplog.text
 
 
 @pytest.mark.parametrize("words,message", [
@@ -136,6 +137,22 @@ def test_mistakes_are_one_line(words, message, capsys):
     with pytest.raises(SystemExit):
         main(words)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [
+    ["evaluate", "p.zip"], ["train", "--init_pack=p.zip", "--max_seq_length=16"]])
+def test_refused_data_leaves_no_output_folder_beside_a_pack(tiny_dir, tmp_path, monkeypatch,
+                                                            words, caplog):
+    from packs import tiny_pack
+
+    from adapter_bert.packs.bases import base_of
+    monkeypatch.chdir(tmp_path)
+    store.write("p.zip", tiny_pack(base=base_of(tiny_dir), task="custom", warning="NaN"))
+    pathlib.Path("mine.csv").write_text("text,label\ngood,\n")
+    with pytest.raises(SystemExit):
+        main([*words, f"--bert_dir={tiny_dir}", "--data_file=mine.csv", "--output_dir=out"])
+    assert not os.path.exists("out")
+    assert "pack p.zip: NaN" in caplog.text
 
 
 def test_messages_name_the_file_of_the_user(tiny_dir, tmp_path, capsys, monkeypatch):
