@@ -3,7 +3,7 @@ import argparse
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from adapter_bert.cli import run_flags, train
@@ -58,15 +58,14 @@ def _evaluate(pack: str, data_file: str | None = None, **flags: Any) -> None:
     from adapter_bert.packs import store  # imports TensorFlow
     manifest = store.read(pack).manifest
     with contextlib.ExitStack() as stack:
-        writes_report = "output_dir" in flags   # the temporary folder is removed
-        if not writes_report:
+        if "output_dir" not in flags:
             flags["output_dir"] = stack.enter_context(tempfile.TemporaryDirectory())
         if manifest.head == "spans":
-            _score_answers(pack, data_file, flags, writes_report)
+            _score_answers(pack, data_file, flags)
             return
         if data_file:
             flags["data_dir"] = stack.enter_context(_as_dev_file(data_file, manifest.head))
-        _score(pack, with_task(flags, manifest), writes_report)
+        _score(pack, with_task(flags, manifest))
 
 
 def with_task(flags: dict[str, Any], manifest: Any) -> dict[str, Any]:
@@ -83,15 +82,16 @@ def with_task(flags: dict[str, Any], manifest: Any) -> dict[str, Any]:
     return {**flags, "label_type": LABEL_TYPES.get(manifest.head, "classes")}
 
 
-def _score(pack: str, flags: dict[str, Any], writes_report: bool) -> None:
+def _score(pack: str, flags: dict[str, Any]) -> None:
+    from adapter_bert import run_command
     from adapter_bert.training.named_task import text_task
     from adapter_bert.training.settings import Settings
     settings = Settings(**flags, pack=pack, do_eval=True)
-    _run(settings, flags, text_task, writes_report)
+    run_command.run(settings, frozenset(flags) | {"pack"}, run_command.of_task(text_task))
 
 
-def _score_answers(pack: str, data_file: str | None, flags: dict[str, Any],
-                   writes_report: bool) -> None:
+def _score_answers(pack: str, data_file: str | None, flags: dict[str, Any]) -> None:
+    from adapter_bert import run_command
     from adapter_bert.training.named_task import squad_task
     from adapter_bert.training.settings import SquadSettings
     if not data_file:
@@ -100,16 +100,7 @@ def _score_answers(pack: str, data_file: str | None, flags: dict[str, Any],
     known = {name: value for name, value in flags.items()
              if name in SquadSettings.__dataclass_fields__}
     settings = SquadSettings(**known, pack=pack, predict_file=data_file, do_eval=True)
-    _run(settings, known, squad_task, writes_report)
-
-
-def _run(settings: Any, flags: dict[str, Any], task_of: Callable, writes_report: bool) -> None:
-    from adapter_bert import run_command
-    from adapter_bert.training import run
-
-    def score(settings: Any, explicit_flags: frozenset[str]) -> None:
-        run.run(settings, explicit_flags, task_of(settings), writes_report=writes_report)
-    run_command.run(settings, frozenset(flags) | {"pack"}, score)
+    run_command.run(settings, frozenset(known) | {"pack"}, run_command.of_task(squad_task))
 
 
 @contextlib.contextmanager
