@@ -52,9 +52,7 @@ class Guard:
     def __init__(self, output_dir: str, constant_loss: float, is_on: bool):
         self._path = os.path.join(output_dir, GUARD_FILE)
         self._constant_loss, self.is_on = constant_loss, is_on
-        # A run whose last attempt failed too assesses that one again when it is resumed.
-        self.failed: list[dict[str, Any]] = (
-            read_attempts(self._path)[:MOST_ATTEMPTS - 1] if is_on else [])
+        self.failed: list[dict[str, Any]] = read_attempts(self._path) if is_on else []
         self._begin()
 
     def _begin(self) -> None:
