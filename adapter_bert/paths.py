@@ -47,6 +47,14 @@ def is_folder(path):
     return _gfile("isdir", path) if is_remote(path) else os.path.isdir(path)
 
 
+def refuse_pipe(path: str) -> None:
+    """InputError for a pipe or device: data files are read more than once."""
+    if not is_remote(path) and os.path.exists(path) and not (
+            os.path.isfile(path) or os.path.isdir(path)):
+        raise InputError(f"{path}: is a pipe or device, which cannot be read twice; write its "
+                         "content to a file first")
+
+
 def names_in(folder):
     """The names in a folder; none where there is no such folder."""
     if is_remote(folder):

@@ -57,7 +57,7 @@ def test_a_run_ended_at_random_moments_ends_as_one_left_alone(alone, tmp_path, s
     for number, (code, last, _) in zip(signals, ends, strict=True):
         assert code == (-number if number == KILL else 128 + number), last
         assert number == KILL or re.fullmatch(
-            rf"stopped by {number.name}( after step \d+)?; the same command goes on from .*", last)
+            rf"stopped by {number.name}( after step \d+)?; run the same command to resume .*", last)
     record_property("ended while a checkpoint was written", sum(end[2] for end in ends))
     assert faults.finished(alone.context, flags, log)[0] == 0
     assert same(values(f"{tmp_path}/out/{faults.LAST}"), alone.weights)

@@ -49,6 +49,13 @@ def test_show(run):
     assert json.loads(run("show", "mine", "--json"))["task"] == "SST-2"
 
 
+def test_show_begins_with_the_warning_of_a_pack(run, on):
+    store.write("bad", tiny_pack(base=on, warning="training learned nothing: NaN"))
+    assert run("show", "bad").splitlines()[0].split(maxsplit=1) == [
+        "warning", "training learned nothing: NaN"]
+    assert "warning" not in run("show", "mine")
+
+
 def test_verify(run, tiny_dir):
     assert run("verify", "mine", "--bert_dir", tiny_dir) == "mine: sound\n"
     with open("mine/weights.safetensors", "r+b") as file:

@@ -25,9 +25,9 @@ def test_the_first_signal_waits_for_the_step_and_the_second_does_not():
         assert not asks_for_the_end(hook)
         os.kill(os.getpid(), TERM)
         assert asks_for_the_end(hook)
-        with pytest.raises(Stopped, match="stopped by SIGINT; the same command goes on"):
+        with pytest.raises(Stopped, match="stopped by SIGINT; run the same command to resume"):
             os.kill(os.getpid(), INT)
-    with pytest.raises(Stopped, match="stopped by SIGTERM after step 7; the same") as stopped:
+    with pytest.raises(Stopped, match="stopped by SIGTERM after step 7; run the same") as stopped:
         hook.end_run(7)
     assert stopped.value.number == TERM
 

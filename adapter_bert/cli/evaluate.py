@@ -47,7 +47,9 @@ def _evaluate(pack: str, data_file: str | None = None, **flags: Any) -> None:
     pack = pack_in(pack)
     if bool(data_file) == ("data_dir" in flags):
         raise InputError("give either --data_file or --data_dir, where the labelled texts are")
-    if data_file and not os.path.isfile(data_file):
+    if data_file and os.path.isdir(data_file):
+        raise InputError(f"{data_file}: is a folder; name it with --data_dir")
+    if data_file and not os.path.exists(data_file):
         raise InputError(f"{data_file}: no such file")
     if "bert_dir" not in flags:
         raise InputError("--bert_dir is missing; name the folder of the pack's base")

@@ -60,6 +60,7 @@ def lines(pack):
         f"{name} {value}" for name, value in manifest.adapter.to_dict().items())
     rounded = ", measured before rounding" if weights.dtype == "bfloat16" else ""
     return [f"{name:<12} {plain(value, 10_000)}" for name, value in {
+        **({"warning": manifest.warning} if manifest.warning else {}),
         "task": f"{manifest.task}, {manifest.head}" + {
             True: " of pairs", False: " of single texts", None: ""}[manifest.pair],
         "labels": ", ".join(manifest.labels) or {

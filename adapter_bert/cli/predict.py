@@ -114,6 +114,10 @@ def _predict(pack: str, bert_dir: str, output: str | None, output_format: str | 
              **inputs: Any) -> None:
     output_format = _output_format(output, output_format)
     _check_input(inputs["file"], inputs["text"], inputs["text_b"])
+    if output and os.path.exists(output) and inputs["file"] not in (None, STDIN) and (
+            os.path.samefile(output, inputs["file"])):
+        raise InputError(f"--output={output}: is the file of the texts, which the predictions "
+                         "would replace; name another one")
     from adapter_bert.packs import store  # imports TensorFlow
     from adapter_bert.packs.predictor import Predictor
     opened = store.read(pack_in(pack))
@@ -124,7 +128,7 @@ def _predict(pack: str, bert_dir: str, output: str | None, output_format: str | 
             count = predictions.write(file, output_format, predictor,
                                       itertools.chain([first] * bool(first), chunks))
     dropped = f"; {source.bad:,} bad rows dropped" if source.bad else ""
-    if output or dropped:
+    if output or dropped or not count:   # an empty standard output needs a reason
         print(f"{output or 'standard output'}: {count:,} predictions{dropped}",
               file=sys.stdout if output else sys.stderr)
 
@@ -138,7 +142,9 @@ def _check_input(file: str | None, text: list[str] | None, text_b: list[str] | N
     if text_b and len(text_b) != len(text or ()):
         raise InputError(f"--text_b is given {len(text_b)} times and --text {len(text or ())} "
                          "times; each pair needs both")
-    if file not in (None, STDIN) and not os.path.isfile(file):
+    if file is not None and os.path.isdir(file):
+        raise InputError(f"{file}: is a folder; name a file")
+    if file not in (None, STDIN) and not os.path.exists(file):
         raise InputError(f"{file}: no such file")
 
 
@@ -181,9 +187,19 @@ def _source(manifest: Any, file: str | None, text: list[str] | None, text_b: lis
 def _rows_of_words(text: list[str], text_b: list[str] | None) -> Iterator[Any]:
     """The serving.rows.Row of each --text."""
     from adapter_bert.serving import rows
+    text, text_b = _as_utf8(text), _as_utf8(text_b) if text_b else None
     for number, texts in enumerate(zip(text, text_b, strict=True) if text_b else zip(
             text, strict=True), 1):
         yield rows.Row("--text", number, dict(zip(("text", "text_b"), texts, strict=False)), texts)
+
+
+def _as_utf8(words: list[str]) -> list[str]:
+    """Words of the command line, whatever the locale is; InputError where one is not UTF-8."""
+    try:
+        return [os.fsencode(word).decode("utf-8") for word in words]
+    except UnicodeError as error:
+        raise InputError("--text: found bytes that are not UTF-8; convert the text with iconv, or "
+                         "save it as UTF-8 in a file") from error
 
 
 def _ending(file: str, input_format: str | None) -> str:

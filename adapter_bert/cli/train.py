@@ -40,6 +40,9 @@ def _fill(parser: Parser) -> None:
 def _train(**flags: Any) -> None:
     from adapter_bert.training.settings import Settings, check
     flags = with_task_name(flags)
+    if not any(name in flags for name in ("data_file", "data_dir", "task_name")):
+        raise InputError("nothing to learn from; name a file of labelled texts with --data_file, "
+                         "or a folder of train and dev files with --data_dir")
     settings = Settings(**{"do_train": True, "do_eval": True, **flags})
     check(settings)
     from adapter_bert import run_command  # imports TensorFlow

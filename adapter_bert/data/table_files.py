@@ -169,6 +169,10 @@ def _json_table(path, bad):
     else:
         objects = _objects_of_lines(itertools.chain([first], lines), lines, bad)
     head = list(itertools.islice(objects, _SNIFFED))
+    if not head and not bad.count:
+        return None
+    if not head:
+        bad.conclude(0)
     columns = list(dict.fromkeys(key for _, item in head for key in item))
     return _table_of_objects(columns, itertools.chain(head, objects), bad)
 
@@ -177,7 +181,7 @@ def _objects_of_list(path, text, lines, bad):
     for problem, _ in lines.problems.values():
         raise InputError(f"{path}: {problem}; save the file as UTF-8")
     try:
-        items = json.loads(text)
+        items = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
     for number, item in enumerate(items, 1):
@@ -187,12 +191,21 @@ def _objects_of_list(path, text, lines, bad):
             bad.add(number, f"found {shown(str(item))}, expected an object")
 
 
+def _object(pairs):
+    """The dict of a JSON object; ValueError where a key is repeated, so that one value is lost."""
+    item = dict(pairs)
+    if len(item) < len(pairs):
+        key, _ = collections.Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {shown(key)} is there twice")
+    return item
+
+
 def _objects_of_lines(numbered, lines, bad):
     for number, text in numbered:
         if not text.strip() or lines.report(number, bad):
             continue
         try:
-            item = json.loads(text)
+            item = json.loads(text, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
             bad.add(number, f"not readable as JSON ({str(error)[:100]})")
             continue
@@ -219,6 +232,7 @@ def _table_of_objects(columns, objects, bad):
 def _parquet_table(path, bad):
     import pyarrow
     import pyarrow.parquet
+    paths.refuse_pipe(path)
     try:
         file = pyarrow.parquet.ParquetFile(paths.open_file(path))
     except FileNotFoundError as error:

@@ -88,6 +88,7 @@ def _open(path, newline):
     """The text file behind its byte order mark; `newline` as for io.TextIOWrapper, None as ""."""
     if paths.is_folder(path):
         raise InputError(f"{path}: cannot be read (Is a directory); name a file in it")
+    paths.refuse_pipe(path)
     try:
         file = paths.open_file(path)
     except FileNotFoundError as error:

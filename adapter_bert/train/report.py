@@ -5,6 +5,7 @@ worst mistakes in OUTPUT_DIR/errors.csv, and the same numbers in results.json un
 """
 import json
 import os
+from logging import ERROR, getLogger
 from types import ModuleType
 from typing import NamedTuple
 
@@ -157,6 +158,8 @@ def _evaluate(run, split, predicted):
 
 def draw(folder: str, pictures: list[tuple[Picture, str]]) -> None:
     """Draws pictures, each with the suffix of its file, into OUTPUT_DIR/report."""
+    # Matplotlib warns, while it is imported, of a home folder that cannot be written.
+    getLogger("matplotlib").setLevel(ERROR)
     from adapter_bert.train import figures  # Matplotlib takes a second to import
     with figures.style():
         for picture, suffix in pictures:

@@ -34,8 +34,8 @@ def handling(handler):
 def stop_at_once(number, frame=None):
     """Raises Stopped; a handler of signals."""
     del frame
-    raise Stopped(number, f"stopped by {signal.Signals(number).name}; the same command goes on "
-                          "from the last checkpoint, if there is one")
+    raise Stopped(number, f"stopped by {signal.Signals(number).name}; run the same command to "
+                          "resume from the last checkpoint, if there is one")
 
 
 class StopHook(tf.train.SessionRunHook):
@@ -70,4 +70,4 @@ class StopHook(tf.train.SessionRunHook):
         """Raises Stopped where a signal came, after the checkpoint of `step` was written."""
         if self._number:
             raise Stopped(self._number, f"stopped by {signal.Signals(self._number).name} after "
-                                        f"step {step}; the same command goes on from there")
+                                        f"step {step}; run the same command to resume there")

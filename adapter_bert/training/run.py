@@ -7,7 +7,7 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-from adapter_bert import files, tasks
+from adapter_bert import files, paths, tasks
 from adapter_bert.errors import InputError, reason_of
 from adapter_bert.heads import HEADS
 from adapter_bert.pipeline import batches
@@ -42,8 +42,9 @@ def run(settings, given, task, on_predictions=evaluation.ignore_predictions, wri
     Raises:
       InputError: flags, files or an output folder that do not fit.
     """
-    current = setup.open_run(settings, given, task)
-    current, examples = data.read(current)   # nothing is written yet: bad data leaves nothing
+    with removed_if_refused(settings.output_dir):
+        current = setup.open_run(settings, given, task)
+        current, examples = data.read(current)   # nothing but a pack's checkpoint is written yet
     with files.locked(current.settings.output_dir), plain_errors():
         splits = data.prepare(current, examples)
         logging.info(current.engine.line(current.settings.precision))
@@ -63,6 +64,20 @@ def run(settings, given, task, on_predictions=evaluation.ignore_predictions, wri
         if outcome.failure:
             raise outcome.failure
     return outcome.metrics | outcome.test_metrics
+
+
+@contextlib.contextmanager
+def removed_if_refused(output_dir):
+    """Removes a new output folder that has nothing but the checkpoint of a pack when InputError
+    ends the block: a run that is refused leaves nothing."""
+    is_new = not paths.exists(output_dir)
+    try:
+        yield
+    except InputError:
+        if is_new and paths.exists(output_dir) and not (
+                set(paths.names_in(output_dir)) - set(setup.PACK_FOLDERS)):
+            paths.remove_all(output_dir)
+        raise
 
 
 class Outcome(NamedTuple):

@@ -36,6 +36,8 @@ NEW_FLAGS = {"adapter_scale": 1.0, "head_bias_init": "zeros", "dev_fraction": 0.
              "test_fraction": 0.0}
 # Of these, what may be raised to go on with a run.
 LENGTHS = ("num_train_epochs", "num_train_steps", "epochs")
+# In the output folder, the checkpoints that --pack and --init_pack are unpacked to.
+PACK_FOLDERS = ("from_pack", "from_init_pack")
 # What evaluation and prediction take over from a run or a pack, unless it is given.
 KEPT_FLAGS = ("max_seq_length", "max_predictions_per_seq", "adapter_init_stddev", "doc_stride",
               "max_query_length", "version_2_with_negative", "n_best_size", "max_answer_length",
@@ -136,9 +138,10 @@ def from_pack(settings, given, task):
       InputError: the pack is not sound, or is --pack and not of this task.
     """
     pack = store.read(settings.pack or settings.init_pack)
+    store.warn(pack.manifest, settings.pack or settings.init_pack)
     if settings.pack:
         check_own(settings, pack.manifest, task)
-    folder = os.path.join(settings.output_dir, "from_pack" if settings.pack else "from_init_pack",
+    folder = os.path.join(settings.output_dir, PACK_FOLDERS[0 if settings.pack else 1],
                           pack.manifest.weights.sha256[:16])
     checkpoint = unpack(pack if settings.pack else without_head(pack), folder)
     return (dataclasses.replace(settings, init_checkpoint=checkpoint),

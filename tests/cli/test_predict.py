@@ -4,8 +4,10 @@ import dataclasses
 import io
 import itertools
 import json
+import os
 import pathlib
 import sys
+import threading
 
 import pytest
 from conftest import TINY
@@ -112,6 +114,22 @@ def test_files_of_all_formats_and_standard_input(go, monkeypatch):
         "0", "1", "2"]
 
 
+def test_a_pipe_is_read_as_a_file_is(go):
+    os.mkfifo("texts")   # as `predict PACK <(command)` names one
+    writer = threading.Thread(target=put, args=("texts", "good\nbad\n"))
+    writer.start()
+    found = read_csv(go("texts", "--input_format=txt"))
+    writer.join()
+    assert [row["text"] for row in found] == ["good", "bad"]
+
+
+@pytest.mark.parametrize("name, content", [("a.txt", ""), ("a.csv", "text\n"), ("a.csv", "")])
+def test_an_input_without_texts_is_noted(packs, tiny_dir, capsys, name, content):
+    put(name, content)
+    main(["predict", packs["classification"], f"--bert_dir={tiny_dir}", name])
+    assert capsys.readouterr() == ("", "standard output: 0 predictions\n")
+
+
 def test_formats_of_the_output(go):
     put("a.jsonl", json.dumps({"text": "good\tfilm", "n": [1, None], "label": "é"}) + "\n")
     row = json.loads(go("a.jsonl", "--format=jsonl"))
@@ -191,6 +209,9 @@ def test_empty_input(go):
     ([], "classification", "nothing to predict; give a FILE"),
     (["a.csv", "--text=x"], "classification", "either a file or --text"),
     (["no.csv"], "classification", "no.csv: no such file"),
+    (["--text=caf\udce9"], "classification", "--text: found bytes that are not UTF-8"),
+    (["folder"], "classification", "folder: is a folder; name a file"),
+    (["a.csv", "--output=./a.csv"], "classification", "is the file of the texts"),
     (["a.doc"], "classification", "its ending is none of txt, csv, tsv, jsonl"),
     (["a.csv", "--text_column=txt"], "classification",
      "no column is named 'txt'; found 'id', 'text'; name the column of the text"),

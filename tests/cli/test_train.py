@@ -131,13 +131,31 @@ def test_train_on_glue_and_evaluate_without_an_output_folder(tiny_dir, tmp_path,
 @pytest.mark.parametrize("words,message", [
     (["evaluate", "p", "--bert_dir=b"], "give either --data_file or --data_dir"),
     (["evaluate", "p", "--data_file=/no.csv"], "/no.csv: no such file"),
+    (["evaluate", "p", "--data_file=/"], "/: is a folder; name it with --data_dir"),
+    (["train", "--bert_dir=b", "--output_dir=o"], "nothing to learn from; name a file"),
     (["evaluate", "p", "--data_dir=d"], "--bert_dir is missing"),
     (["evaluate", "p", "--learning_rate=1"], "unknown flag --learning_rate"),
-    (["train", "--output_dir=o"], "is missing")])
+    (["train", "--data_file=x.csv"], "--output_dir is missing")])
 def test_mistakes_are_one_line(words, message, capsys):
     with pytest.raises(SystemExit):
         main(words)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [
+    ["evaluate", "p.zip"], ["train", "--init_pack=p.zip", "--max_seq_length=16"]])
+def test_refused_data_leaves_no_output_folder_beside_a_pack(tiny_dir, tmp_path, monkeypatch,
+                                                            words, caplog):
+    from packs import tiny_pack
+
+    from adapter_bert.packs.bases import base_of
+    monkeypatch.chdir(tmp_path)
+    store.write("p.zip", tiny_pack(base=base_of(tiny_dir), task="custom", warning="NaN"))
+    pathlib.Path("mine.csv").write_text("text,label\ngood,\n")
+    with pytest.raises(SystemExit):
+        main([*words, f"--bert_dir={tiny_dir}", "--data_file=mine.csv", "--output_dir=out"])
+    assert not os.path.exists("out")
+    assert "pack p.zip: NaN" in caplog.text
 
 
 def test_messages_name_the_file_of_the_user(tiny_dir, tmp_path, capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """Tables in all forms; every odd or broken file against what is read or reported."""
 import json
+import os
 
 import pyarrow
 import pyarrow.parquet
@@ -82,11 +83,27 @@ def test_what_is_no_cell(value):
     ("a.csv", "text".encode("utf-16"), "is UTF-16, expected UTF-8"),
     ("a.parquet", b"text,label", "not readable as Parquet"),
     ("a.json", b'[{"text": 1}', "not readable as JSON"),
+    ("a.json", b'[{"text": 1, "text": 2}]', "the key 'text' is there twice"),
+    ("a.json", b"3", "line 1: found '3', expected an object"),
+    ("a.json", b"[3]", "item 1: found '3', expected an object"),
     ("a.doc", b"text", "the ending '.doc' says no known form; tables end in .tsv, .csv, .jsonl")])
 def test_files_that_are_no_tables(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
         read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
+def test_a_pipe_is_refused_instead_of_waiting_for_a_writer(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=f"{name}: is a pipe or device"):
+        open_table(str(tmp_path / name), BadRows(name))
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"[]", b"[ ]\n"])
+def test_a_json_file_without_rows_is_empty(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    assert open_table(str(tmp_path / "a.json"), BadRows("a.json")) is None
 
 
 def test_a_folder_and_no_file(tmp_path):
@@ -108,6 +125,8 @@ def test_a_folder_and_no_file(tmp_path):
     ("a.jsonl", b'{"text": "a"}\n{"text": }\n[1]\n{"text": ["b"]}\n',
      ["line 2: not readable as JSON", "line 3: found '[1]', expected an object",
       "line 4: column 'text': found", "3 bad rows"]),
+    ("a.jsonl", b'{"text": "a"}\n{"text": "b", "text": "c"}\n',
+     ["line 2: not readable as JSON (the key 'text' is there twice)"]),
     ("a.jsonl", b'{"text": "a"}\n{"text": ' + 5000 * b"1" + b"}\n", ["line 2: not readable"]),
     ("a.json", b'[{"text": "a"}, 3]', ["item 2: found '3', expected an object"])])
 def test_all_bad_rows_are_in_one_message(tmp_path, name, content, problems):
