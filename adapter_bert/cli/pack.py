@@ -47,7 +47,7 @@ def _run(parser_class, job, words):
 
 def _show(pack, as_json):
     from adapter_bert.packs import store
-    found = store.read(pack)
+    found = store.read(pack_in(pack))
     text = found.manifest.to_bytes().decode() if as_json else "\n".join(lines(found)) + "\n"
     print(text, end="")
 
@@ -105,7 +105,7 @@ def _verify(packs, bert_dir):
     wanted, bad = bert_dir and base_of(bert_dir), []
     for path in packs:
         try:
-            found = store.read(path)
+            found = store.read(pack_in(path))
             if wanted:
                 check_base(wanted, found.manifest)
             print(f"{path}: sound")
@@ -119,13 +119,13 @@ def _verify(packs, bert_dir):
 def _load(pack, folder):
     from adapter_bert.packs import store
     from adapter_bert.training.pack import unpack
-    made = unpack(store.read(pack), folder)
+    made = unpack(store.read(pack_in(pack)), folder)
     print(f"{made}: a checkpoint for --init_checkpoint, with --bert_dir")
 
 
 def _describe(pack, **texts):
     from adapter_bert.packs import store
-    found = store.read(pack)
+    found = store.read(pack_in(pack))
     told = {name: value for name, value in texts.items() if value is not None}
     changed = found._replace(manifest=dataclasses.replace(found.manifest, **told))
     store.write(pack, changed, found.manifest.weights.dtype)
@@ -150,7 +150,7 @@ def _average(packs, output, weights, head_from):
     except ValueError as error:
         raise InputError(f"--weights={weights}: give numbers as in 0.7,0.3") from error
     store.check_place(output)
-    store.write(output, average({path: store.read(path) for path in places}, shares,
+    store.write(output, average({path: store.read(pack_in(path)) for path in places}, shares,
                                 head_from and os.path.realpath(head_from)))
     print(f"{output}: the average of {len(packs)} packs")
 

@@ -42,13 +42,10 @@ def tune(arguments: Sequence[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from absl import flags
-    from absl import logging as absl_logging
 
     from adapter_bert import flags as settings_flags
     from adapter_bert.research.tuning import commands, plan, search
     from adapter_bert.training.hooks import speak_plainly
-    absl_logging.use_absl_handler()
-    flags.FLAGS.mark_as_parsed()   # else absl warns that it logs before that
     speak_plainly()
     command = "squad" if any(argument.split("=")[0] == SQUAD_FLAG for argument in arguments) else (
         "classifier")

@@ -32,7 +32,6 @@ def main(config_path, folder, until):
     """Works until every run is done or failed, or `until`, seconds since the epoch, is past."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    logging.use_absl_handler()
     speak_plainly()
     results.commit()   # of the code that is loaded now
     experiment = config.read(config_path)

@@ -7,7 +7,7 @@ import sys
 import time
 
 import tensorflow.compat.v1 as tf
-from absl import logging
+from absl import flags, logging
 from tensorflow.python.util import module_wrapper
 from tqdm import tqdm
 
@@ -20,6 +20,7 @@ LOSS_WINDOW = 100
 
 def speak_plainly():
     """Our lines without prefix on stderr; what TensorFlow has to say comes as exceptions."""
+    flags.FLAGS.mark_as_parsed()   # else absl notes that it logs before flags are parsed
     logging.use_absl_handler()   # only app.run would do it, and Python's own prefixes INFO:absl:
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(message)s"))

@@ -107,12 +107,9 @@ def main() -> int:
     job = Job(**json.loads(sys.stdin.readline()))
     threading.Thread(target=_end_with_search, daemon=True).start()
     import filelock
-    from absl import flags, logging
 
     from adapter_bert.training import preemption
     from adapter_bert.training.hooks import speak_plainly
-    logging.use_absl_handler()
-    flags.FLAGS.mark_as_parsed()
     speak_plainly()
     os.makedirs(job.output_dir, exist_ok=True)
     lock = filelock.FileLock(os.path.join(job.output_dir, ".process"), timeout=LOCK_SECONDS)
