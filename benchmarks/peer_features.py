@@ -3,7 +3,6 @@
 Our readers and our tokenizer write train.npz and dev.npz, see workload.py; our scorer scores the
 predictions of the other side as it scores our own.
 """
-import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -58,15 +57,13 @@ def write(program: str, flags: Mapping[str, Any], folder: pathlib.Path) -> Featu
     """
     settings_class, task_of = _OF_PROGRAM[program]
     settings = settings_class(do_train=True, do_eval=True, output_dir=str(folder), **flags)
-    run = setup.open_run(settings, frozenset(flags), task_of(settings))
+    run, examples = data.read(setup.open_run(settings, frozenset(flags), task_of(settings)))
+    train, dev = data.drawn(run, examples["train"]), examples["dev"]
     kind = KINDS[run.task.kind]
-    train, task = data.training_examples(run)
-    run = dataclasses.replace(run, task=task)
-    dev = kind.read(run, "dev")
     paths = [folder / f"{name}.npz" for name in ("train", "dev")]
     folder.mkdir(parents=True, exist_ok=True)
-    for path, examples in zip(paths, (train, dev), strict=True):
-        workload.write(path, list(kind.featurize(run, examples, path.stem, 0)))
+    for path, rows in zip(paths, (train, dev), strict=True):
+        workload.write(path, list(kind.featurize(run, rows, path.stem, 0)))
     return Features(run, kind.targets(run, dev), *paths)
 
 
