@@ -70,8 +70,8 @@ def grid_score(experiment: config.Experiment, task: str, metric: str) -> GridSco
 def plan_of(task: str, options: argparse.Namespace, flags: dict, folder: str) -> plans.Plan:
     """The search of a task: rate and size, with the grid's other flags and no recipe of its own."""
     flags = {"recipe": "reference", **flags, "task_name": task,
-             "data_dir": os.path.join(options.glue_dir, task), "bert_dir": options.bert_dir, "num_train_epochs": EPOCHS,
-             **({"max_train_examples": 64} if options.smoke else {})}
+             "data_dir": os.path.join(options.glue_dir, task), "bert_dir": options.bert_dir,
+             "num_train_epochs": EPOCHS, **({"max_train_examples": 64} if options.smoke else {})}
     settings = Settings(**flags, output_dir=folder)
     return plans.bind(plans.make("classifier", settings, set(flags) | {"output_dir"},
                                  "learning_rate,size"))
