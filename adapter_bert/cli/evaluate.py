@@ -63,8 +63,37 @@ def _evaluate(pack: str, data_file: str | None = None, **flags: Any) -> None:
             _score_answers(pack, data_file, flags, writes_report)
             return
         if data_file:
-            flags["data_dir"] = stack.enter_context(_as_dev_file(data_file, manifest.head))
+            flags = of_file(data_file, flags, manifest)
+            name = dev_file(data_file, flags["task_name"])
+            flags["data_dir"] = stack.enter_context(_as_dev_file(data_file, name))
         _score(pack, with_task(flags, manifest), writes_report)
+
+
+def of_file(path: str, flags: dict[str, Any], manifest: Any) -> dict[str, Any]:
+    """Flags with the task that a file is read as: GLUE's own files are .tsv, others are custom."""
+    is_known = manifest.head == "tokens" or path.lower().endswith(".tsv")
+    if "task_name" in flags or is_known:
+        return with_task(flags, manifest)
+    return with_task({**flags, "task_name": "custom"}, manifest)
+
+
+def dev_file(path: str, task_name: str) -> str:
+    """The name under which a task finds the file as its dev set.
+
+    Raises:
+      InputError: the task has several dev sets.
+    """
+    from adapter_bert import tasks
+    if task_name.lower() == "custom":
+        return f"dev{os.path.splitext(path)[1].lower()}"
+    task = tasks.get_task(task_name)
+    names = [task.files[split] for split, _ in tasks.splits(task, "dev")]
+    if len(names) > 1:
+        raise InputError(f"{task.name} has the dev files {' and '.join(map(str, names))}; name "
+                         "their folder with --data_dir instead of --data_file")
+    if isinstance(names[0], str) and os.path.splitext(names[0])[1]:
+        return names[0]
+    return f"dev{os.path.splitext(path)[1].lower()}"
 
 
 def with_task(flags: dict[str, Any], manifest: Any) -> dict[str, Any]:
@@ -106,11 +135,10 @@ def _score_answers(pack: str, data_file: str | None, flags: dict[str, Any],
 
 
 @contextlib.contextmanager
-def _as_dev_file(path: str, head: str) -> Iterator[str]:
-    """A temporary folder in which a file is the dev set; messages keep the file's own name."""
-    ending = os.path.splitext(path)[1].lower()
+def _as_dev_file(path: str, name: str) -> Iterator[str]:
+    """A temporary folder in which a file has this name; messages keep the file's own one."""
     with tempfile.TemporaryDirectory() as folder:
-        place = os.path.join(folder, f"dev{ending}")
+        place = os.path.join(folder, name)
         os.symlink(os.path.abspath(path), place)
         try:
             yield folder

@@ -137,8 +137,8 @@ def read_attempts(path: str) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(
             isinstance(one, dict) and {"seed", "learning_rate", "problem"} <= one.keys()
             for one in found):
-        raise InputError(f"{path}: not the failed attempts of a run; remove it, and the run starts "
-                         "with its first seed")
+        raise InputError(f"{path}: not the failed attempts of a run; give another --output_dir, or "
+                         "remove this one and train again")
     return found
 
 

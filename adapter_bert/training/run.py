@@ -131,6 +131,8 @@ def train_and_assess(current, splits, on_scores=None):
     """
     refuse_unpackable(current, splits)
     settings = current.settings
+    if settings.guard == "on" and not current.cluster.is_alone:
+        logging.info("--guard is off: with --distribution no run is started again")
     guard = Guard(settings, splits["train"].prior.loss,
                   settings.guard == "on" and current.cluster.is_alone)
     while True:

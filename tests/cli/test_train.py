@@ -3,6 +3,7 @@ import dataclasses
 import os
 import pathlib
 import random
+import re
 
 import pytest
 from runs import sentence, write_sst2
@@ -123,8 +124,16 @@ def test_train_on_glue_and_evaluate_without_an_output_folder(tiny_dir, tmp_path,
     assert store.read(f"{tmp_path}/out/pack").manifest.task == "SST-2"
     assert os.path.exists(tmp_path / "out" / "SST-2.tsv")
     caplog.clear()
-    main(["evaluate", f"{tmp_path}/out/pack", f"--bert_dir={tiny_dir}", f"--data_dir={data}"])
-    assert "eval_accuracy = " in caplog.text
+    rows = pathlib.Path(data, "dev.tsv").read_text().splitlines()
+    (tmp_path / "own.csv").write_text("\n".join(row.replace("\t", ",") for row in rows) + "\n")
+    (tmp_path / "own.tsv").write_text("\n".join(rows) + "\n")
+    scores = []
+    for place in (f"--data_dir={data}", f"--data_file={tmp_path}/own.tsv",
+                  f"--data_file={tmp_path}/own.csv"):
+        caplog.clear()
+        main(["evaluate", f"{tmp_path}/out/pack", f"--bert_dir={tiny_dir}", place])
+        scores.append(re.search(r"eval_accuracy = (\S+)", caplog.text)[1])
+    assert len(set(scores)) == 1
     assert "report: " not in caplog.text   # its folder is temporary
 
 

@@ -94,7 +94,7 @@ def test_without_guard_a_resumed_run_keeps_its_attempt(tmp_path, monkeypatch):
 
 def test_a_damaged_file_of_attempts_is_one_line(tmp_path):
     (tmp_path / guards.GUARD_FILE).write_text('{"seed": 1}')
-    with pytest.raises(InputError, match="guard.json.*remove it"):
+    with pytest.raises(InputError, match="guard.json.*another --output_dir"):
         a_guard(tmp_path)
     assert a_guard(tmp_path, is_on=False).failed == []
 
