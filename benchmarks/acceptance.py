@@ -93,7 +93,7 @@ ROWS = (
       for name, cpu in (("tiles", "intel-xeon"), ("vectors", "amd-epyc"))),
     Row("adapterhub", "recorded AdapterHub adapters load, logits within 1e-4; with the adapters' "
         "weights zeroed they differ; nothing in a .bin is run",
-        "pytest tests/test_adapterhub.py tests/test_torch_file.py"),
+        "pytest tests/test_adapterhub.py tests/bert/test_torch_file.py"),
     Row("interop", "a pack in the library adapters, its logits for all of MRPC dev within 1e-4, "
         "and back bit-identical", "make --no-print-directory interop"),
     Row("pack-size", "a pack for BERT-base's shape, width 64: 2.3 % of the base's bytes, 1.2 % "
