@@ -325,16 +325,6 @@ def recorded_run(checkpoint):
     return files.read_object(path, *RUN_KEYS) if paths.exists(path) else {}
 
 
-def says_lower_case(vocab_file):
-    """Whether tokenizer_config.json beside a vocabulary says lower case; None where it is silent.
-
-    Raises:
-      InputError: it is no JSON object.
-    """
-    path = os.path.join(os.path.dirname(vocab_file), "tokenizer_config.json")
-    return files.read_object(path).get("do_lower_case") if paths.exists(path) else None
-
-
 def base_of_run(checkpoint, given=None):
     """Prefix of the base that a run was trained on.
 

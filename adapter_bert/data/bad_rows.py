@@ -5,7 +5,6 @@ from absl import logging
 
 from adapter_bert.errors import InputError
 
-POLICIES = ("refuse", "skip")
 SHOWN = 20        # rows that a message lists,
 SHOWN_OF_ALL = 3   # and where all rows of a file are bad, most often for one reason
 

@@ -7,6 +7,7 @@ import numpy as np
 from adapter_bert.tasks.squad import SquadExample
 from adapter_bert.tasks.squad_scores import squad_scores
 from adapter_bert.train.findings import (
+    MOST_MISTAKES,
     Baseline,
     Findings,
     Picture,
@@ -16,7 +17,6 @@ from adapter_bert.train.findings import (
 )
 from adapter_bert.training import spans
 
-MOST_MISTAKES = 50
 NO_ANSWER = "no answer"
 # Numbers of words in an answer, from the first up to and without the second.
 LENGTHS = {"1 word": (0, 2), "2": (2, 3), "3": (3, 4), "4–5": (4, 6), "6–10": (6, 11),

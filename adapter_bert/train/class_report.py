@@ -8,6 +8,7 @@ import numpy as np
 
 from adapter_bert.tasks.metrics import compute_metrics
 from adapter_bert.train.findings import (
+    MOST_MISTAKES,
     Baseline,
     Findings,
     Picture,
@@ -22,7 +23,6 @@ from adapter_bert.training.labelling import decisions
 
 BINS = 15
 MOST_ROWS = 30       # of classes in a table or a confusion matrix of the report
-MOST_MISTAKES = 50
 UNIT, DIGITS = "example", 3   # what it trains on; decimals of scores
 WORK = "assign one of {labels} to each {text}"
 MEANINGS = {

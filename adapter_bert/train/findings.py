@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$&])")
 _NUMBER = re.compile(r"[*+-]*[0-9][0-9.,]*[ %s*]*|–|")
 MOST_CHARACTERS = 40
+MOST_MISTAKES = 50   # in errors.csv
 
 
 class Baseline(NamedTuple):

@@ -4,10 +4,17 @@ Letters: n examples.
 """
 import numpy as np
 
-from adapter_bert.train.findings import Baseline, Findings, Picture, Sheet, Table, counted
+from adapter_bert.train.findings import (
+    MOST_MISTAKES,
+    Baseline,
+    Findings,
+    Picture,
+    Sheet,
+    Table,
+    counted,
+)
 from adapter_bert.training.labelling import decisions
 
-MOST_MISTAKES = 50
 UNIT, DIGITS = "example", 3   # what it trains on; decimals of scores
 WORK = "predict a score for each {text}"
 MEANINGS = {

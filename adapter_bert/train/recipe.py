@@ -25,8 +25,6 @@ from typing import Any, NamedTuple
 
 import adapter_layers
 
-RECIPES = ("auto", "reference")
-
 # Peak learning rates: of tuning modes without adapters, and of the kinds of adapter.
 MODE_RATES = {"full": 5e-5, "top_layers": 1e-4, "layer_norm": 3e-3, "bias": 3e-3, "head": 3e-3}
 ADAPTER_RATES = {"feedforward_adapter": 1e-3, "parallel_adapter": 1e-3, "lora": 2e-3, "ia3": 1e-2,

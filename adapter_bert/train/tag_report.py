@@ -6,6 +6,7 @@ import numpy as np
 from adapter_bert.tasks.conll import OUTSIDE
 from adapter_bert.tasks.entities import Span, entities, entity_scores
 from adapter_bert.train.findings import (
+    MOST_MISTAKES,
     Baseline,
     Findings,
     Picture,
@@ -18,7 +19,6 @@ from adapter_bert.train.findings import (
 from adapter_bert.training.tagging import predicted_tags
 
 MOST_ROWS = 30
-MOST_MISTAKES = 50
 UNIT, DIGITS = "example", 3   # what it trains on; decimals of scores
 WORK = "mark entities in sentences"
 MEANINGS = {

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from adapter_bert import base
 from adapter_bert.bert import source
+from adapter_bert.data import casing
 from adapter_bert.errors import InputError
 
 COMMIT = "1" * 40
@@ -173,7 +174,7 @@ def test_a_local_hugging_face_folder_is_converted_once_and_again_after_a_change(
     (tmp_path / "mine" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     changed = base.locate(folder)
     assert changed != located
-    assert base.says_lower_case(changed.vocab_file) is False
+    assert casing.recorded_casing(changed.vocab_file) is False
     assert os.listdir(tmp_path / "mine") and base.name_of(changed.init_checkpoint) == "mine"
 
 
