@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert import files, paths
+from adapter_bert.bert import fingerprints
 from adapter_bert.errors import InputError
 
 VOCAB_FILE = "vocab.txt"
@@ -248,10 +249,12 @@ def write_checkpoint(prefix, variables):
 def fingerprint(checkpoint):
     """The fingerprint of the base whose checkpoint has the prefix `checkpoint`.
 
+    One that was computed before and kept is taken, see adapter_bert.bert.fingerprints.
+
     Raises:
       InputError: there is no such checkpoint, it is damaged, or it holds no BERT encoder.
     """
-    return fingerprint_of(Checkpoint(checkpoint))
+    return fingerprints.remembered(checkpoint, lambda: fingerprint_of(Checkpoint(checkpoint)))
 
 
 def fingerprint_of(weights):
@@ -354,7 +357,7 @@ def check_base_of_run(trained, original):
       InputError: the run was trained on another base.
     """
     wanted = fingerprint_from_int64(trained[FINGERPRINT_VARIABLE])
-    found = fingerprint_of(original)
+    found = fingerprint(original.prefix)
     if found != wanted:
         name = recorded_run(trained.prefix).get("base", {}).get("name", "unnamed")
         raise InputError(

@@ -147,36 +147,32 @@ def start_from(prefix, variables):
 
     Args:
       prefix: str, of a checkpoint that has float32 values of these names and shapes.
-      variables: {name: tf.Variable}.
+      variables: {name: tf.Variable}, of any type of float.
     """
-    cast = {name: variable for name, variable in variables.items()
-            if variable.dtype.base_dtype != tf.float32}
-    tf.train.init_from_checkpoint(prefix, {name: variable for name, variable in variables.items()
-                                           if name not in cast})
-    for name, variable in cast.items():
-        init_from_float32(prefix, name, variable)
+    values = {}
+    for trains in (True, False):   # sessions initialize the two at different times
+        values |= read_values(prefix, [name for name, variable in variables.items()
+                                       if variable.trainable == trains])
+    for name, variable in variables.items():
+        start_with(variable, values[name])
     for name, turned, copy in kernels.copies():
-        if name in cast:
-            init_from_float32(prefix, name, copy, functools.partial(kernels.pack, turned=turned))
+        if name in variables:
+            start_with(copy, kernels.pack(tf.cast(values[name], copy.dtype.base_dtype), turned))
+
+
+def read_values(prefix, names):
+    """{name: float32 tensor} of a checkpoint, read by one operation.
+
+    An operation a variable, as tf.train.init_from_checkpoint makes them, takes longer to build.
+    """
+    if not names:
+        return {}
+    return dict(zip(names, tf.raw_ops.RestoreV2(
+        prefix=prefix, tensor_names=names, shape_and_slices=[""] * len(names),
+        dtypes=[tf.float32] * len(names)), strict=True))
 
 
 def start_with(variable, values):
-    """Makes a variable start with these values, as `start_from` with a checkpoint's."""
-    variable._initializer_op = variable.assign(tf.constant(values, tf.float32)).op
-
-
-def init_from_float32(prefix, name, variable, change=tf.identity):
-    """Makes a variable of another type start with a checkpoint's float32 values.
-
-    It does what init_from_checkpoint does, which reads the variable's own type only.
-
-    Args:
-      prefix: str, of a checkpoint.
-      name: str, of the values there.
-      variable: tf.Variable.
-      change: function of the values in the variable's type, to put something made of them there.
-    """
-    value = tf.raw_ops.RestoreV2(prefix=prefix, tensor_names=[name], shape_and_slices=[""],
-                                 dtypes=[tf.float32])[0]
-    variable._initializer_op = variable.assign(
-        change(tf.cast(value, variable.dtype.base_dtype))).op
+    """Makes a variable start with these values, a tensor or what becomes one."""
+    values = tf.cast(values, variable.dtype.base_dtype)
+    variable._initializer_op = variable.assign(values, read_value=False)

@@ -12,7 +12,7 @@ from adapter_bert import base, files
 from adapter_bert.pipeline.batches import share
 from adapter_bert.train import guard as guards
 from adapter_bert.training import checkpoints, exchange, history, results, setup
-from adapter_bert.training.estimator import build_estimator, checkpoint_hooks
+from adapter_bert.training.estimator import build_estimator, checkpoint_hooks, open_events
 from adapter_bert.training.hooks import EvaluationHook, Progress
 from adapter_bert.training.model_fn import Schedule
 from adapter_bert.training.observation import MetricsHook, ProfileHook, log_interval
@@ -223,6 +223,7 @@ def train_stretch(estimator, current, feed, step, stop, hooks):
     def read(params):
         return share(feed.batches(params, step), current.cluster.number, workers)
 
+    open_events(current)
     try:
         estimator.train(read, hooks, max_steps=stop)
     except tf.train.NanLossDuringTrainingError as error:
