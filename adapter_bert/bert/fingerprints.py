@@ -3,6 +3,7 @@
 To read and hash a base takes 0.2 s (22M parameters) to a second (110M) of every command. A kept
 fingerprint counts while the checkpoint's files have the number, size and times that they had.
 """
+import contextlib
 import os
 import re
 import time
@@ -68,7 +69,5 @@ def _keep(key: str, entry: dict[str, Any]) -> None:
     """Adds an entry, as the newest, to the file in the cache; nothing where it is read-only."""
     known = {name: value for name, value in _kept().items() if name != key}
     newest = dict([*known.items(), (key, entry)][-MOST_KEPT:])
-    try:
+    with contextlib.suppress(OSError, InputError):
         files.write_json(os.path.join(cache.writable_folder(), FILE), newest)
-    except (OSError, InputError):
-        pass
