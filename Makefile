@@ -10,7 +10,7 @@ ACTIVATE = source $(VENV)/bin/activate
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-gpu check quality quality-defaults quality-peer meta-quality \
+.PHONY: help demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-gpu check quality quality-defaults quality-methods quality-peer meta-quality \
   bench bench-drop bench-packs bench-serving bench-pretraining bench-meta bench-scaling interop profile acceptance paper-small clean
 
 $(VENV)/pyvenv.cfg:
@@ -134,6 +134,11 @@ NER ?= ../shared/data/ner/wnut17
 quality-defaults: $(VENV)/.installed  ## dev scores with default flags
 	$(BIN)/python demo/prepare.py --domains movie_reviews
 	$(BIN)/python benchmarks/default_quality.py --glue_dir=$(GLUE) --ner_dir=$(NER) --reviews=$(REVIEWS) \
+	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(if $(ROWS),--only="$(ROWS)")
+
+# Every method with default flags, three seeds of four tasks, into docs/results/methods.json; 1.5 hours, resumable.
+quality-methods: $(VENV)/.installed  ## scores, sizes and speeds of all methods; hours
+	$(BIN)/python benchmarks/method_quality.py --glue_dir=$(GLUE) --ner_dir=$(NER) --reviews=$(REVIEWS) \
 	  --bert_dir="$$($(BIN)/python demo/prepare.py --bert_dir_only)" $(if $(ROWS),--only="$(ROWS)")
 
 # Plain against meta-trained starts on new domains, into docs/results; hours. REVIEWS is Meta-BERT's dataset.json.

@@ -8,6 +8,7 @@ in docs/results/defaults.json; those that are there are not done again. --worker
 once, each on its own cores.
 """
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from sides import commit
@@ -85,10 +87,14 @@ def run_one(row: Row, seed: int, places: dict[str, str], cpus: list[int]) -> dic
         if done.returncode not in (0, 3) or not os.path.exists(path):
             raise RuntimeError(f"{row.name}, seed {seed}: {done.stdout[-2000:]}")
         results = files.read_json(path)
+    trained = [group["parameters"] for name, group in results["counts"]["variables"].items()
+               if group["trained"] and name != "head"]
     return {"seed": seed, "score": round(results["metrics"][row.metric], 4),
             "restarts": min(len(results["guard"]["failed_attempts"]), 2),
             "learned": results["guard"]["learned"],
-            "train_seconds": round(results["train_seconds"]), "commit": commit(),
+            "train_seconds": round(results["train_seconds"]),
+            "examples_per_second": round(results["train_examples_per_second"], 1),
+            "parameters": sum(trained), "commit": commit(),
             "flags": results["recipe"]["choices"]}
 
 
@@ -99,10 +105,19 @@ def filled(word: str, known: dict[str, str]) -> str:
     return word
 
 
-def run_rows(rows: list[Row], places: dict[str, str], workers: int) -> None:
-    """Does every run that is not recorded yet, seed after seed."""
-    record = files.read_json(RECORD) if RECORD.exists() else {}
-    missing = [(row, seed) for seed in range(SEEDS) for row in rows
+def run_rows(rows: list[Row], seeds: int, path: pathlib.Path, places: dict[str, str],
+             workers: int) -> None:
+    """Does every run that the file does not have yet, seed after seed.
+
+    Args:
+      rows: what to run.
+      seeds: count of runs of each row.
+      path: JSON file of all runs, written after each.
+      places: {variable of a command: folder}.
+      workers: processes at once, each on its own cores.
+    """
+    record = files.read_json(path) if path.exists() else {}
+    missing = [(row, seed) for seed in range(seeds) for row in rows
                if seed not in [run["seed"] for run in record.get(row.name, {}).get("runs", [])]]
     lock, cores = threading.Lock(), sorted(os.sched_getaffinity(0))
 
@@ -120,7 +135,7 @@ def run_rows(rows: list[Row], places: dict[str, str], workers: int) -> None:
                     "command": shlex.join(command(row, 0)).replace("'", ""),
                     "metric": row.metric, "runs": []})
                 entry["runs"] = sorted([*entry["runs"], found], key=lambda run: run["seed"])
-                files.write_json(RECORD, record)
+                files.write_json(path, record)
 
     threads = [threading.Thread(target=work, args=(cores[place::workers],))
                for place in range(workers)]
@@ -168,25 +183,37 @@ def verdict() -> int:
     return bool(problems)
 
 
-def main() -> None:
-    """Runs what is missing, or prints the verdict."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+@contextlib.contextmanager
+def folders(options: argparse.Namespace) -> Iterator[dict[str, str]]:
+    """{variable of a command: folder}; that of the book reviews is written for the while."""
+    with tempfile.TemporaryDirectory() as books:
+        write_books(options.reviews, books)
+        yield {"BERT_DIR": os.path.abspath(options.bert_dir),
+               "GLUE_DIR": os.path.abspath(options.glue_dir),
+               "NER_DIR": os.path.abspath(options.ner_dir), "BOOKS_DIR": books,
+               "FILM_DIR": str(ROOT / "demo/work/movie_reviews")}
+
+
+def parser_of(description: str) -> argparse.ArgumentParser:
+    """The flags that say where base and data are, and how to run."""
+    parser = argparse.ArgumentParser(description=description)
     for name in ("bert_dir", "glue_dir", "ner_dir", "reviews"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--only", help="names of rows, with commas between")
     parser.add_argument("--workers", type=int, default=2)
+    return parser
+
+
+def main() -> None:
+    """Runs what is missing, or prints the verdict."""
+    parser = parser_of(__doc__.splitlines()[0])
     parser.add_argument("--verdict", action="store_true")
     options = parser.parse_args()
-    if options.verdict:
-        sys.exit(verdict())
-    wanted = options.only.split(",") if options.only else [row.name for row in ROWS]
-    with tempfile.TemporaryDirectory() as books:
-        write_books(options.reviews, books)
-        run_rows([row for row in ROWS if row.name in wanted], {
-            "BERT_DIR": os.path.abspath(options.bert_dir),
-            "GLUE_DIR": os.path.abspath(options.glue_dir),
-            "NER_DIR": os.path.abspath(options.ner_dir), "BOOKS_DIR": books,
-            "FILM_DIR": str(ROOT / "demo/work/movie_reviews")}, options.workers)
+    if not options.verdict:
+        wanted = options.only.split(",") if options.only else [row.name for row in ROWS]
+        with folders(options) as places:
+            run_rows([row for row in ROWS if row.name in wanted], SEEDS, RECORD, places,
+                     options.workers)
     sys.exit(verdict())
 
 

@@ -13,6 +13,7 @@ from adapter_bert.errors import InputError
 
 CHUNK_ROWS = 512   # that are in memory at once
 QUICK_ROWS = 16    # up to which a graph that starts fast is better than one that runs fast
+FEWEST_PIECES = 100   # of which some more [UNK] than usual are a sign of a wrong vocabulary
 MOST_BAD_ROWS = 20   # that an error message lists
 STDIN = "-"
 INPUT_FORMATS = ("txt", "csv", "tsv", "jsonl")
@@ -72,11 +73,12 @@ class Source:
       skip_bad: whether bad rows are dropped.
 
     Attributes:
+      name: the argument.
       bad: count of the bad rows so far.
     """
 
     def __init__(self, name: str, rows: Iterable[Any], skip_bad: bool):
-        self._name, self._rows, self._skip_bad = name, iter(rows), skip_bad
+        self.name, self._rows, self._skip_bad = name, iter(rows), skip_bad
         self.bad = 0
 
     def chunks(self) -> Iterator[list[Row]]:
@@ -101,13 +103,15 @@ class Source:
     def _complaint(self, first: Any) -> str:
         """The message for the first bad row and those after it."""
         if first.reason.startswith("no column is named"):
-            return f"{self._name}: {first.reason}; name the column of the text with --text_column"
+            return f"{self.name}: {first.reason}; name the column of the text with --text_column"
+        if first.reason.startswith("two columns are named"):
+            return f"{self.name}: {first.reason}"
         later = (row for row in self._rows if not hasattr(row, "texts"))
         listed = [first, *itertools.islice(later, MOST_BAD_ROWS - 1)]
         others = sum(1 for _ in later)
         lines = "; ".join(f"line {row.line}: {row.reason}" for row in listed)
         more = f"; and {others:,} more bad rows" if others else ""
-        return f"{self._name}: {lines}{more}; fix the rows, or pass --bad_rows=skip"
+        return f"{self.name}: {lines}{more}; fix the rows, or pass --bad_rows=skip"
 
 
 def _predict(pack: str, bert_dir: str, output: str | None, output_format: str | None,
@@ -127,10 +131,25 @@ def _predict(pack: str, bert_dir: str, output: str | None, output_format: str | 
         with Predictor(bert_dir, opened, quick_start=len(first) <= QUICK_ROWS) as predictor:
             count = predictions.write(file, output_format, predictor,
                                       itertools.chain([first] * bool(first), chunks))
+            _warn(predictor, source.name)
     dropped = f"; {source.bad:,} bad rows dropped" if source.bad else ""
     if output or dropped or not count:   # an empty standard output needs a reason
         print(f"{output or 'standard output'}: {count:,} predictions{dropped}",
               file=sys.stdout if output else sys.stderr)
+
+
+def _warn(predictor: Any, name: str) -> None:
+    """Logs a warning about texts that the model could not read as they are."""
+    from absl import logging
+
+    from adapter_bert.data.unknown_words import warn_of_share
+    seen, most = predictor.seen, predictor.manifest.max_seq_length
+    if seen["pieces"] >= FEWEST_PIECES:
+        warn_of_share(seen["unknown"], seen["pieces"], name)
+    if seen["full"] and predictor.manifest.head != "spans":   # whose contexts are read in windows
+        logging.warning("%s: %s of %s texts %s all of the %s word pieces that the task reads; what "
+                        "goes beyond them was cut", name, f"{seen['full']:,}", f"{seen['rows']:,}",
+                        "has" if seen["full"] == 1 else "have", most)
 
 
 def _check_input(file: str | None, text: list[str] | None, text_b: list[str] | None) -> None:
@@ -218,10 +237,11 @@ def _ending(file: str, input_format: str | None) -> str:
 @contextlib.contextmanager
 def _opened(file: str) -> Iterator[BinaryIO]:
     """The bytes of the input."""
-    if file == STDIN:
-        yield sys.stdin.buffer
-        return
-    with open(file, "rb") as stream:
+    from adapter_bert.data.text_lines import refuse_other_forms
+    with contextlib.ExitStack() as stack:
+        stream = sys.stdin.buffer if file == STDIN else stack.enter_context(open(file, "rb"))
+        start = stream.peek(4) if hasattr(stream, "peek") else b""
+        refuse_other_forms("standard input" if file == STDIN else file, start)
         yield stream
 
 

@@ -111,16 +111,22 @@ def _csv_file(path, bad):
     # The limit, 128 kB unless raised, belongs to the csv module; no text is longer than its file.
     lines = TextLines(path, splits_at_cr=True)
     csv.field_size_limit(max(csv.field_size_limit(), paths.size(path)))
-    head = list(itertools.islice(lines, _SNIFFED))
-    separator = _SEPARATOR_LINE.fullmatch(head[0][1]) if head else None
-    delimiter = separator[1] if separator else _delimiter([text for _, text in head])
+    delimiter, numbered = delimited(lines)
     if delimiter != ",":
         logging.log_first_n(logging.INFO, "%s: columns are separated by %r", 1, path, delimiter)
-    return _csv_rows(itertools.chain(head[bool(separator):], lines), lines, delimiter, bad)
+    return _csv_rows(numbered, lines, delimiter, bad)
+
+
+def delimited(numbered: Iterator[tuple[int, str]]) -> tuple[str, Iterator[tuple[int, str]]]:
+    """What separates the columns of a CSV file, and its lines without one that only says so."""
+    head = list(itertools.islice(numbered, _SNIFFED))
+    separator = _SEPARATOR_LINE.fullmatch(head[0][1]) if head else None
+    delimiter = separator[1] if separator else _delimiter([text for _, text in head])
+    return delimiter, itertools.chain(head[bool(separator):], numbered)
 
 
 def _delimiter(head):
-    """What separates the columns: the character that cuts most rows into as many as the first."""
+    """The character that cuts most rows into as many columns as the first."""
     shares = {}
     for delimiter in ",;\t|":
         widths = [len(cells) for cells in csv.reader(head, delimiter=delimiter) if cells]

@@ -96,12 +96,20 @@ def _open(path, newline):
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     start = file.read(4)
-    for magic, what in _MAGIC.items():
-        if start.startswith(magic):
-            file.close()
-            raise InputError(f"{path} {what}")
+    try:
+        refuse_other_forms(path, start)
+    except InputError:
+        file.close()
+        raise
     file.seek(3 if start.startswith(b"\xef\xbb\xbf") else 0)
     return io.TextIOWrapper(file, "utf-8", "surrogateescape", newline or "")
+
+
+def refuse_other_forms(name: str, start: bytes) -> None:
+    """InputError where a file that begins with these bytes is no UTF-8 text, but known."""
+    for magic, what in _MAGIC.items():
+        if start.startswith(magic):
+            raise InputError(f"{name} {what}")
 
 
 def _encoding_hint(raw: bytes, text: str) -> str:

@@ -2,6 +2,7 @@
 
 Letters: B batch, T tokens.
 """
+import collections
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from concurrent import futures
@@ -11,6 +12,7 @@ import tensorflow.compat.v1 as tf
 
 import tokenization
 from adapter_bert import base, engine, network
+from adapter_bert.data.unknown_words import UNKNOWN
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
 from adapter_bert.packs.answers import ANSWERS, check_head
@@ -57,6 +59,23 @@ class Weights:
         return self._tensors[name]
 
 
+class Seen(collections.Counter):
+    """Counts: `rows`, `full` ones of them with as many word pieces as the task reads, `pieces`, and
+    `unknown` ones of them, which are [UNK]."""
+
+    def add(self, rows: list[tuple[Any, Any]], unknown: int, most: int) -> None:
+        """Counts rows of ids.
+
+        Args:
+          rows: pairs (input_ids, segment_ids) of int arrays [T].
+          unknown: id of [UNK].
+          most: pieces of a row that the task reads.
+        """
+        for ids, _ in rows:
+            self.update(rows=1, pieces=len(ids), full=len(ids) >= most,
+                        unknown=int((ids == unknown).sum()))
+
+
 class Predictor:
     """A base with a task's pack.
 
@@ -70,6 +89,7 @@ class Predictor:
 
     Attributes:
       manifest: manifest.Manifest of the pack.
+      seen: Seen, counts of what was predicted so far.
 
     Raises:
       InputError: the pack is invalid, or was made on another base.
@@ -94,6 +114,7 @@ class Predictor:
                     self._build(precision, chosen, located.init_checkpoint, not quick_start)
             finally:   # another base is also why a graph cannot be built
                 check_base(found.result(), opened.manifest)
+        self.seen = Seen()
         config = chosen.session_config() or tf.ConfigProto()
         config.graph_options.rewrite_options.disable_meta_optimizer = quick_start
         self._session = tf.Session(graph=graph, config=config)
@@ -163,6 +184,7 @@ class Predictor:
         tokenizer = self._tokenizer_of(self.manifest.do_lower_case)
         found = []
         for rows, asked in kind.rows(self.manifest, tokenizer, list(texts)):
+            self.seen.add(rows, tokenizer.vocab[UNKNOWN], self.manifest.max_seq_length)
             found += kind.answers(self.manifest, asked, self._run(rows))
         return found
 

@@ -2,11 +2,11 @@ r"""Rows of files of texts for batch prediction: a bad one is reported, the othe
 
     .txt     one text a line
     .tsv     no quoting: every TAB parts two columns
-    .csv     quoted as RFC 4180 says
+    .csv     quoted as RFC 4180 says, with commas or what else parts the columns
     .jsonl   an object a line
 
-All are UTF-8 with lines that end in \n or \r\n, as `tasks.readers` has them. Blank lines at the end
-of a file are no rows; one before them is an empty text in a .txt file and a bad row in the others.
+All are UTF-8 with lines that end in \n or \r\n, as those for training are. Blank lines are no rows,
+except for those in a .txt file before its end, which are empty texts.
 """
 import csv
 import functools
@@ -15,6 +15,7 @@ import os
 import re
 from typing import Any, NamedTuple
 
+from adapter_bert.data.table_files import cell_text, delimited
 from adapter_bert.errors import InputError
 from adapter_bert.serving import strict_json
 
@@ -56,7 +57,7 @@ def read(path, file, asked):
       Row, or Bad.
     """
     parse, records = _KINDS[_ending(path)](file, asked)
-    for line, record in _without_blank_end(records):
+    for line, record in _without_blank(records, _ending(path) == ".txt"):
         try:
             fields = parse(_of_text(record))
             yield Row(path, line, fields, _texts(fields, asked))
@@ -84,10 +85,7 @@ def check_columns(path, file, asked):
     names = parse.args[0]
     try:
         if names:
-            _texts(_named(names, names), asked)
-            for name in filter(None, (asked.text_column, asked.text_b_column)):
-                if names.count(name) > 1:
-                    raise ValueError(f"two columns are named {name!r}; rename one")
+            _texts(_named(names, asked, names), asked)
     except ValueError as error:
         raise InputError(f"{path}, line 1: {error}") from error
 
@@ -106,9 +104,13 @@ def _text(fields, name):
     if name not in fields:
         found = ", ".join(map(repr, fields)) or "none"
         raise ValueError(f"no column is named {name!r}; found {found[:400]}")
-    if not isinstance(fields[name], str):
-        raise ValueError(f"found {fields[name]!r:.60} in {name!r}, expected a text")
-    return fields[name]
+    try:
+        text = cell_text(fields[name])
+    except ValueError as error:
+        raise ValueError(f"{name!r}: {error}") from error
+    if text is None:
+        raise ValueError(f"{name!r}: found no value, expected a text")
+    return text
 
 
 def _lines_of_text(file, asked):
@@ -133,7 +135,8 @@ _KINDS = {".txt": _lines_of_text, ".tsv": _tsv, ".csv": _csv, ".jsonl": _objects
 def _table(records, asked):
     """The function that names the cells of a record, and the records below the header."""
     if asked.header:
-        return functools.partial(_named, next(records, (1, []))[1]), records
+        names = next((names for _, names in records if names), [])
+        return functools.partial(_named, names, asked), records
     seen, width = [], 0
     for line, cells in records:
         seen.append((line, cells))
@@ -141,12 +144,15 @@ def _table(records, asked):
             width = len(cells)
             break
     names = list(map(str, range(width)))
-    return functools.partial(_named, names), itertools.chain(seen, records)
+    return functools.partial(_named, names, asked), itertools.chain(seen, records)
 
 
-def _named(names, cells):
-    """{name of the column: cell}."""
+def _named(names, asked, cells):
+    """{name of the column: cell}; ValueError where a name that is asked for is not the only one."""
     names = _of_text(names)
+    for name in (asked.text_column or "text", asked.text_b_column):
+        if names.count(name) > 1:
+            raise ValueError(f"two columns are named {name!r}; rename one")
     if len(cells) != len(names):
         raise ValueError(f"column count {len(cells)}, expected {len(names)} as in line 1")
     return dict(zip(_distinct(names), cells, strict=True))
@@ -186,17 +192,26 @@ def _of_text(record):
 
 def _csv_records(file):
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
-    reader = csv.reader((text for _, text in _lines(file, keep_ends=True)), strict=True)
+    delimiter, lines = delimited(_lines(file, keep_ends=True))
+    numbers: list[int] = []   # of the lines of the record that is read
+
+    def texts():
+        for number, text in lines:
+            numbers.append(number)
+            yield text
+
+    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
     while True:
-        line = reader.line_num + 1
+        numbers.clear()
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield line, ValueError(f'not CSV ({error}); a text in quotes writes each quote as ""')
+            yield numbers[0], ValueError(
+                f'not CSV ({error}); a text in quotes writes each quote as ""')
             continue
         if cells is None:
             return
-        yield line, cells
+        yield numbers[0], cells
 
 
 def _lines(file, keep_ends=False):
@@ -207,12 +222,12 @@ def _lines(file, keep_ends=False):
         yield number, text if keep_ends else text.removesuffix("\n").removesuffix("\r")
 
 
-def _without_blank_end(records):
+def _without_blank(records, only_at_end):
     blank = []
     for line, record in records:
         if record == "" or record == []:
             blank.append((line, record))
         else:
-            yield from blank
+            yield from blank if only_at_end else ()
             blank = []
             yield line, record

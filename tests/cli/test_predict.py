@@ -188,15 +188,41 @@ def test_chunks_change_nothing_and_are_read_one_by_one(go, monkeypatch):
 
 
 def test_bad_rows_are_listed_together_or_skipped(go, refused, capsys):
-    good, bad = '{"text": "good"}\n', '{"text": 3}\n'
+    good, bad = '{"text": "good"}\n', '{"text": [3]}\n'
     put("a.jsonl", good + bad * 25 + good)
     message = refused("a.jsonl", "--output=out.csv")
-    assert "a.jsonl: line 2: found 3 in 'text'" in message and "line 21" in message
+    assert "a.jsonl: line 2: 'text': found '[3]', expected a text" in message
+    assert "line 21" in message
     assert "and 5 more bad rows; fix the rows, or pass --bad_rows=skip" in message
     assert "line 22" not in message and not list(pathlib.Path().glob("*out.csv*"))
     assert "out.csv: 2 predictions; 25 bad rows dropped" in go(
         "a.jsonl", "--bad_rows=skip", "--output=out.csv")
     assert len(read_csv(pathlib.Path("out.csv").read_text())) == 2
+
+
+@pytest.mark.parametrize("name, content", [
+    ("blank.csv", b"text\ngood\n\nbad\n"),
+    ("blank.tsv", b"text\n\ngood\n\n\nbad\n\n"),
+    ("excel.csv", b"\xef\xbb\xbfid;text\r\n1;good\r\n\r\n2;bad\r\n"),
+    ("sep.csv", b"sep=|\r\nid|text\r\n1|good\r\n2|bad\r\n"),
+    ("blank.jsonl", b'\n{"text": "good"}\n\n{"text": "bad"}\n')])
+def test_tables_as_spreadsheets_leave_them(go, name, content):
+    put(name, content)
+    assert [row["text"] for row in read_csv(go(name))] == ["good", "bad"]
+
+
+def test_numbers_are_texts(go):
+    put("a.jsonl", '{"text": 3}\n{"text": 2.5}\n{"text": true}\n')
+    assert [row["text"] for row in read_csv(go("a.jsonl"))] == ["3", "2.5", "true"]
+
+
+def test_texts_that_the_model_cannot_read_are_counted(go, caplog):
+    go("--text=zzz yyy xxx", "--text=" + "good " * 40)
+    assert "1 of 2 texts has all of the 16 word pieces that the task reads" in caplog.text
+    assert "[UNK]" not in caplog.text   # of a few words, some may well be unknown
+    put("a.txt", "zzz yyy xxx\n" * 40)
+    go("a.txt")
+    assert "a.txt: 60 % of the word pieces are [UNK]" in caplog.text
 
 
 def test_empty_input(go):
@@ -222,6 +248,9 @@ def test_empty_input(go):
     (["--text=x", "--text_b=y", "--text_b=z"], "pairs", "each pair needs both"),
     (["a.csv", "--output=folder"], "classification", "is a folder; name a file"),
     (["keys.jsonl"], "classification", "row 2: has the column 'b'"),
+    (["utf16.csv"], "classification", "utf16.csv is UTF-16, expected UTF-8"),
+    (["book.csv"], "classification", "book.csv is an Excel workbook"),
+    (["twice.csv"], "classification", "twice.csv: two columns are named 'text'; rename one"),
     (["tab.jsonl", "--format=tsv"], "classification", "contains a tab or line break"),
     (["a.csv", "--bad_rows=keep"], "classification", "invalid choice: 'keep'")])
 def test_mistakes_are_one_line(words, kind, message, refused):
@@ -230,6 +259,9 @@ def test_mistakes_are_one_line(words, kind, message, refused):
     put("a.doc", "good\n")
     put("keys.jsonl", '{"text": "a"}\n{"text": "a", "b": 1}\n')
     put("tab.jsonl", '{"text": "a\\tb"}\n')
+    put("utf16.csv", "text\ngood\n".encode("utf-16"))
+    put("book.csv", b"PK\x03\x04....")
+    put("twice.csv", "text,text\ngood,bad\n")
     pathlib.Path("folder").mkdir()
     assert message in refused(*words, kind=kind)
 
