@@ -39,6 +39,8 @@ def test_a_run_on_one_file(tmp_path, tiny_dir, caplog):
     # Evaluation takes the fractions of the training, so that nothing leaks.
     again = go(**flags, do_eval=True)
     assert again["eval_accuracy"] == metrics["eval_accuracy"]
+    with pytest.raises(InputError, match="--dev_fraction=0.5: training had 0.1, so some of"):
+        go(**flags, do_eval=True, dev_fraction=0.5)
     with pytest.raises(InputError, match="--test_fraction: 0.2 then, 0.1 now"):
         go(**flags, do_train=True, test_fraction=0.1)
 

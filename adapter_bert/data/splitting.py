@@ -60,8 +60,11 @@ def split_examples(path: str, examples: Sequence[T], dev: float, test: float,
                     if part[key] == name] for name in ("train", *fractions)}
     empty = [name for name in split if not split[name]]
     if empty:
-        raise InputError(f"{path}: no example is left for {empty[0]}; add some, or raise "
-                         f"--{empty[0]}_fraction")
+        reason = f"add some, or raise --{empty[0]}_fraction"
+        if len(set.union(set(), *of_group.values())) > len(groups) / 2:
+            reason = ("most labels have one text only, which train needs; add texts of each label. "
+                      "Is --label_column the right one?")
+        raise InputError(f"{path}: no example is left for {empty[0]}; {reason}")
     return split
 
 

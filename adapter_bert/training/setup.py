@@ -25,12 +25,14 @@ from adapter_bert.training.settings import TrainingSettings, adapter_config, che
 MODEL_FLAGS = ("tuning", "adapter_fn", "adapter_size", "adapter_placement", "adapter_layers",
                "adapter_activation", "adapter_original_ln_before", "adapter_residual_before_ln",
                "adapter_scale", "do_lower_case")
+# What fixes which examples of --data_file are for what.
+SPLIT_FLAGS = ("dev_fraction", "test_fraction")
 # What a run fixes for going on with its training.
 RUN_FLAGS = (*MODEL_FLAGS, "max_seq_length", "max_predictions_per_seq", "train_batch_size",
              "train_batch_tokens", "learning_rate", "num_train_epochs", "num_train_steps",
              "warmup_proportion", "num_warmup_steps", "bias_correction", "adapter_init_stddev",
              "head_bias_init", "seed", "precision", "max_train_examples", "use_tpu", "doc_stride",
-             "max_query_length", "version_2_with_negative", "dev_fraction", "test_fraction")
+             "max_query_length", "version_2_with_negative", *SPLIT_FLAGS)
 # Flags that runs of earlier versions did not record, with the values that those had.
 NEW_FLAGS = {"adapter_scale": 1.0, "head_bias_init": "zeros", "dev_fraction": 0.1,
              "test_fraction": 0.0}
@@ -41,7 +43,7 @@ PACK_FOLDERS = ("from_pack", "from_init_pack")
 # What evaluation and prediction take over from a run or a pack, unless it is given.
 KEPT_FLAGS = ("max_seq_length", "max_predictions_per_seq", "adapter_init_stddev", "doc_stride",
               "max_query_length", "version_2_with_negative", "n_best_size", "max_answer_length",
-              "null_score_diff_threshold", "dev_fraction", "test_fraction")
+              "null_score_diff_threshold", *SPLIT_FLAGS)
 BASE_FILES = ("vocab_file", "bert_config_file", "init_checkpoint")
 # What else it fixes, and how a message says that it differs.
 FACTS = {"labels": "other labels", "train_data": "other training data",
@@ -218,7 +220,8 @@ def with_recorded(settings, given, task, recorded):
         if name not in given and not settings.bert_dir and not paths.exists(path):
             raise InputError(f"the base of this run was at {path} and is there no more; "
                              "name its folder with --bert_dir")
-    if recorded["flags"]["task_name"] != task.name:
+    refuse_other_split(settings, given, recorded)
+    if task.name not in (recorded["flags"]["task_name"], "custom"):
         logging.info("the checkpoint was trained for %s, and is used for %s",
                      recorded["flags"]["task_name"], task.name)
     flags |= {name: recorded["flags"][name] for name in KEPT_FLAGS if name in recorded["flags"]}
@@ -226,6 +229,16 @@ def with_recorded(settings, given, task, recorded):
     if recorded["labels"] is None:   # of a pack without its head
         return settings, task
     return settings, with_recorded_labels(task, recorded)
+
+
+def refuse_other_split(settings, given, recorded):
+    """InputError where --data_file is split otherwise than for training: dev was not held out."""
+    for name in SPLIT_FLAGS if getattr(settings, "data_file", None) else ():
+        trained, wanted = recorded["flags"].get(name), getattr(settings, name)
+        if name in given and trained not in (None, wanted):
+            raise InputError(f"--{name}={wanted:g}: training had {trained:g}, so some of the "
+                             "examples to score may have been trained on; leave the flag out, or "
+                             "score another file with adapter-bert evaluate")
 
 
 def agrees(settings, name, value):

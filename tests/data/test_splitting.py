@@ -38,6 +38,13 @@ def test_the_order_of_the_rows_does_not_matter_and_stays():
     assert others["train"] == [row for row in shuffled if row in set(parts["train"])]
 
 
+def test_a_column_of_other_things_than_labels_is_suspected():
+    with pytest.raises(InputError, match="most labels have one text only.*--label_column"):
+        split([(f"text {number}", f"id{number}") for number in range(40)])
+    with pytest.raises(InputError, match="add some, or raise --dev_fraction"):
+        split(rows_of(a=20, b=20), dev=0.001)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from("aabbbbcd")), min_size=40,
                 max_size=80), st.sampled_from([0.1, 0.3, 0.5]), st.sampled_from([0.0, 0.2, 0.4]))
