@@ -1,9 +1,11 @@
 """A tiny BERT for every test, and the real MiniLM base for those that compare recorded numbers."""
+import logging
 import os
 import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import absl.logging
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -26,6 +28,13 @@ def fixture_graph():
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(1)
         yield graph
+
+
+@pytest.fixture(autouse=True)
+def fixture_quiet():
+    """What a test makes of logging ends with it."""
+    yield
+    logging.getLogger().removeHandler(absl.logging.get_absl_handler())
 
 
 @pytest.fixture(name="tiny_dir", scope="session")
