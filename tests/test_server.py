@@ -220,7 +220,7 @@ def test_the_windows_of_a_context_count(tiny_dir, folder):
         assert ask(client, "question", pair)[0] == 200
         assert [len(batch) for batch in bank.batches] == [3, 3]
         status, value = ask(client, "question", pair, pair)
-        assert status == 400 and "more than 8 windows; send fewer" in value["error"]
+        assert status == 400 and "room for 8; send fewer" in value["error"]
         bank.batches.clear()
         first = held(bank, client)
         waits = flood(client, [("/v1/models/question:predict", {"instances": [pair]})])[0]

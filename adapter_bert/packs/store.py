@@ -23,6 +23,7 @@ from safetensors.numpy import save
 from adapter_bert import base, files, paths
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest as manifests
+from adapter_bert.plain_text import plain
 
 MANIFEST_FILE, WEIGHTS_FILE = "pack.json", "weights.safetensors"
 MANIFEST_LIMIT, WEIGHTS_LIMIT = 1 << 20, 1 << 31
@@ -61,7 +62,7 @@ def read(path):
     except InputError:   # names its file
         raise
     except (ValueError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {plain(error, 400)}") from error
 
 
 def write(path, pack, dtype="float32"):

@@ -223,12 +223,13 @@ class Bank:
         """The manifest.Manifest of a task; KeyError where there is none of that name."""
         return self._tasks[name].manifest
 
-    def encode(self, name, texts):
+    def encode(self, name, texts, most=None):
         """Rows to predict; any thread may ask.
 
         Args:
           name: of the task; KeyError where there is none.
           texts: list of what the task is asked about, see packs.predictor.Predictor.predict.
+          most: rows that may be made of them; None for any number.
 
         Returns:
           List of Part, all texts in their order.
@@ -239,7 +240,8 @@ class Bank:
         task = self._tasks[name]
         with self._tokenizing:   # its memory of words is not for two threads
             tokenizer = self._tokenizer_of(task.manifest.do_lower_case)
-            parts = list(ANSWERS[task.manifest.head].rows(task.manifest, tokenizer, texts))
+            parts = list(ANSWERS[task.manifest.head].rows(
+                task.manifest, tokenizer, texts, most))
         return [Part([Row(task, *ids) for ids in rows], asked) for rows, asked in parts]
 
     def predict(self, rows):

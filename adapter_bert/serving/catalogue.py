@@ -136,6 +136,9 @@ class Catalogue:
                 self._add_entry(entry)
             except InputError as error:
                 reason = str(error)
+            except Exception as error:   # a pack must not keep the server from the others
+                logging.exception("%s: cannot be loaded", entry.name)
+                reason = f"{type(error).__name__} while loading it"
         if reason:
             logging.warning("not loaded: %s: %s", entry.name, reason)
         return reason

@@ -67,8 +67,8 @@ def running(settings, bank, admin_token=None):
         packs = Catalogue(bank, lambda change: batcher.call(change).result(), settings.hub,
                           settings.cache_dir, settings.model_name)
         packs.start(settings.names())
-        asked = Models(bank, packs, settings.model_name,
-                       rest.Limits(settings.max_rows, settings.max_characters), batcher)
+        limits = rest.Limits(settings.max_rows, settings.max_characters, settings.max_body_bytes)
+        asked = Models(bank, packs, settings.model_name, limits, batcher)
         parts = app.Parts(asked, packs, batcher, metrics, settings, admin_token, ending.is_set)
         yield Server(uvicorn.Config(
             app.make_app(parts), log_level="warning", access_log=False, ws="none", lifespan="off",
