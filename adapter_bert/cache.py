@@ -1,5 +1,6 @@
 """The folder for what can be computed or downloaded again: kernels, packs of hubs, bases."""
 import os
+import stat
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
@@ -43,3 +44,26 @@ def writable_folder(*names: str) -> str:
     except InputError as error:
         raise InputError(f"{error}: set the environment variable {VARIABLE} to it") from error
     return place
+
+
+def private_folder(*names: str) -> str:
+    """`writable_folder`, which only this user can change; for files that are run.
+
+    Raises:
+      InputError: it cannot be written, or is another user's.
+    """
+    place = writable_folder(*names)
+    state = os.lstat(place)
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid():
+        raise InputError(f"{place}: is a link or another user's folder, who could replace what is "
+                         f"run from it; remove it, or set the environment variable {VARIABLE}")
+    if state.st_mode & 0o077:
+        os.chmod(place, 0o700)
+    return place
+
+
+def is_private(path: str) -> bool:
+    """Whether a plain file is this user's, and nobody else may write it."""
+    state = os.lstat(path)
+    return (stat.S_ISREG(state.st_mode) and state.st_uid == os.getuid()
+            and not state.st_mode & 0o022)

@@ -248,3 +248,50 @@ def test_a_pack_that_is_too_large_is_left_out_of_a_server(tiny_dir, tmp_path, ca
             assert "start with a higher --max_adapter_size or --max_labels" in line
         with pytest.raises(InputError, match="17 labels.*--max_labels"):
             packs.start(["labels"])
+
+
+@pytest.mark.parametrize("kernels", ["plain", "fused"])
+@pytest.mark.parametrize("method", ["lora", "parallel_adapter"])
+def test_packs_of_other_scales_share_a_graph(tiny_dir, on, kernels, method):
+    packs = {f"task{scale}": tiny_pack(3, base=on, tuning="adapters_only", adapter=AdapterConfig(
+        size=2, adapter_fn=method, scale=scale)) for scale in (0.5, 1.0, 4.0)}
+    with contextlib.closing(Bank(tiny_dir, 4, "float32", kernels, max_adapter_size=4)) as bank:
+        for name, pack in packs.items():
+            bank.add(name, pack)
+        found = answers(bank, packs)
+        assert len(bank._lanes) == 1
+    for name, pack in packs.items():
+        assert largest(found[name], alone(tiny_dir, pack)) < 1e-5
+    assert largest(found["task0.5"], found["task4.0"]) > 1e-3
+
+
+@pytest.mark.parametrize("kernels", ["plain", "fused"])
+def test_slots_of_a_kind_that_is_gone_are_freed(tiny_dir, on, kernels):
+    packs = [tiny_pack(seed, base=on, **KINDS[kind]) for seed, kind in enumerate((0, 9))]
+    with contextlib.closing(Bank(tiny_dir, 4, "float32", kernels, max_adapter_size=4)) as bank:
+        bank.add("a", packs[0])
+        bank.add("b", packs[1])
+        before = answers(bank, ["a", "b"])
+        rows = rows_of(bank, "b")
+        bank.remove("b")
+        assert [numbers_in(bank, lane) > 0 for lane in bank._lanes.values()] == [True, False]
+        assert largest(np.stack(predicted(bank, rows)), before["b"]) == 0   # still answered
+        assert [numbers_in(bank, lane) > 0 for lane in bank._lanes.values()] == [True, False]
+        assert largest(answers(bank, ["a"])["a"], before["a"]) == 0
+        bank.add("b", packs[1])
+        bank.add("a", packs[1])
+        assert largest(answers(bank, ["b"])["b"], before["b"]) == 0
+        assert [numbers_in(bank, lane) > 0 for lane in bank._lanes.values()] == [False, True]
+
+
+def numbers_in(bank, lane):
+    """How many numbers the slots of a lane hold."""
+    return sum(values.size for values in bank._session.run(list(lane.slots.stacks.values())))
+
+
+def test_the_count_of_graphs_is_bounded(tiny_dir, on):
+    with contextlib.closing(Bank(tiny_dir, 2, max_adapter_size=4, max_graphs=1, **EXACT)) as bank:
+        bank.add("a", tiny_pack(base=on))
+        with pytest.raises(InputError, match="there are 1 graphs already.*--max_graphs"):
+            bank.add("b", tiny_pack(base=on, **KINDS[9]))
+        assert bank.names() == ["a"]

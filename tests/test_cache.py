@@ -38,7 +38,7 @@ def no_folder(variables, tmp_path):
     """As where the home folder does not exist; root, who runs tests, may write anywhere else."""
     (tmp_path / "file").touch()
     variables.setenv("HOME", str(tmp_path / "file"))
-    return "file/.cache/adapter-bert: cannot be written"
+    return "file/.cache/adapter-bert/kernels: cannot be written"
 
 
 @pytest.mark.parametrize("hinder", [no_home, no_folder])
@@ -65,3 +65,28 @@ def test_kernels_on_a_full_disk(variables, tmp_path, caplog):
     variables.setattr(library, "build", full)
     assert library._load_once.__wrapped__()[0] is None
     assert "No space left on device" in caplog.text
+
+
+def test_kernels_of_another_user_are_not_run(variables, tmp_path, monkeypatch):
+    """Neither a file that others may write, nor one behind a link, nor a folder of another user."""
+    variables.setenv(cache.VARIABLE, str(tmp_path))
+    built = []
+    variables.setattr(library, "build", lambda path: built.append(path) or path.write_text("new"))
+    variables.setattr(library, "_load", lambda path: path.read_text())
+    path = library.kernels_path()
+    path.parent.mkdir()
+    path.parent.chmod(0o777)
+    path.write_text("old")
+    path.chmod(0o644)
+    assert library._load_once.__wrapped__() == ("old", "")
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    path.chmod(0o666)
+    assert library._load_once.__wrapped__() == ("new", "")
+    path.unlink()
+    (tmp_path / "elsewhere").write_text("old")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert library._load_once.__wrapped__() == ("new", "")
+    assert (tmp_path / "elsewhere").read_text() == "old"
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    module, reason = library._load_once.__wrapped__()
+    assert module is None and "another user's folder" in reason and len(built) == 2

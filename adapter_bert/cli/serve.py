@@ -8,7 +8,8 @@ from adapter_bert import fields
 from adapter_bert.cli.parser import Parser
 from adapter_bert.plain_text import PlainFormatter
 
-_OF_BANK = ("slots", "precision", "kernels", "max_adapter_size", "max_labels")
+_OF_BANK = ("slots", "precision", "kernels", "max_adapter_size", "max_labels",
+            "max_graphs")
 
 
 def add(commands: argparse._SubParsersAction) -> None:

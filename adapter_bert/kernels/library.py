@@ -19,6 +19,7 @@ from adapter_bert.errors import InputError
 SOURCE = pathlib.Path(__file__).with_name("kernels.c")
 OPTIONS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",
            "-Wno-psabi", "-fPIC", "-shared")
+FOLDER = "kernels"   # in the cache
 COMPILERS = (("cc",), ("gcc",), ("clang",), (sys.executable, "-m", "ziglang", "cc"))
 
 
@@ -42,9 +43,11 @@ def load() -> types.ModuleType:
 def _load_once() -> tuple[types.ModuleType | None, str]:
     """(module, ""), or (None, why there is none), which one line says once."""
     try:
+        cache.private_folder(FOLDER)
         path = kernels_path()
+        if os.path.lexists(path) and not cache.is_private(str(path)):
+            os.remove(path)   # others may have written it
         if not os.path.exists(path):
-            cache.writable_folder()
             build(path)
         return _load(path), ""
     except (UnavailableError, InputError, OSError) as error:
@@ -71,8 +74,8 @@ def has_tiles() -> bool:
 
 
 def kernels_path() -> pathlib.Path:
-    """The file of the compiled kernels, in the folder that `cache.folder` documents."""
-    return pathlib.Path(cache.folder()) / f"kernels-{fingerprint()}.so"
+    """The file of the compiled kernels, in the cache, see `cache.folder`."""
+    return pathlib.Path(cache.folder(FOLDER)) / f"kernels-{fingerprint()}.so"
 
 
 def fingerprint() -> str:

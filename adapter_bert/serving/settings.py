@@ -24,6 +24,8 @@ class Settings:
         100, "Packs that lie beside the graph at once; others wait in host memory for their turn.")
     max_adapter_size: int = setting(64, "Width of the widest adapter that can be loaded.")
     max_labels: int = setting(16, "Labels of the largest task that can be loaded.")
+    max_graphs: int = setting(
+        16, "Kinds of packs (method, activation, head, ...) for which a graph may be built.")
     precision: str = setting(
         "auto", "Type of the products: float32, bfloat16, or auto for what this CPU is faster in.")
     kernels: str = setting(
