@@ -106,7 +106,8 @@ class FakeBank:
     def encode(self, name, texts, most=None):
         task, given = self._tasks[name], iter(texts)
         with self._tokenizing:
-            found = list(ANSWERS[task.manifest.head].rows(task.manifest, self._tokenizer, texts, most))
+            found = list(ANSWERS[task.manifest.head].rows(
+                task.manifest, self._tokenizer, texts, most))
         several = task.manifest.head == "spans"   # rows for a text, which nobody looks at
         return [Part([Row(task, texts if several else next(given), ids) for ids, _ in rows], asked)
                 for rows, asked in found]

@@ -220,7 +220,7 @@ def test_the_windows_of_a_context_count(tiny_dir, folder):
         assert ask(client, "question", pair)[0] == 200
         assert [len(batch) for batch in bank.batches] == [3, 3]
         status, value = ask(client, "question", pair, pair)
-        assert status == 400 and "room for 8; send fewer" in value["error"]
+        assert status == 400 and "room for 2; send fewer" in value["error"]
         bank.batches.clear()
         first = held(bank, client)
         waits = flood(client, [("/v1/models/question:predict", {"instances": [pair]})])[0]
@@ -287,7 +287,7 @@ def test_bodies_that_are_refused(client, body, words):
     ("question:predict", {"instances": ["a"]}, "takes a question and its context"),
     ("question:predict", {"instances": [{"text_a": "a", "text_b": "a"}, {
         "text_a": "a", "text_b": " "}]}, "row 1: its context has no word"),
-    ("question:predict", {"instances": [{"text_a": "a", "text_b": "a " * 50}]}, "8 windows")])
+    ("question:predict", {"instances": [{"text_a": "a", "text_b": "a " * 50}]}, "room for 8")])
 def test_questions_that_are_refused(client, address, value, words):
     status, value = client.json("POST", f"/v1/models/{address}", value)
     assert status == 400 and words in value["error"]
@@ -594,9 +594,9 @@ def test_a_pack_replaced_by_one_of_another_kind_meanwhile(tiny_dir, folder, pack
     bank = FakeBank(tiny_dir)
     encode = bank.encode
 
-    def slow_encode(name, examples):
+    def slow_encode(name, examples, most=None):
         bank.add(name, packs["score"])
-        return encode(name, examples)
+        return encode(name, examples, most)
     with serving(bank, hub=folder) as client:
         monkeypatch.setattr(bank, "encode", slow_encode)
         for name, example, words in (("film", {"text_a": "a"}, "for pairs of texts"),

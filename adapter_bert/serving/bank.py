@@ -22,6 +22,7 @@ from adapter_bert.pipeline import arrays
 from adapter_bert.serving import graph
 
 BATCH_SIZE = 32
+CHARACTERS_IN_TURN = 10_000   # which take some milliseconds
 
 
 class Task:
@@ -64,6 +65,19 @@ class Part(NamedTuple):
 
     rows: list[Row]
     asked: Any
+
+
+def in_turns(texts):
+    """Lists of texts, or pairs, of some CHARACTERS_IN_TURN each: others wait for no more of them."""
+    some, count = [], 0
+    for text in texts:
+        some.append(text)
+        count += len(text) if isinstance(text, str) else sum(map(len, text))
+        if count >= CHARACTERS_IN_TURN:
+            yield some
+            some, count = [], 0
+    if some:
+        yield some
 
 
 class Lane:
@@ -266,11 +280,12 @@ class Bank:
           InputError: the task cannot be asked about one of these.
         """
         task = self._tasks[name]
-        with self._tokenizing:   # its memory of words is not for two threads
-            tokenizer = self._tokenizer_of(task.manifest.do_lower_case)
-            parts = list(ANSWERS[task.manifest.head].rows(
-                task.manifest, tokenizer, texts, most))
-        return [Part([Row(task, *ids) for ids in rows], asked) for rows, asked in parts]
+        rows = functools.partial(ANSWERS[task.manifest.head].rows, task.manifest)
+        parts = []
+        for some in in_turns(texts):
+            with self._tokenizing:   # its memory of words is not for two threads
+                parts += rows(self._tokenizer_of(task.manifest.do_lower_case), some, most)
+        return [Part([Row(task, *ids) for ids in found], asked) for found, asked in parts]
 
     def predict(self, rows):
         """The answers to rows of any tasks, one call at a time.

@@ -255,10 +255,10 @@ def _columns(columns, most):
         columns = {"text_a": columns}
     if not isinstance(columns, dict):
         raise Refusal(f"\"inputs\" is {_kind(columns)}, not an object of lists, or a list of texts")
-    _check_fields("\"inputs\"", columns.keys())
     for name, column in columns.items():
         if not isinstance(column, list):
             raise Refusal(f"{_shown(name)} in \"inputs\" is {_kind(column)}, not a list")
+    _check_fields("\"inputs\"", columns.keys())
     lengths = {len(column) for column in columns.values()}
     if len(lengths) > 1:
         raise Refusal(f"the lists in \"inputs\" have {' and '.join(map(str, sorted(lengths)))} "
