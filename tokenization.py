@@ -14,7 +14,7 @@ from tokenizers import models
 
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 MAX_WORD_CHARACTERS = 200
-# What is remembered of words and of characters is bounded: texts of strangers would fill any memory.
+# What is remembered of words and characters is bounded: strangers' texts would fill any memory.
 _BYTES_KEPT, _BYTES_OF_ENTRY = 64 << 20, 250
 _CODES_KEPT = 1 << 16
 _LONG_RUN = re.compile("1{33,}")

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import hubs
 import numpy as np
@@ -26,7 +27,7 @@ from adapter_bert.errors import InputError
 from adapter_bert.packs import hub, store
 from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.manifest import Base, Spans
-from adapter_bert.serving import server
+from adapter_bert.serving import models, server
 from adapter_bert.serving.settings import Settings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -942,3 +943,26 @@ def test_the_real_bank_while_packs_change(tiny_dir, folder, packs, on):
             assert ask(client, "film", texts[0])[0] == 200
         ends.set()
         assert {0, 1} == set(sum((future.result() for future in asking), []))
+
+
+@pytest.mark.parametrize("stage", ["take", "answer"])
+def test_every_stage_ends_with_the_request_s_time(tiny_dir, folder, monkeypatch, stage):
+    """A request whose reading or answering is slow gets 503, and keeps no room in the queue."""
+    go_on = threading.Event()
+    whole = getattr(models.Models, stage)
+
+    def slow(self, *args):
+        result = whole(self, *args)
+        go_on.wait(30)
+        return result
+    monkeypatch.setattr(models.Models, stage, slow)
+    bank = FakeBank(tiny_dir)
+    with serving(bank, hub=folder, request_timeout=0.5) as client:
+        status, value = client.json("POST", "/v1/models/film:predict", {"instances": ["a"] * 9})
+        assert status == 503 and "no answer in 0.5 seconds" in value["error"]
+        assert client.json("GET", "/healthz")[0] == 200
+        monkeypatch.setattr(models.Models, stage, whole)
+        go_on.set()
+        while "queue_rows 0.0" not in client.send("GET", "/metrics")[2].decode():
+            time.sleep(0.05)
+        assert client.json("POST", "/v1/models/film:predict", {"instances": ["a"]})[0] == 200

@@ -68,7 +68,7 @@ class Part(NamedTuple):
 
 
 def in_turns(texts):
-    """Lists of texts, or pairs, of some CHARACTERS_IN_TURN each: others wait for no more of them."""
+    """Lists of texts, or pairs, of about CHARACTERS_IN_TURN: no other request waits for more."""
     some, count = [], 0
     for text in texts:
         some.append(text)

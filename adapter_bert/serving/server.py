@@ -1,5 +1,6 @@
 """The server: bank, batches, packs and addresses put together, from the first byte to SIGTERM."""
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -16,11 +17,12 @@ from adapter_bert.serving.models import Models
 
 TOKEN_VARIABLE = "ADAPTER_BERT_ADMIN_TOKEN"
 LEAST_TOKEN = 16
+LAST_SECONDS = 2   # after the grace period, until the process ends whatever is under way
 BACKLOG = 1024   # connections that wait to be accepted
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which says at once that it has been told to end.
+    """uvicorn's server, which says at once that it has been told to end, and ends in time.
 
     Attributes:
       ending: threading.Event.
@@ -31,9 +33,22 @@ class Server(uvicorn.Server):
         self.ending = ending
 
     def handle_exit(self, sig, frame):
-        """Takes nothing new from here on; uvicorn finishes what it has."""
+        """Takes nothing new from here on; uvicorn finishes what it has.
+
+        A thread that waits, as for a slow hub, would keep the process for as long as it likes.
+        """
+        if not self.ending.is_set():
+            last = threading.Timer(self.config.timeout_graceful_shutdown + LAST_SECONDS, _end)
+            last.daemon = True
+            last.start()
         self.ending.set()
         super().handle_exit(sig, frame)
+
+
+def _end():
+    """Ends the process without waiting for its threads."""
+    logging.warning("the time to shut down is over; what is still under way is dropped")
+    os._exit(0)
 
 
 def serve(settings, bank):
