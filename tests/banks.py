@@ -1,7 +1,7 @@
 """A bank that computes its answers from the texts, without TensorFlow, and a server around one.
 
-`python tests/banks.py BERT_DIR HUB SECONDS` serves such a bank, whose batches take SECONDS, on a
-port that it prints.
+`python tests/banks.py BERT_DIR HUB SECONDS TIMEOUT` serves such a bank, whose batches take SECONDS,
+on a port that it prints.
 """
 import contextlib
 import http.client
@@ -191,5 +191,6 @@ def serving(bank, **options):
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)   # a shell's background ignores it
     exit_on_input_error(server.serve)(
-        Settings(bert_dir=sys.argv[1], hub=sys.argv[2], port=0),
+        Settings(bert_dir=sys.argv[1], hub=sys.argv[2], port=0,
+                 request_timeout=float(sys.argv[4])),
         FakeBank(sys.argv[1], float(sys.argv[3])))

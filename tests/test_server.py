@@ -722,7 +722,14 @@ def test_counts(tiny_dir, folder):
 @pytest.fixture(name="process")
 def fixture_process(tiny_dir, folder):
     """A server in another process, whose batches take a second, and its Client."""
-    command = [sys.executable, os.path.join(ROOT, "tests", "banks.py"), tiny_dir, folder, "1"]
+    with process_of(tiny_dir, folder, "1", "30") as found:
+        yield found
+
+
+@contextlib.contextmanager
+def process_of(*words):
+    """The process and the Client of a server with these words of tests/banks.py."""
+    command = [sys.executable, os.path.join(ROOT, "tests", "banks.py"), *words]
     paths = os.pathsep.join([ROOT, os.path.join(ROOT, "tests")])
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={
             **os.environ, "PYTHONPATH": paths}) as process:
@@ -756,6 +763,15 @@ def test_the_end_finishes_what_was_taken(process, packs, number):
     assert len(answers) >= taken
     with pytest.raises(OSError):
         client.send("GET", "/healthz")
+
+
+@pytest.mark.slow
+def test_the_end_comes_whatever_is_under_way(tiny_dir, folder):
+    """A batch of ten minutes, such as a thread that waits for a slow hub, holds nothing up."""
+    with process_of(tiny_dir, folder, "600", "1") as (process, client):
+        assert ask(client, "film", "x")[0] == 503   # and the batch goes on
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
 
 
 def test_nothing_is_taken_at_the_end(tiny_dir, folder):

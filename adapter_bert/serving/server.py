@@ -38,17 +38,18 @@ class Server(uvicorn.Server):
         A thread that waits, as for a slow hub, would keep the process for as long as it likes.
         """
         if not self.ending.is_set():
-            last = threading.Timer(self.config.timeout_graceful_shutdown + LAST_SECONDS, _end)
+            last = threading.Timer(self.config.timeout_graceful_shutdown + LAST_SECONDS, _end,
+                                   [130 if sig == signal.SIGINT else 0])
             last.daemon = True
             last.start()
         self.ending.set()
         super().handle_exit(sig, frame)
 
 
-def _end():
+def _end(code):
     """Ends the process without waiting for its threads."""
     logging.warning("the time to shut down is over; what is still under way is dropped")
-    os._exit(0)
+    os._exit(code)
 
 
 def serve(settings, bank):
