@@ -87,10 +87,13 @@ class FakeBank:
         self._tokenizer = tokenization.FullTokenizer(f"{bert_dir}/vocab.txt")
         self._tokenizing = threading.Lock()
 
+    def check(self, manifest):
+        if manifest.base != self.base:
+            raise InputError(f"{manifest.task}: another base")
+
     def add(self, name, pack):
         with self._alone():
-            if pack.manifest.base != self.base:
-                raise InputError(f"{name}: another base")
+            self.check(pack.manifest)
             self._tasks[name] = Task(name, pack.manifest, pack)
 
     def remove(self, name):

@@ -295,3 +295,35 @@ def test_the_count_of_graphs_is_bounded(tiny_dir, on):
         with pytest.raises(InputError, match="there are 1 graphs already.*--max_graphs"):
             bank.add("b", tiny_pack(base=on, **KINDS[9]))
         assert bank.names() == ["a"]
+
+
+def test_a_pack_that_is_too_large_is_refused_before_its_weights_are_read(tiny_dir, on, tmp_path,
+                                                                         monkeypatch):
+    store.write(str(tmp_path / "wide.zip"), tiny_pack(base=on, adapter=AdapterConfig(size=8)))
+    monkeypatch.setattr(store, "_weights", None)   # nobody gets so far
+    with contextlib.closing(Bank(tiny_dir, 2, max_adapter_size=4, **EXACT)) as bank:
+        packs = Catalogue(bank, lambda change: change(), None, None, "all")
+        with pytest.raises(InputError, match="start with a higher --max_adapter_size"):
+            packs.add("wide", str(tmp_path / "wide.zip"))
+        packs = Catalogue(bank, lambda change: change(), None, None, "all", 100)
+        with pytest.raises(InputError, match="--max_pack_bytes allows 100"):
+            packs.add("wide", str(tmp_path / "wide.zip"))
+
+
+def test_one_pack_that_makes_the_program_fail_keeps_no_other_from_being_served(
+        tiny_dir, on, tmp_path, monkeypatch, caplog):
+    for name in ("bad", "good"):
+        store.write(str(tmp_path / f"{name}.zip"), tiny_pack(base=on, task=name))
+        hub.push(str(tmp_path / f"{name}.zip"), str(tmp_path / "hub"), name)
+    read = store.read
+
+    def fails(path, accept):
+        if path.endswith("bad.zip"):
+            raise OverflowError("int too large\nforged line")
+        return read(path, accept)
+    monkeypatch.setattr(store, "read", fails)
+    with contextlib.closing(Bank(tiny_dir, 2, max_adapter_size=4, **EXACT)) as bank:
+        packs = Catalogue(bank, lambda change: change(), str(tmp_path / "hub"), None, "all")
+        packs.start(())
+        assert packs.names() == ["good"]
+    assert "not loaded: bad: OverflowError while loading it" in caplog.text

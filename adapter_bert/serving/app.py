@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from adapter_bert.errors import InputError
 from adapter_bert.packs import index
-from adapter_bert.serving import models, rest, strict_json, wire
+from adapter_bert.serving import models, origin, rest, strict_json, wire
 from adapter_bert.serving.batching import Failed
 from adapter_bert.serving.refusal import Refusal, busy
 
@@ -58,7 +58,9 @@ def make_app(parts):
     _add_packs(app, parts)
     _add_health(app, parts)
     _add_page(app)
-    return wire.Watch(app, parts.metrics.request, parts.settings.max_requests)
+    settings = parts.settings
+    return wire.Watch(app, parts.metrics.request, settings.max_requests,
+                      origin.allowed_hosts(settings.host, settings.allowed_hosts))
 
 
 async def _on_input_error(request, error):

@@ -231,8 +231,7 @@ class Bank:
           InputError: the pack is not sound, stands on another base, or is too large.
         """
         pack = store.opened(pack)
-        check_base(self.base, pack.manifest)
-        form = graph.form_of(pack.manifest, *self._room)
+        form = self.check(pack.manifest)
         with self._lock:
             lane = self._lane_of(form, pack.manifest.task)
             values = graph.values_of(pack, lane.shapes, self._base_values)
@@ -242,6 +241,11 @@ class Bank:
             if before:
                 before.lane.forget(before)
                 self._close_unused()
+
+    def check(self, manifest):
+        """The graph.Form that a pack of a Manifest needs; InputError where it cannot be added."""
+        check_base(self.base, manifest)
+        return graph.form_of(manifest, *self._room)
 
     def remove(self, name):
         """Removes a task; KeyError where there is none of that name."""

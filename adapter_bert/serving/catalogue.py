@@ -36,11 +36,12 @@ class Catalogue:
       hub: folder or address, or None.
       cache_dir: folder for packs of a hub that is not a folder; None for one of the cache.
       reserved: the name that no pack can have.
+      most_bytes: of a pack.
     """
 
-    def __init__(self, bank, call, hub, cache_dir, reserved):
+    def __init__(self, bank, call, hub, cache_dir, reserved, most_bytes=1 << 31):
         self._bank, self._call, self._hub, self._reserved = bank, call, hub, reserved
-        self._cache_dir = cache_dir
+        self._cache_dir, self._most_bytes = cache_dir, most_bytes
         self._lock, self._refreshing = threading.Lock(), threading.Lock()
         self._loaded, self._versions, self._known, self._seen = {}, {}, [], 0.0
 
@@ -82,13 +83,23 @@ class Catalogue:
         index.check_name(name)
         if name == self._reserved:
             raise InputError(f"{name}: is the name of all tasks together; take another")
-        pack = store.read(path)
+        pack = store.read(path, self._accept)
         store.warn(pack.manifest, name)
         with self._lock:
             self._call(lambda: self._bank.add(name, pack))
             version = self._versions[name] = self._versions.get(name, 0) + 1
             self._loaded = {**self._loaded, name: Loaded(pack.manifest, version)}
             return self._loaded[name]
+
+    def _accept(self, manifest: Manifest) -> None:
+        """InputError for a pack that cannot be loaded, before its weights take memory."""
+        self._check_size(manifest.task, manifest.weights.bytes if manifest.weights else 0)
+        self._bank.check(manifest)
+
+    def _check_size(self, name: str, count: int) -> None:
+        if count > self._most_bytes:
+            raise InputError(f"{name}: a pack of {count:,} bytes, and --max_pack_bytes allows "
+                             f"{self._most_bytes:,}")
 
     def add_from_hub(self, name):
         """Loads the pack that the hub has by a name. Returns its Loaded.
@@ -152,6 +163,7 @@ class Catalogue:
 
     def _add_entry(self, entry: index.Entry) -> Loaded:
         """Loads a pack of the hub; one that was replaced a moment ago is looked up again."""
+        self._check_size(entry.name, entry.bytes)
         try:
             path = hubs.fetch(self._hub, entry, self._cache_dir)
         except Mismatch:
@@ -159,6 +171,7 @@ class Catalogue:
             newer = self._entry(entry.name)
             if newer == entry:
                 raise
+            self._check_size(newer.name, newer.bytes)
             path = hubs.fetch(self._hub, newer, self._cache_dir)
         return self.add(entry.name, path)
 

@@ -81,7 +81,7 @@ def running(settings, bank, admin_token=None):
                       settings.queue_rows, metrics.batch)
     with contextlib.closing(batcher):
         packs = Catalogue(bank, lambda change: batcher.call(change).result(), settings.hub,
-                          settings.cache_dir, settings.model_name)
+                          settings.cache_dir, settings.model_name, settings.max_pack_bytes)
         packs.start(settings.names())
         limits = rest.Limits(settings.max_rows, settings.max_characters, settings.max_body_bytes)
         asked = Models(bank, packs, settings.model_name, limits, batcher)

@@ -31,6 +31,9 @@ class Settings:
     kernels: str = setting(
         "auto", "Between the products: plain formulas, fused kernels compiled here, or auto.")
     host: str = setting("127.0.0.1", "Address to listen at; 0.0.0.0 for every one.")
+    allowed_hosts: str | None = setting(
+        None, "Host names by which requests may call the server, as in a.example,b.example; * for "
+              "any. By default those of this machine if --host is a loopback address, else any.")
     port: int = setting(8501, "Port to listen at; 0 for any that is free.")
     model_name: str = setting("adapter-bert", "The name under which every task can be asked.")
     admin_token_file: str | None = setting(
