@@ -1,6 +1,8 @@
 """Many tasks in one graph: each row's answer is that of its own task alone."""
 import contextlib
 import dataclasses
+import json
+import time
 
 import numpy as np
 import pytest
@@ -327,3 +329,27 @@ def test_one_pack_that_makes_the_program_fail_keeps_no_other_from_being_served(
         packs.start(())
         assert packs.names() == ["good"]
     assert "not loaded: bad: OverflowError while loading it" in caplog.text
+
+
+def test_a_large_index_is_listed_in_bounds_and_prepared_once(tiny_dir, on, tmp_path, monkeypatch):
+    store.write(str(tmp_path / "p.zip"), tiny_pack(base=on))
+    hub.push(str(tmp_path / "p.zip"), str(tmp_path / "hub"), "p")
+    entry, = hub.entries(str(tmp_path / "hub"))
+    many = [dataclasses.replace(entry, name=f"n{number:05}", description="y" * 9000, labels=tuple(
+        f"{label}{'x' * 900}" for label in range(120))) for number in range(60)]
+    many += [dataclasses.replace(entry, name=f"z{number:05}") for number in range(20_000)]
+    calls = []
+    monkeypatch.setattr(hub, "entries", lambda place: calls.append(place) or many)
+    with contextlib.closing(Bank(tiny_dir, 2, max_adapter_size=4, **EXACT)) as bank:
+        packs = Catalogue(bank, lambda change: change(), str(tmp_path / "hub"), None, "all")
+        packs._read_hub()
+        listing = packs.listing(limit=60)
+        assert (listing["total"], len(listing["packs"]), len(calls)) == (20_060, 60, 1)
+        row = listing["packs"][0]
+        assert (row["label_count"], len(row["labels"]), len(row["description"])) == (120, 100, 500)
+        assert len(json.dumps(listing)) < 60 * 60_000
+        assert packs.listing(["Z00007"] * 100)["total"] == 1
+        start = time.process_time()
+        for _ in range(20):
+            packs.listing(["none", "of", "these"])
+        assert time.process_time() - start < 20   # 0.1 s here; 20 s as it was

@@ -14,6 +14,8 @@ from adapter_bert.packs.manifest import Manifest
 from adapter_bert.packs.sources import Mismatch
 
 REFRESH_SECONDS = 60   # between two looks at the hub's index
+# Bounds of a listing, whatever a hub's index says.
+MOST_WORDS, MOST_SEARCHED, MOST_LABELS, MOST_SHOWN = 8, 20_000, 100, 500
 _FROM_INDEX = ("name", "task", "head", "labels", "tuning", "metrics", "license", "description",
                "bytes", "parameters")
 _FROM_MANIFEST = ("task", "head", "labels", "tuning", "metrics", "license", "description", "pair",
@@ -25,6 +27,14 @@ class Loaded(NamedTuple):
 
     manifest: Manifest
     version: int
+
+
+class Listed(NamedTuple):
+    """A row of the listing: what it is searched by, and what an answer has of it."""
+
+    name: str
+    text: str
+    row: dict
 
 
 class Catalogue:
@@ -44,6 +54,7 @@ class Catalogue:
         self._cache_dir, self._most_bytes = cache_dir, most_bytes
         self._lock, self._refreshing = threading.Lock(), threading.Lock()
         self._loaded, self._versions, self._known, self._seen = {}, {}, [], 0.0
+        self._listed: list[Listed] = []   # of the hub, by name
 
     def start(self, names: Sequence[str]) -> None:
         """Loads the packs of these names, or without any all of the hub that can be loaded.
@@ -130,12 +141,13 @@ class Catalogue:
         """
         self._refresh()
         loaded, base = self._loaded, self._bank.base
-        found = {entry.name: _of_entry(entry, base) for entry in self._known}
-        found |= {name: _of_loaded(name, one, base) for name, one in loaded.items()}
-        rows = [row for _, row in sorted(found.items(), key=lambda one: (
-            not one[1]["loaded"], one[0])) if _has(row, words)]
-        return {"base": {"name": base.name, "fingerprint": base.fingerprint},
-                "total": len(rows), "loaded": len(loaded), "packs": rows[offset:offset + limit]}
+        rows = [_listed(_of_loaded(name, one, base)) for name, one in sorted(loaded.items())]
+        rows += [one for one in self._listed if one.name not in loaded]
+        wanted = [word.casefold() for word in words[:MOST_WORDS]]
+        if wanted:
+            rows = [one for one in rows if all(word in one.text for word in wanted)]
+        return {"base": {"name": base.name, "fingerprint": base.fingerprint}, "total": len(rows),
+                "loaded": len(loaded), "packs": [one.row for one in rows[offset:offset + limit]]}
 
     def _try(self, entry: index.Entry) -> str:
         """Loads a pack if possible; the reason if it is not, which is logged as well."""
@@ -188,7 +200,9 @@ class Catalogue:
             return self._temporary.name
 
     def _read_hub(self):
-        self._known, self._seen = hubs.entries(self._hub), time.monotonic()
+        known, base = hubs.entries(self._hub), self._bank.base
+        self._listed = sorted(_listed(_of_entry(entry, base)) for entry in known)
+        self._known, self._seen = known, time.monotonic()
 
     def _refresh(self):
         """Reads the hub's index again, beside this request, where it was read some time ago."""
@@ -219,7 +233,10 @@ def _of_loaded(name, one, base):
             "version": one.version, "loaded": True}
 
 
-def _has(row, words):
-    text = "\n".join((row["name"], row["task"], row["base"], *row["labels"],
-                      row["description"])).casefold()
-    return all(word.casefold() in text for word in words)
+def _listed(row: dict) -> Listed:
+    """A row, with the texts of strangers cut to what a list shows."""
+    labels, description = row["labels"], row["description"]
+    text = "\n".join((row["name"], row["task"], row["base"], *labels, description))
+    return Listed(row["name"], text[:MOST_SEARCHED].casefold(), {
+        **row, "labels": [label[:MOST_SHOWN] for label in labels[:MOST_LABELS]],
+        "label_count": len(labels), "description": description[:MOST_SHOWN]})
