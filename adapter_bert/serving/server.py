@@ -9,7 +9,7 @@ import threading
 import uvicorn
 
 from adapter_bert.errors import InputError
-from adapter_bert.serving import app, rest
+from adapter_bert.serving import app, connections, rest
 from adapter_bert.serving.batching import Batcher
 from adapter_bert.serving.catalogue import Catalogue
 from adapter_bert.serving.metrics import Metrics
@@ -17,6 +17,7 @@ from adapter_bert.serving.models import Models
 
 TOKEN_VARIABLE = "ADAPTER_BERT_ADMIN_TOKEN"
 LEAST_TOKEN = 16
+HEAD_SECONDS = 10   # until the head of a request is there
 LAST_SECONDS = 2   # after the grace period, until the process ends whatever is under way
 BACKLOG = 1024   # connections that wait to be accepted
 
@@ -88,7 +89,9 @@ def running(settings, bank, admin_token=None):
         parts = app.Parts(asked, packs, batcher, metrics, settings, admin_token, ending.is_set)
         yield Server(uvicorn.Config(
             app.make_app(parts), log_level="warning", access_log=False, ws="none", lifespan="off",
-            http="h11", loop="asyncio", server_header=False, backlog=BACKLOG,
+            http=connections.protocol(connections.Bounds(
+                HEAD_SECONDS, settings.request_timeout, settings.max_connections_per_address)),
+            loop="asyncio", server_header=False, backlog=BACKLOG,
             timeout_graceful_shutdown=int(settings.request_timeout) + 5), ending)
 
 

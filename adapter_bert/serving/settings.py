@@ -44,6 +44,8 @@ class Settings:
     queue_rows: int = setting(2048, "The most rows that wait; more are refused with 503.")
     request_timeout: float = setting(30.0, "Seconds that a request may take; then 503.")
     max_requests: int = setting(256, "The most requests under way; more are refused with 503.")
+    max_connections_per_address: int = setting(
+        128, "The most connections of one address; without bound for loopback addresses.")
     max_body_bytes: int = setting(1 << 20, "The most bytes of a request.")
     max_rows: int = setting(256, "The most rows of a request.")
     max_characters: int = setting(20_000, "The most characters of a text.")
