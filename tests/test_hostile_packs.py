@@ -9,6 +9,7 @@ import itertools
 import random
 
 import pytest
+from banks import FakeBank, serving
 from packs import tiny_pack
 from test_packs import META, SPANS
 
@@ -16,6 +17,7 @@ import adapter_layers
 from adapter_bert.cli.pack import lines
 from adapter_bert.errors import InputError
 from adapter_bert.packs import hub, index, manifest, store
+from adapter_bert.packs.bases import base_of
 
 NUMBERS = (0, -1, 1, 2**31, 2**53 + 1, 2**63, 2**64, 10**400, -10**400, 1e308, 5e-324, 0.5, -0.0)
 TEXTS = ("", "a" * 20_000, "\n", "\x1b[31m", "\u202e", "\ud800", "\0", "../..", "٣", "e\u0301" * 99)
@@ -102,3 +104,22 @@ def test_hostile_packs_are_refused_in_one_printable_line(tmp_path, count):
             for line in (*index.table([entry]), *lines(pack)):
                 assert line.isprintable(), line
     assert refused > 0.7 * count
+
+
+def test_a_hub_full_of_hostile_packs_lists_and_serves_the_good_ones(tmp_path, tiny_dir, caplog):
+    on = base_of(tiny_dir)
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    for number, (text, content) in enumerate(itertools.islice(hostile_manifests(QUICK), 200)):
+        (folder / f"bad{number}.zip").write_bytes(store._zip(text, content))
+    for name in ("good1", "good2"):
+        store.write(str(folder / f"{name}.zip"), tiny_pack(base=on, task=name))
+    hub.make_index(str(folder))
+    names = [entry.name for entry in hub.entries(str(folder))]
+    assert {"good1", "good2"} < set(names) and len(names) < 60
+    assert sum("left out" in record.getMessage() for record in caplog.records) == 202 - len(names)
+    with serving(FakeBank(tiny_dir), hub=str(folder)) as client:
+        _, listing = client.json("GET", "/v1/packs?limit=500")
+        loaded = [row["name"] for row in listing["packs"] if row["loaded"]]
+        assert loaded == ["good1", "good2"] and listing["total"] == len(names)
+        assert client.json("POST", "/v1/models/good1:predict", {"instances": ["a"]})[0] == 200
