@@ -50,20 +50,19 @@ def private_folder(*names: str) -> str:
     """`writable_folder`, which only this user can change; for files that are run.
 
     Raises:
-      InputError: it cannot be written, or is another user's.
+      InputError: it cannot be written, or others can change it.
     """
     place = writable_folder(*names)
-    state = os.lstat(place)
-    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid():
-        raise InputError(f"{place}: is a link or another user's folder, who could replace what is "
-                         f"run from it; remove it, or set the environment variable {VARIABLE}")
-    if state.st_mode & 0o077:
+    if os.lstat(place).st_uid == os.getuid() and not os.path.islink(place):
         os.chmod(place, 0o700)
+    if not is_trusted(place):
+        raise InputError(f"{place}: is a link, or a folder that other users can change, so nothing "
+                         f"is run from it; remove it, or set the environment variable {VARIABLE}")
     return place
 
 
-def is_private(path: str) -> bool:
-    """Whether a plain file is this user's, and nobody else may write it."""
+def is_trusted(path: str) -> bool:
+    """Whether a file or folder belongs to this user or to root, and nobody else may write it."""
     state = os.lstat(path)
-    return (stat.S_ISREG(state.st_mode) and state.st_uid == os.getuid()
+    return (not stat.S_ISLNK(state.st_mode) and state.st_uid in (0, os.getuid())
             and not state.st_mode & 0o022)

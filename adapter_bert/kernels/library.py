@@ -43,12 +43,11 @@ def load() -> types.ModuleType:
 def _load_once() -> tuple[types.ModuleType | None, str]:
     """(module, ""), or (None, why there is none), which one line says once."""
     try:
-        cache.private_folder(FOLDER)
         path = kernels_path()
-        if os.path.lexists(path) and not cache.is_private(str(path)):
-            os.remove(path)   # others may have written it
-        if not os.path.exists(path):
-            build(path)
+        if not (os.path.lexists(path) and cache.is_trusted(str(path.parent))
+                and cache.is_trusted(str(path))):
+            cache.private_folder(FOLDER)
+            build(path)   # in the place of what others may have written
         return _load(path), ""
     except (UnavailableError, InputError, OSError) as error:
         logging.warning("compiled kernels are not available, slower plain TensorFlow formulas "

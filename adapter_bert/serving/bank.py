@@ -285,10 +285,11 @@ class Bank:
         """
         task = self._tasks[name]
         rows = functools.partial(ANSWERS[task.manifest.head].rows, task.manifest)
-        parts = []
+        parts: list = []
         for some in in_turns(texts):
+            left = most and most - sum(len(found) for found, _ in parts)
             with self._tokenizing:   # its memory of words is not for two threads
-                parts += rows(self._tokenizer_of(task.manifest.do_lower_case), some, most)
+                parts += rows(self._tokenizer_of(task.manifest.do_lower_case), some, left)
         return [Part([Row(task, *ids) for ids in found], asked) for found, asked in parts]
 
     def predict(self, rows):
