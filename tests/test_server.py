@@ -332,11 +332,11 @@ def test_kinds_of_content(client, headers, wanted):
 
 def test_a_long_body_is_refused_before_it_is_read(client):
     with socket.create_connection(("127.0.0.1", client.port)) as peer:
-        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: x\r\n"
+        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: localhost\r\n"
                      b"Content-Length: 99999999999\r\n\r\n")
         assert peer.recv(1000).startswith(b"HTTP/1.1 413 ")
     with socket.create_connection(("127.0.0.1", client.port)) as peer:
-        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: x\r\n"
+        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: localhost\r\n"
                      b"Transfer-Encoding: chunked\r\n\r\n" + b"1000\r\n" + b" " * 4096 + b"\r\n")
         peer.sendall((b"1000\r\n" + b" " * 4096 + b"\r\n") * 5)
         assert peer.recv(1000).startswith(b"HTTP/1.1 413 ")
@@ -352,7 +352,7 @@ def test_what_is_no_http(client):
 
 def test_a_body_that_breaks_off(client):
     with socket.create_connection(("127.0.0.1", client.port)) as peer:
-        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: x\r\n"
+        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: localhost\r\n"
                      b"Content-Length: 100\r\n\r\n{")
     assert ask(client, "film", "a")[0] == 200
 
@@ -522,7 +522,7 @@ def test_a_request_waits_only_so_long(tiny_dir, folder):
 def test_a_body_that_does_not_come(tiny_dir, folder):
     with serving(FakeBank(tiny_dir), hub=folder, request_timeout=0.2) as client, \
             socket.create_connection(("127.0.0.1", client.port)) as peer:
-        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: x\r\n"
+        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: localhost\r\n"
                      b"Content-Length: 100\r\n\r\n{")
         assert peer.recv(1000).startswith(b"HTTP/1.1 408 ")
 
@@ -616,7 +616,7 @@ def test_a_reader_that_does_not_read_holds_its_place(tiny_dir, folder):
     with serving(FakeBank(tiny_dir), hub=folder, max_requests=2) as client, \
             contextlib.ExitStack() as stack:
         body = json.dumps({"instances": ["a"] * 256}).encode()
-        head = f"POST /v1/models/either:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+        head = f"POST /v1/models/either:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}"
         for _ in range(2):
             peer = stack.enter_context(socket.socket())
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
