@@ -10,7 +10,7 @@ ACTIVATE = source $(VENV)/bin/activate
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-gpu check quality quality-defaults quality-methods quality-peer meta-quality \
+.PHONY: help demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-hostile test-gpu check quality quality-defaults quality-methods quality-peer meta-quality \
   bench bench-drop bench-packs bench-serving bench-pretraining bench-meta bench-scaling interop profile acceptance paper-small clean
 
 $(VENV)/pyvenv.cfg:
@@ -19,12 +19,12 @@ $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/pyvenv.cfg requirements.txt pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
 help:  ## show this list
@@ -109,6 +109,12 @@ test: $(VENV)/.installed-dev  ## run the tests
 # What a run survives: kills at random moments, full disks, broken files; the long tests too, minutes.
 test-faults: $(VENV)/.installed-dev  ## run the tests with kills, full disks and damaged files; minutes
 	$(BIN)/python -m pytest -m faults -n auto --dist worksteal
+
+# Hostile requests, packs, hubs and clients; the long ones too.
+HOSTILE := tests/test_hostile_requests.py tests/test_hostile_packs.py tests/test_connections.py tests/test_origin.py \
+  tests/test_plain_text.py tests/test_hub.py tests/test_server.py
+test-hostile: $(VENV)/.installed-dev  ## run the tests with hostile requests, packs and hubs
+	$(BIN)/python -m pytest $(HOSTILE) -n auto --dist worksteal
 
 # What needs a GPU, where TensorFlow sees one; says so where it sees none.
 test-gpu: $(VENV)/.installed-dev  ## run the tests that need a GPU

@@ -134,6 +134,8 @@ class Kind(NamedTuple):
 
     build: function (modeling.Site, AdapterConfig) -> what stands in the place of the site's output.
     sites: names of the sites it attaches to; () for those of the config's placement.
+    is_scaled: whether its last product, with weights2 and biases2, is multiplied by the config's
+      scale.
     is_padded: whether zeros for values that it lacks change nothing, be it a wider adapter or one
       in a layer that has none; else a batch can hold those of one size and layers only.
     merge: function (AdapterConfig, weights, base) -> {name of a variable: array} of a base that
@@ -142,14 +144,16 @@ class Kind(NamedTuple):
 
     build: Callable
     sites: tuple[str, ...] = ()
+    is_scaled: bool = False
     is_padded: bool = True
     merge: Callable | None = None
 
 
 ADAPTERS = {
     "feedforward_adapter": Kind(bottleneck),
-    "parallel_adapter": Kind(adapter_methods.parallel),
-    "lora": Kind(adapter_methods.lora, ("query", "value"), merge=adapter_methods.merge_lora),
+    "parallel_adapter": Kind(adapter_methods.parallel, is_scaled=True),
+    "lora": Kind(adapter_methods.lora, ("query", "value"), is_scaled=True,
+                 merge=adapter_methods.merge_lora),
     "ia3": Kind(adapter_methods.ia3, ("key", "value", "intermediate")),
     "prefix": Kind(adapter_methods.prefix, ("prefix",), is_padded=False),
 }

@@ -14,7 +14,10 @@ from tokenizers import models
 
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 MAX_WORD_CHARACTERS = 200
-_CHARACTERS_KEPT = 16_000_000
+# What is remembered of words and characters is bounded: strangers' texts would fill any memory.
+_BYTES_KEPT, _BYTES_OF_ENTRY = 64 << 20, 250
+_CODES_KEPT = 1 << 16
+_LONG_RUN = re.compile("1{33,}")
 # What becomes of a character: that many characters of words, or one of these.
 _WHITE_SPACE, _CONTROL, _MARK = 0, 254, 255
 
@@ -195,7 +198,7 @@ class _Memory:
     def __init__(self):
         self._number_of = _Numbers()
         self._ids, self._starts = _Growing(np.zeros(0, np.int32)), _Growing(np.zeros(1, np.int64))
-        self._characters = 0
+        self._bytes = 0   # about
 
     def look_up(self, texts, encode):
         """Ids int32 [tokens] of all texts, and how many each has, int64 [texts].
@@ -204,7 +207,7 @@ class _Memory:
           texts: iterable of str.
           encode: function (list of str) -> lists of int ids, for the new ones.
         """
-        if self._characters > _CHARACTERS_KEPT:
+        if self._bytes > _BYTES_KEPT:
             self.__init__()
         numbers = np.fromiter(map(self._number_of.__getitem__, texts), np.int64)
         if self._number_of.new:
@@ -218,7 +221,7 @@ class _Memory:
         flat = np.fromiter(itertools.chain.from_iterable(ids), np.int32)
         self._ids.extend(flat)
         self._starts.extend(self._starts.values[-1] + np.cumsum(lengths))
-        self._characters += sum(map(len, texts))
+        self._bytes += 4 * sum(map(len, texts)) + _BYTES_OF_ENTRY * len(texts)
 
 
 class _Numbers(dict):
@@ -424,15 +427,17 @@ def validate_case_matches_checkpoint(do_lower_case, init_checkpoint):
 
 
 class _CharacterTable(dict):
-    """For `str.translate`: what stands for each character, worked out when it is first met."""
+    """For `str.translate`: what stands for each character, computed when it is first met."""
 
     def __init__(self, replacement):
         super().__init__()
         self._replacement = replacement
 
     def __missing__(self, code):
-        self[code] = self._replacement(chr(code))
-        return self[code]
+        replacement = self._replacement(chr(code))
+        if len(self) < _CODES_KEPT:
+            self[code] = replacement
+        return replacement
 
 
 def cleaned(character):
@@ -470,18 +475,30 @@ _CLEANED = _CharacterTable(cleaned)
 _WITHOUT_ORDERED_MARKS = _CharacterTable(without_ordered_mark)
 _WITHOUT_MARKS = _CharacterTable(_without_mark)
 _PUNCTUATION_APART = _CharacterTable(punctuation_apart)
+_IS_COMBINING = _CharacterTable(lambda character: "1" if unicodedata.combining(character) else "0")
 
 
 def _without_accents(text):
     """NFD without nonspacing marks.
 
     CPython's NFD sorts a run of marks by insertion, which takes minutes for a megabyte of them. So
-    the marks that are dropped in the end are dropped before as well.
+    the marks that are dropped in the end are dropped before as well, and others are put in order.
     """
     if text.isascii():
         return text
-    text = unicodedata.normalize("NFD", text.translate(_WITHOUT_ORDERED_MARKS))
-    return text.translate(_WITHOUT_MARKS)
+    text = with_ordered_runs(text.translate(_WITHOUT_ORDERED_MARKS))
+    return unicodedata.normalize("NFD", text).translate(_WITHOUT_MARKS)
+
+
+def with_ordered_runs(text):
+    """The text with each long run of combining characters in canonical order, a stable sort."""
+    runs = list(_LONG_RUN.finditer(text.translate(_IS_COMBINING))) if len(text) > 32 else ()
+    parts, end = [], 0
+    for run in runs:
+        parts += [text[end:run.start()],
+                  *sorted(text[run.start():run.end()], key=unicodedata.combining)]
+        end = run.end()
+    return "".join(parts) + text[end:]
 
 
 def _piece(word, start, end):

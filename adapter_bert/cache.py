@@ -1,5 +1,6 @@
 """The folder for what can be computed or downloaded again: kernels, packs of hubs, bases."""
 import os
+import stat
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
@@ -43,3 +44,25 @@ def writable_folder(*names: str) -> str:
     except InputError as error:
         raise InputError(f"{error}: set the environment variable {VARIABLE} to it") from error
     return place
+
+
+def private_folder(*names: str) -> str:
+    """`writable_folder`, which only this user can change; for files that are run.
+
+    Raises:
+      InputError: it cannot be written, or others can change it.
+    """
+    place = writable_folder(*names)
+    if os.lstat(place).st_uid == os.getuid() and not os.path.islink(place):
+        os.chmod(place, 0o700)
+    if not is_trusted(place):
+        raise InputError(f"{place}: is a link, or a folder that other users can change, so nothing "
+                         f"is run from it; remove it, or set the environment variable {VARIABLE}")
+    return place
+
+
+def is_trusted(path: str) -> bool:
+    """Whether a file or folder belongs to this user or to root, and nobody else may write it."""
+    state = os.lstat(path)
+    return (not stat.S_ISLNK(state.st_mode) and state.st_uid in (0, os.getuid())
+            and not state.st_mode & 0o022)

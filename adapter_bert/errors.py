@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from adapter_bert.plain_text import plain
+
 DEBUG_VARIABLE = "ADAPTER_BERT_DEBUG"
 BROKEN_PIPE_CODE = 141   # what a shell reports for a program that SIGPIPE ended: 128 + 13
 # Errors of the file system that the operating system reports without a path: a write that failed.
@@ -165,7 +167,7 @@ def _exit(message: str, code: int) -> NoReturn:
     if is_debugging():
         raise   # noqa: PLE0704
     _flush_stdout()
-    line = message.encode("utf-8", "backslashreplace").decode("utf-8").replace("\n", " ")
+    line = plain(message.replace("\n", " "))
     with contextlib.suppress(BrokenPipeError):
         print(line, file=sys.stderr)
     sys.exit(code)

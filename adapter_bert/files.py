@@ -259,7 +259,9 @@ def _lock_or_refuse(path: str) -> filelock.BaseFileLock:
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
-        with open(path, "w", encoding="utf-8") as file:
+        # A link that was put there since is not followed: it could name any file.
+        opened = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
+        with open(opened, "w", encoding="utf-8") as file:
             file.write(_this_process())
     except OSError as error:
         lock.release()
@@ -268,6 +270,8 @@ def _lock_or_refuse(path: str) -> filelock.BaseFileLock:
 
 
 def _unwritable(path: str, error: OSError) -> InputError:
+    if error.errno == errno.ELOOP:
+        return InputError(f"{path}: is a symbolic link, which a lock file must not be; remove it")
     return InputError(f"{path}: cannot be written ({error.strerror}); free some space or choose "
                       "another folder")
 

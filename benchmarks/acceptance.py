@@ -186,6 +186,17 @@ ROWS = (
         "tests/train/test_terminal.py"),
     Row("bases", "Hub names, Hugging Face folders as they are published, old checkpoints, other "
         "tasks' heads as a base", "pytest tests/bert"),
+    Row("startup", "from the command to the end of the first training step: at most 0.6 of the "
+        "seconds of commit acc17d8, measured in turn", f"{sys.executable} benchmarks/startup.py "
+        "--against=acc17d8 --most=0.6"),
+    Row("hostile-requests", "what a request costs is bounded by its bytes; slow, silent, many and "
+        "cross-site clients do not hold the server", "pytest tests/test_hostile_requests.py "
+        "tests/test_connections.py tests/test_origin.py"),
+    Row("hostile-packs", "10,000 hostile manifests are refused in one printable line each, and the "
+        "good packs beside them served", "pytest tests/test_hostile_packs.py "
+        "tests/test_plain_text.py tests/test_packs.py"),
+    Row("hostile-hubs", "slow, endless, lying and redirecting hubs; files of other users",
+        "pytest tests/test_hub.py tests/test_cache.py tests/test_files.py"),
     Row("demo", "make demo: 83 % on held-out reviews, in 6 minutes from a filled pip cache",
         f"{sys.executable} benchmarks/demo_time.py"),
 )

@@ -1,6 +1,6 @@
 """Seconds from the command to the end of the first training step, beside another checkout.
 
-    python benchmarks/startup.py --bert_dir=DIR --data_dir=MRPC --against=OTHER_CHECKOUT
+    python benchmarks/startup.py --against=COMMIT [--bert_dir=DIR] [--data_dir=MRPC] [--most=0.6]
 
 Both checkouts run the same command on a data set that is already written as TFRecord files, in
 turn, with compiled modules cached, so that a load of the machine meets both. The ratio of each
@@ -8,7 +8,9 @@ pair of runs is printed, and the median of the ratios; beside the seconds of the
 the process computed for, which other programs on the machine change less.
 """
 import argparse
+import contextlib
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 
 HERE = pathlib.Path(__file__).resolve().parents[1]
 PATIENCE_SECONDS = 180
@@ -24,21 +27,45 @@ PATIENCE_SECONDS = 180
 def main() -> None:
     """Measures both checkouts in turn and prints the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bert_dir", required=True)
-    parser.add_argument("--data_dir", required=True, help="folder of MRPC")
-    parser.add_argument("--against", type=pathlib.Path, help="the other checkout")
+    parser.add_argument("--bert_dir", help="the base; that of the demo where none is given")
+    parser.add_argument("--data_dir", default="../shared/data/glue/MRPC", help="folder of MRPC")
+    parser.add_argument("--against", help="a commit, or the folder of another checkout")
+    parser.add_argument("--most", type=float, help="exits with 1 if the ratio is higher")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--flags", nargs="*", default=[], help="more flags, for both")
     parser.add_argument("--output", help="JSON file to write")
     options = parser.parse_args()
-    checkouts = [HERE, *([options.against.resolve()] if options.against else [])]
-    with tempfile.TemporaryDirectory() as work:
+    options.bert_dir = options.bert_dir or demo_base()
+    with tempfile.TemporaryDirectory() as work, checkout_of(options.against, work) as other:
+        checkouts = [HERE, *([other] if other else [])]
         sides = [Side(checkout, os.path.join(work, str(number)), options)
                  for number, checkout in enumerate(checkouts)]
         for side in sides:
             side.to_first_step()   # writes the TFRecord files, compiles what is compiled
         rounds = [[side.to_first_step() for side in sides] for _ in range(options.rounds)]
-    report(rounds, options.output)
+    ratio = report(rounds, options.output)
+    sys.exit(options.most is not None and not ratio <= options.most)
+
+
+def demo_base() -> str:
+    """The folder of the demo's base, downloaded if necessary."""
+    return subprocess.run([sys.executable, "demo/prepare.py", "--bert_dir_only"], cwd=HERE,
+                          check=True, capture_output=True, text=True).stdout.strip()
+
+
+@contextlib.contextmanager
+def checkout_of(place: str | None, work: str) -> Iterator[pathlib.Path | None]:
+    """The folder of a checkout: `place`, or of the commit of that name one that is made for it."""
+    if place is None or os.path.isdir(place):
+        yield place and pathlib.Path(place).resolve()
+        return
+    folder = os.path.join(work, "checkout")
+    subprocess.run(["git", "worktree", "add", "--detach", folder, place], cwd=HERE, check=True,
+                   capture_output=True)
+    try:
+        yield pathlib.Path(folder)
+    finally:
+        subprocess.run(["git", "worktree", "remove", "--force", folder], cwd=HERE, check=True)
 
 
 class Side:
@@ -100,8 +127,11 @@ def computed_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def report(rounds: list[list[tuple[float, float]]], output: str | None) -> None:
+def report(rounds: list[list[tuple[float, float]]], output: str | None) -> float:
     """Prints and writes the seconds of each round.
+
+    Returns:
+      The median ratio of the seconds of the clock; NaN without another side.
 
     Args:
       rounds: of each round what `Side.to_first_step` returned for this checkout and, if there is
@@ -121,6 +151,9 @@ def report(rounds: list[list[tuple[float, float]]], output: str | None) -> None:
             print(f"{name}: median ratio {result[name]['median_ratio']:.3f}")
     if output:
         pathlib.Path(output).write_text(json.dumps(result, indent=1) + "\n")
+    ratio = result["clock"].get("median_ratio", math.nan)
+    print(f"{ratio:.3f} of the time to the end of the first step")
+    return ratio
 
 
 if __name__ == "__main__":

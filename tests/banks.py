@@ -1,7 +1,7 @@
 """A bank that computes its answers from the texts, without TensorFlow, and a server around one.
 
-`python tests/banks.py BERT_DIR HUB SECONDS` serves such a bank, whose batches take SECONDS, on a
-port that it prints.
+`python tests/banks.py BERT_DIR HUB SECONDS TIMEOUT` serves such a bank, whose batches take SECONDS,
+on a port that it prints.
 """
 import contextlib
 import http.client
@@ -87,10 +87,13 @@ class FakeBank:
         self._tokenizer = tokenization.FullTokenizer(f"{bert_dir}/vocab.txt")
         self._tokenizing = threading.Lock()
 
+    def check(self, manifest):
+        if manifest.base != self.base:
+            raise InputError(f"{manifest.task}: another base")
+
     def add(self, name, pack):
         with self._alone():
-            if pack.manifest.base != self.base:
-                raise InputError(f"{name}: another base")
+            self.check(pack.manifest)
             self._tasks[name] = Task(name, pack.manifest, pack)
 
     def remove(self, name):
@@ -103,10 +106,11 @@ class FakeBank:
     def manifest(self, name):
         return self._tasks[name].manifest
 
-    def encode(self, name, texts):
+    def encode(self, name, texts, most=None):
         task, given = self._tasks[name], iter(texts)
         with self._tokenizing:
-            found = list(ANSWERS[task.manifest.head].rows(task.manifest, self._tokenizer, texts))
+            found = list(ANSWERS[task.manifest.head].rows(
+                task.manifest, self._tokenizer, texts, most))
         several = task.manifest.head == "spans"   # rows for a text, which nobody looks at
         return [Part([Row(task, texts if several else next(given), ids) for ids, _ in rows], asked)
                 for rows, asked in found]
@@ -190,5 +194,6 @@ def serving(bank, **options):
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)   # a shell's background ignores it
     exit_on_input_error(server.serve)(
-        Settings(bert_dir=sys.argv[1], hub=sys.argv[2], port=0),
+        Settings(bert_dir=sys.argv[1], hub=sys.argv[2], port=0,
+                 request_timeout=float(sys.argv[4])),
         FakeBank(sys.argv[1], float(sys.argv[3])))

@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import threading
+import time
 
 from packs import tiny_pack
 
@@ -114,6 +115,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             while True:
                 self.wfile.write(b"\0" * 65536)
 
+    def _dripping(self, content, head):
+        """A byte now and then, for as long as somebody reads."""
+        self.send_response(200)
+        self.send_header("Content-Length", len(content))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for place in range(len(content)):
+                self.wfile.write(content[place:place + 1])
+                time.sleep(0.05)
+
     def _names(self, content):
         return {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": "1" * 40}
 
@@ -130,7 +141,8 @@ class Server(http.server.ThreadingHTTPServer):
     """A server of a hub's folder.
 
     Attributes:
-      way: good, cut, lying, rangeless, shifted, failing, redirecting, packed or endless.
+      way: good, cut, lying, rangeless, shifted, failing, redirecting, packed,
+        dripping or endless.
       patience: count of requests for which `cut` and `rangeless` break the connection.
       indexes: texts to serve as index.json before the one of the folder.
       asked: [(method, file, Range header)].

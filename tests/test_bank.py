@@ -1,6 +1,8 @@
 """Many tasks in one graph: each row's answer is that of its own task alone."""
 import contextlib
 import dataclasses
+import json
+import time
 
 import numpy as np
 import pytest
@@ -248,3 +250,106 @@ def test_a_pack_that_is_too_large_is_left_out_of_a_server(tiny_dir, tmp_path, ca
             assert "start with a higher --max_adapter_size or --max_labels" in line
         with pytest.raises(InputError, match="17 labels.*--max_labels"):
             packs.start(["labels"])
+
+
+@pytest.mark.parametrize("kernels", ["plain", "fused"])
+@pytest.mark.parametrize("method", ["lora", "parallel_adapter"])
+def test_packs_of_other_scales_share_a_graph(tiny_dir, on, kernels, method):
+    packs = {f"task{scale}": tiny_pack(3, base=on, tuning="adapters_only", adapter=AdapterConfig(
+        size=2, adapter_fn=method, scale=scale)) for scale in (0.5, 1.0, 4.0)}
+    with contextlib.closing(Bank(tiny_dir, 4, "float32", kernels, max_adapter_size=4)) as bank:
+        for name, pack in packs.items():
+            bank.add(name, pack)
+        found = answers(bank, packs)
+        assert len(bank._lanes) == 1
+    for name, pack in packs.items():
+        assert largest(found[name], alone(tiny_dir, pack)) < 1e-5
+    assert largest(found["task0.5"], found["task4.0"]) > 1e-3
+
+
+@pytest.mark.parametrize("kernels", ["plain", "fused"])
+def test_slots_of_a_kind_that_is_gone_are_freed(tiny_dir, on, kernels):
+    packs = [tiny_pack(seed, base=on, **KINDS[kind]) for seed, kind in enumerate((0, 9))]
+    with contextlib.closing(Bank(tiny_dir, 4, "float32", kernels, max_adapter_size=4)) as bank:
+        bank.add("a", packs[0])
+        bank.add("b", packs[1])
+        before = answers(bank, ["a", "b"])
+        rows = rows_of(bank, "b")
+        bank.remove("b")
+        assert [numbers_in(bank, lane) > 0 for lane in bank._lanes.values()] == [True, False]
+        assert largest(np.stack(predicted(bank, rows)), before["b"]) == 0   # still answered
+        assert [numbers_in(bank, lane) > 0 for lane in bank._lanes.values()] == [True, False]
+        assert largest(answers(bank, ["a"])["a"], before["a"]) == 0
+        bank.add("b", packs[1])
+        bank.add("a", packs[1])
+        assert largest(answers(bank, ["b"])["b"], before["b"]) == 0
+        assert [numbers_in(bank, lane) > 0 for lane in bank._lanes.values()] == [False, True]
+
+
+def numbers_in(bank, lane):
+    """How many numbers the slots of a lane hold."""
+    return sum(values.size for values in bank._session.run(list(lane.slots.stacks.values())))
+
+
+def test_the_count_of_graphs_is_bounded(tiny_dir, on):
+    with contextlib.closing(Bank(tiny_dir, 2, max_adapter_size=4, max_graphs=1, **EXACT)) as bank:
+        bank.add("a", tiny_pack(base=on))
+        with pytest.raises(InputError, match="there are 1 graphs already.*--max_graphs"):
+            bank.add("b", tiny_pack(base=on, **KINDS[9]))
+        assert bank.names() == ["a"]
+
+
+def test_a_pack_that_is_too_large_is_refused_before_its_weights_are_read(tiny_dir, on, tmp_path,
+                                                                         monkeypatch):
+    store.write(str(tmp_path / "wide.zip"), tiny_pack(base=on, adapter=AdapterConfig(size=8)))
+    monkeypatch.setattr(store, "_weights", None)   # nobody gets so far
+    with contextlib.closing(Bank(tiny_dir, 2, max_adapter_size=4, **EXACT)) as bank:
+        packs = Catalogue(bank, lambda change: change(), None, None, "all")
+        with pytest.raises(InputError, match="start with a higher --max_adapter_size"):
+            packs.add("wide", str(tmp_path / "wide.zip"))
+        packs = Catalogue(bank, lambda change: change(), None, None, "all", 100)
+        with pytest.raises(InputError, match="--max_pack_bytes allows 100"):
+            packs.add("wide", str(tmp_path / "wide.zip"))
+
+
+def test_one_pack_that_makes_the_program_fail_keeps_no_other_from_being_served(
+        tiny_dir, on, tmp_path, monkeypatch, caplog):
+    for name in ("bad", "good"):
+        store.write(str(tmp_path / f"{name}.zip"), tiny_pack(base=on, task=name))
+        hub.push(str(tmp_path / f"{name}.zip"), str(tmp_path / "hub"), name)
+    read = store.read
+
+    def fails(path, accept):
+        if path.endswith("bad.zip"):
+            raise OverflowError("int too large\nforged line")
+        return read(path, accept)
+    monkeypatch.setattr(store, "read", fails)
+    with contextlib.closing(Bank(tiny_dir, 2, max_adapter_size=4, **EXACT)) as bank:
+        packs = Catalogue(bank, lambda change: change(), str(tmp_path / "hub"), None, "all")
+        packs.start(())
+        assert packs.names() == ["good"]
+    assert "not loaded: bad: OverflowError while loading it" in caplog.text
+
+
+def test_a_large_index_is_listed_in_bounds_and_prepared_once(tiny_dir, on, tmp_path, monkeypatch):
+    store.write(str(tmp_path / "p.zip"), tiny_pack(base=on))
+    hub.push(str(tmp_path / "p.zip"), str(tmp_path / "hub"), "p")
+    entry, = hub.entries(str(tmp_path / "hub"))
+    many = [dataclasses.replace(entry, name=f"n{number:05}", description="y" * 9000, labels=tuple(
+        f"{label}{'x' * 900}" for label in range(120))) for number in range(60)]
+    many += [dataclasses.replace(entry, name=f"z{number:05}") for number in range(20_000)]
+    calls = []
+    monkeypatch.setattr(hub, "entries", lambda place: calls.append(place) or many)
+    with contextlib.closing(Bank(tiny_dir, 2, max_adapter_size=4, **EXACT)) as bank:
+        packs = Catalogue(bank, lambda change: change(), str(tmp_path / "hub"), None, "all")
+        packs._read_hub()
+        listing = packs.listing(limit=60)
+        assert (listing["total"], len(listing["packs"]), len(calls)) == (20_060, 60, 1)
+        row = listing["packs"][0]
+        assert (row["label_count"], len(row["labels"]), len(row["description"])) == (120, 100, 500)
+        assert len(json.dumps(listing)) < 60 * 60_000
+        assert packs.listing(["Z00007"] * 100)["total"] == 1
+        start = time.process_time()
+        for _ in range(20):
+            packs.listing(["none", "of", "these"])
+        assert time.process_time() - start < 20   # 0.1 s here; 20 s as it was

@@ -38,7 +38,7 @@ def no_folder(variables, tmp_path):
     """As where the home folder does not exist; root, who runs tests, may write anywhere else."""
     (tmp_path / "file").touch()
     variables.setenv("HOME", str(tmp_path / "file"))
-    return "file/.cache/adapter-bert: cannot be written"
+    return "file/.cache/adapter-bert/kernels: cannot be written"
 
 
 @pytest.mark.parametrize("hinder", [no_home, no_folder])
@@ -65,3 +65,38 @@ def test_kernels_on_a_full_disk(variables, tmp_path, caplog):
     variables.setattr(library, "build", full)
     assert library._load_once.__wrapped__()[0] is None
     assert "No space left on device" in caplog.text
+
+
+def test_kernels_that_others_could_change_are_not_run(variables, tmp_path):
+    """Neither a file that others may write, nor one behind a link, nor of another user."""
+    variables.setenv(cache.VARIABLE, str(tmp_path))
+    built = []
+
+    def build(path):
+        built.append(path)
+        path.unlink(missing_ok=True)
+        path.write_text("new")
+        path.chmod(0o644)
+    variables.setattr(library, "build", build)
+    variables.setattr(library, "_load", lambda path: path.read_text())
+    path = library.kernels_path()
+    path.parent.mkdir()
+    path.write_text("old")
+    path.chmod(0o644)
+    path.parent.chmod(0o755)
+    load = library._load_once.__wrapped__
+    assert load() == ("old", "") and not built
+    path.parent.chmod(0o777)
+    assert load() == ("new", "") and path.parent.stat().st_mode & 0o777 == 0o700
+    path.chmod(0o666)
+    assert load() == ("new", "") and len(built) == 2
+    path.unlink()
+    (tmp_path / "elsewhere").write_text("old")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert load() == ("new", "") and (tmp_path / "elsewhere").read_text() == "old"
+    for state, is_ours in ((os.lstat(path), True), (os.stat_result(
+            (0o100644, 0, 0, 1, 4321, 0, 0, 0, 0, 0)), False)):
+        variables.setattr(os, "lstat", lambda place, state=state: state)
+        assert cache.is_trusted(str(path)) == is_ours
+    module, reason = load()
+    assert module is None and "other users can change" in reason and len(built) == 3

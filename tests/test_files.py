@@ -204,3 +204,13 @@ def test_files_are_written_where_the_file_system_has_no_locks(tmp_path, monkeypa
     assert sorted(os.listdir(tmp_path)) == ["file", "pack"]
     with pytest.raises(InputError, match="Function not implemented"), files.locked(tmp_path):
         pass
+
+
+def test_a_lock_file_that_is_a_link_is_refused_and_its_target_stays(tmp_path):
+    target = tmp_path / "precious"
+    target.write_text("all of it")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").symlink_to(target)
+    with pytest.raises(InputError, match="is a symbolic link"), files.locked(str(tmp_path / "out")):
+        pass
+    assert target.read_text() == "all of it"

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
 import pytest
 from hubs import HASH, content_of, files_in, hub_of, pack, serving, signed
@@ -272,8 +273,8 @@ def test_a_cut_connection_goes_on_where_it_ended(server, folder, out):
     server.way, server.patience = "cut", 3
     assert hub.pull(server.address, "p0", f"{out}/p0.zip")
     size = len(content_of(folder, "p0.zip"))
-    first = size // 2 // 512 * 512
-    second = first + (size - first) // 2 // 512 * 512
+    first = size // 2
+    second = first + (size - first) // 2
     assert [asked[2] for asked in server.asked if asked[1] == "p0.zip"] == [
         None, f"bytes={first}-", f"bytes={second}-"]
     assert content_of(out, "p0.zip") == content_of(folder, "p0.zip")
@@ -552,3 +553,24 @@ def test_the_benchmark_starts():
                           env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True,
                           check=False)
     assert float(done.stdout.splitlines()[-1].split()[0]) > 0, done.stderr
+
+
+def test_a_dripping_server_is_given_up(server, out, monkeypatch):
+    monkeypatch.setattr(sources, "PATIENCE", 0.3)
+    server.way = "dripping"
+    start = time.monotonic()
+    refused("gave up after .* bytes in .* s", hub.pull, server.address, "p0", f"{out}/p0.zip")
+    assert time.monotonic() - start < 60
+
+
+@pytest.mark.parametrize("place", ["http://localhost:1/p0.zip", "http://[::1]:1/p0.zip",
+                                   "http://169.254.169.254/latest", "http://no.such.host.invalid/"])
+def test_a_hub_cannot_redirect_into_a_private_network(server, out, place):
+    server.way, server.location = "redirecting", place
+    refused("redirects to .*, an address of a private network", hub.pull, server.address, "p0",
+            f"{out}/p0.zip")
+
+
+def test_redirects_do_not_go_round_for_ever(server, out):
+    server.way, server.location = "redirecting", f"{server.address}/p0.zip"
+    refused("more than 5 redirects", hub.pull, server.address, "p0", f"{out}/p0.zip")

@@ -57,12 +57,12 @@ def test_show_begins_with_the_warning_of_a_pack(run, on):
 
 
 def test_verify(run, tiny_dir):
-    assert run("verify", "mine", "--bert_dir", tiny_dir) == "mine: sound\n"
+    assert run("verify", "mine", "--bert_dir", tiny_dir) == "OK: mine\n"
     with open("mine/weights.safetensors", "r+b") as file:
         file.seek(5000)
         file.write(b"x")
     bad, error = run("verify", "mine").splitlines()
-    assert bad.startswith("BAD: mine: weights.safetensors is damaged")
+    assert bad.startswith("FAILED: mine: weights.safetensors is damaged")
     assert error == "error: 1 of 1 packs cannot be used: mine"
 
 
@@ -171,7 +171,7 @@ def test_options_that_would_be_passed_over(run, tiny_dir):
 def test_options_stand_anywhere(run, tiny_dir):
     run("push", "mine", "--name=one", "hub")
     assert "one" in run("search", "hub", "--task=SST-2", "made")
-    assert run("verify", "mine", "--bert_dir", tiny_dir, "hub/one.zip").count("sound") == 2
+    assert run("verify", "mine", "--bert_dir", tiny_dir, "hub/one.zip").count("OK: ") == 2
 
 
 def test_show_prints_no_control_characters(run):

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import hubs
 import numpy as np
@@ -26,7 +27,7 @@ from adapter_bert.errors import InputError
 from adapter_bert.packs import hub, store
 from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.manifest import Base, Spans
-from adapter_bert.serving import server
+from adapter_bert.serving import models, server
 from adapter_bert.serving.settings import Settings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -220,7 +221,7 @@ def test_the_windows_of_a_context_count(tiny_dir, folder):
         assert ask(client, "question", pair)[0] == 200
         assert [len(batch) for batch in bank.batches] == [3, 3]
         status, value = ask(client, "question", pair, pair)
-        assert status == 400 and "more than 8 windows; send fewer" in value["error"]
+        assert status == 400 and "room for 2; send fewer" in value["error"]
         bank.batches.clear()
         first = held(bank, client)
         waits = flood(client, [("/v1/models/question:predict", {"instances": [pair]})])[0]
@@ -287,7 +288,7 @@ def test_bodies_that_are_refused(client, body, words):
     ("question:predict", {"instances": ["a"]}, "takes a question and its context"),
     ("question:predict", {"instances": [{"text_a": "a", "text_b": "a"}, {
         "text_a": "a", "text_b": " "}]}, "row 1: its context has no word"),
-    ("question:predict", {"instances": [{"text_a": "a", "text_b": "a " * 50}]}, "8 windows")])
+    ("question:predict", {"instances": [{"text_a": "a", "text_b": "a " * 50}]}, "room for 8")])
 def test_questions_that_are_refused(client, address, value, words):
     status, value = client.json("POST", f"/v1/models/{address}", value)
     assert status == 400 and words in value["error"]
@@ -331,11 +332,11 @@ def test_kinds_of_content(client, headers, wanted):
 
 def test_a_long_body_is_refused_before_it_is_read(client):
     with socket.create_connection(("127.0.0.1", client.port)) as peer:
-        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: x\r\n"
+        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: localhost\r\n"
                      b"Content-Length: 99999999999\r\n\r\n")
         assert peer.recv(1000).startswith(b"HTTP/1.1 413 ")
     with socket.create_connection(("127.0.0.1", client.port)) as peer:
-        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: x\r\n"
+        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: localhost\r\n"
                      b"Transfer-Encoding: chunked\r\n\r\n" + b"1000\r\n" + b" " * 4096 + b"\r\n")
         peer.sendall((b"1000\r\n" + b" " * 4096 + b"\r\n") * 5)
         assert peer.recv(1000).startswith(b"HTTP/1.1 413 ")
@@ -351,7 +352,7 @@ def test_what_is_no_http(client):
 
 def test_a_body_that_breaks_off(client):
     with socket.create_connection(("127.0.0.1", client.port)) as peer:
-        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: x\r\n"
+        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: localhost\r\n"
                      b"Content-Length: 100\r\n\r\n{")
     assert ask(client, "film", "a")[0] == 200
 
@@ -521,7 +522,7 @@ def test_a_request_waits_only_so_long(tiny_dir, folder):
 def test_a_body_that_does_not_come(tiny_dir, folder):
     with serving(FakeBank(tiny_dir), hub=folder, request_timeout=0.2) as client, \
             socket.create_connection(("127.0.0.1", client.port)) as peer:
-        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: x\r\n"
+        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: localhost\r\n"
                      b"Content-Length: 100\r\n\r\n{")
         assert peer.recv(1000).startswith(b"HTTP/1.1 408 ")
 
@@ -594,9 +595,9 @@ def test_a_pack_replaced_by_one_of_another_kind_meanwhile(tiny_dir, folder, pack
     bank = FakeBank(tiny_dir)
     encode = bank.encode
 
-    def slow_encode(name, examples):
+    def slow_encode(name, examples, most=None):
         bank.add(name, packs["score"])
-        return encode(name, examples)
+        return encode(name, examples, most)
     with serving(bank, hub=folder) as client:
         monkeypatch.setattr(bank, "encode", slow_encode)
         for name, example, words in (("film", {"text_a": "a"}, "for pairs of texts"),
@@ -615,7 +616,7 @@ def test_a_reader_that_does_not_read_holds_its_place(tiny_dir, folder):
     with serving(FakeBank(tiny_dir), hub=folder, max_requests=2) as client, \
             contextlib.ExitStack() as stack:
         body = json.dumps({"instances": ["a"] * 256}).encode()
-        head = f"POST /v1/models/either:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+        head = f"POST /v1/models/either:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}"
         for _ in range(2):
             peer = stack.enter_context(socket.socket())
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
@@ -721,7 +722,14 @@ def test_counts(tiny_dir, folder):
 @pytest.fixture(name="process")
 def fixture_process(tiny_dir, folder):
     """A server in another process, whose batches take a second, and its Client."""
-    command = [sys.executable, os.path.join(ROOT, "tests", "banks.py"), tiny_dir, folder, "1"]
+    with process_of(tiny_dir, folder, "1", "30") as found:
+        yield found
+
+
+@contextlib.contextmanager
+def process_of(*words):
+    """The process and the Client of a server with these words of tests/banks.py."""
+    command = [sys.executable, os.path.join(ROOT, "tests", "banks.py"), *words]
     paths = os.pathsep.join([ROOT, os.path.join(ROOT, "tests")])
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={
             **os.environ, "PYTHONPATH": paths}) as process:
@@ -755,6 +763,15 @@ def test_the_end_finishes_what_was_taken(process, packs, number):
     assert len(answers) >= taken
     with pytest.raises(OSError):
         client.send("GET", "/healthz")
+
+
+@pytest.mark.slow
+def test_the_end_comes_whatever_is_under_way(tiny_dir, folder):
+    """A batch of ten minutes, such as a thread that waits for a slow hub, holds nothing up."""
+    with process_of(tiny_dir, folder, "600", "1") as (process, client):
+        assert ask(client, "film", "x")[0] == 503   # and the batch goes on
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
 
 
 def test_nothing_is_taken_at_the_end(tiny_dir, folder):
@@ -942,3 +959,26 @@ def test_the_real_bank_while_packs_change(tiny_dir, folder, packs, on):
             assert ask(client, "film", texts[0])[0] == 200
         ends.set()
         assert {0, 1} == set(sum((future.result() for future in asking), []))
+
+
+@pytest.mark.parametrize("stage", ["take", "answer"])
+def test_every_stage_ends_with_the_request_s_time(tiny_dir, folder, monkeypatch, stage):
+    """A request whose reading or answering is slow gets 503, and keeps no room in the queue."""
+    go_on = threading.Event()
+    whole = getattr(models.Models, stage)
+
+    def slow(self, *args):
+        result = whole(self, *args)
+        go_on.wait(30)
+        return result
+    monkeypatch.setattr(models.Models, stage, slow)
+    bank = FakeBank(tiny_dir)
+    with serving(bank, hub=folder, request_timeout=0.5) as client:
+        status, value = client.json("POST", "/v1/models/film:predict", {"instances": ["a"] * 9})
+        assert status == 503 and "no answer in 0.5 seconds" in value["error"]
+        assert client.json("GET", "/healthz")[0] == 200
+        monkeypatch.setattr(models.Models, stage, whole)
+        go_on.set()
+        while "queue_rows 0.0" not in client.send("GET", "/metrics")[2].decode():
+            time.sleep(0.05)
+        assert client.json("POST", "/v1/models/film:predict", {"instances": ["a"]})[0] == 200

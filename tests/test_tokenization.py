@@ -418,3 +418,36 @@ def test_a_byte_order_mark_is_no_part_of_the_first_token(tmp_path):
     path = tmp_path / "vocab.txt"
     path.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n", encoding="utf-8-sig")
     assert list(tokenization.load_vocab(str(path)))[0] == "[PAD]"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from("a\u302e\u1715\U0001d165\U0001d16d\U0001d160\u00e9\u0301\u0f73 "),
+                min_size=30, max_size=120))
+def test_ordered_runs_change_no_word(letters):
+    text = "".join(letters) + "\u302e\u1715" * 20
+    marks = tokenization.without_ordered_mark
+    wanted = unicodedata.normalize("NFD", "".join(map(marks, text)))
+    assert unicodedata.normalize("NFD", tokenization.with_ordered_runs(
+        "".join(map(marks, text)))) == wanted
+
+
+def test_runs_of_combining_characters_take_no_longer_than_others():
+    """Insertion sort would take 40 s for this run."""
+    text = "a" + "\u302e" * 200_000 + "\u1715" * 200_000
+    start = time.process_time()
+    words = tokenization.BasicTokenizer().tokenize(text)
+    assert words == ["a" + "\u1715" * 200_000 + "\u302e" * 200_000]
+    assert time.process_time() - start < 20
+
+
+def test_what_is_remembered_is_bounded(tiny_dir, monkeypatch):
+    monkeypatch.setattr(tokenization, "_BYTES_KEPT", 10_000)
+    monkeypatch.setattr(tokenization, "_CODES_KEPT", 50)
+    tokenizer = tokenization.FullTokenizer(f"{tiny_dir}/vocab.txt")
+    table = tokenization._CharacterTable(str.upper)
+    assert "".join(map(chr, range(97, 500))).translate(table).startswith("ABC") and len(table) == 50
+    for start in range(0, 3000, 100):
+        texts = [f"w{number}" for number in range(start, start + 100)]
+        assert tokenizer.encode_batch(texts) == [
+            tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text)) for text in texts]
+        assert len(tokenizer._memory._number_of) <= 200

@@ -9,7 +9,7 @@ import os
 import shlex
 
 from adapter_bert.errors import InputError
-from adapter_bert.packs.index import plain
+from adapter_bert.plain_text import plain, plain_json
 
 PACK: dict = {"metavar": "PACK", "help": "a pack: its folder or .zip"}
 HUB = {"metavar": "HUB", "help": "a folder, its http(s):// address, or hf://owner/repo"}
@@ -48,7 +48,8 @@ def _run(parser_class, job, words):
 def _show(pack, as_json):
     from adapter_bert.packs import store
     found = store.read(pack_in(pack))
-    text = found.manifest.to_bytes().decode() if as_json else "\n".join(lines(found)) + "\n"
+    text = (plain_json(found.manifest.to_bytes().decode()) if as_json
+            else "\n".join(lines(found)) + "\n")
     print(text, end="")
 
 
@@ -108,10 +109,10 @@ def _verify(packs, bert_dir):
             found = store.read(pack_in(path))
             if wanted:
                 check_base(wanted, found.manifest)
-            print(f"{path}: sound")
+            print(f"OK: {plain(path)}")
         except InputError as error:
             bad.append(path)
-            print(f"BAD: {error}")
+            print(f"FAILED: {plain(error)}")
     if bad:
         raise InputError(f"{len(bad)} of {len(packs)} packs cannot be used: {', '.join(bad)}")
 

@@ -6,8 +6,10 @@ from typing import Any
 
 from adapter_bert import fields
 from adapter_bert.cli.parser import Parser
+from adapter_bert.plain_text import PlainFormatter
 
-_OF_BANK = ("slots", "precision", "kernels", "max_adapter_size", "max_labels")
+_OF_BANK = ("slots", "precision", "kernels", "max_adapter_size", "max_labels",
+            "max_graphs")
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -32,7 +34,9 @@ def _fill(parser: Parser) -> None:
 def _serve(**options: Any) -> None:
     from adapter_bert.serving.settings import Settings
     settings = Settings(**options)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     from adapter_bert.serving.bank import Bank  # imports TensorFlow
     from adapter_bert.serving.server import serve
     serve(settings, Bank(settings.bert_dir, **{name: getattr(settings, name) for name in _OF_BANK}))

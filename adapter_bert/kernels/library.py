@@ -19,6 +19,7 @@ from adapter_bert.errors import InputError
 SOURCE = pathlib.Path(__file__).with_name("kernels.c")
 OPTIONS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",
            "-Wno-psabi", "-fPIC", "-shared")
+FOLDER = "kernels"   # in the cache
 COMPILERS = (("cc",), ("gcc",), ("clang",), (sys.executable, "-m", "ziglang", "cc"))
 
 
@@ -43,9 +44,10 @@ def _load_once() -> tuple[types.ModuleType | None, str]:
     """(module, ""), or (None, why there is none), which one line says once."""
     try:
         path = kernels_path()
-        if not os.path.exists(path):
-            cache.writable_folder()
-            build(path)
+        if not (os.path.lexists(path) and cache.is_trusted(str(path.parent))
+                and cache.is_trusted(str(path))):
+            cache.private_folder(FOLDER)
+            build(path)   # in the place of what others may have written
         return _load(path), ""
     except (UnavailableError, InputError, OSError) as error:
         logging.warning("compiled kernels are not available, slower plain TensorFlow formulas "
@@ -71,8 +73,8 @@ def has_tiles() -> bool:
 
 
 def kernels_path() -> pathlib.Path:
-    """The file of the compiled kernels, in the folder that `cache.folder` documents."""
-    return pathlib.Path(cache.folder()) / f"kernels-{fingerprint()}.so"
+    """The file of the compiled kernels, in the cache, see `cache.folder`."""
+    return pathlib.Path(cache.folder(FOLDER)) / f"kernels-{fingerprint()}.so"
 
 
 def fingerprint() -> str:

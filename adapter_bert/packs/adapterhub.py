@@ -303,9 +303,9 @@ def _head(values):
 def _labels(values):
     """Names of the classes in the order of their ids; () for one number."""
     count, ids = values["num_labels"], values.get("label2id")
-    if not _is_whole(count) or not 1 <= count <= manifests.MOST["labels"]:
+    if not _is_whole(count) or not 1 <= count <= manifests.MOST_LABELS:
         raise ValueError(f"num_labels is {_short(count)}, not a number from 1 to "
-                         f"{manifests.MOST['labels']}")
+                         f"{manifests.MOST_LABELS}")
     count = int(count)
     if count == 1:
         return ()

@@ -57,10 +57,11 @@ class Answer(NamedTuple):
 class Kind(NamedTuple):
     """How a kind of head is asked, and what it answers.
 
-    rows: function (Manifest, FullTokenizer, list of what a caller gives) -> iterable of
-      (rows, asked): a part of the texts, as a list of pairs (input_ids, segment_ids) of int arrays
-      [T], and what `answers` has to know of it. A text makes one row or more, all in its part.
-      That every entry is of the right types is checked before the first part; InputError.
+    rows: function (Manifest, FullTokenizer, list of what a caller gives, the most rows or None) ->
+      iterable of (rows, asked): a part of the texts, as a list of pairs (input_ids, segment_ids) of
+      int arrays [T], and what `answers` has to know of it. A text makes one row or more, all in its
+      part. That every entry is of the right types is checked before the first part; InputError.
+      More windows than the most rows are an InputError too, before they are built.
     answers: function (Manifest, asked, outputs) -> list with an answer for each text of a part;
       outputs is a list with the head's predictions for each row, {name: array}. Those of tokens
       and spans may be longer than the row.
@@ -70,8 +71,9 @@ class Kind(NamedTuple):
     answers: Callable
 
 
-def rows_of_texts(manifest, tokenizer, texts):
+def rows_of_texts(manifest, tokenizer, texts, most=None):
     """Rows of texts, and of pairs (str, str) for a task of pairs; see Kind."""
+    del most   # one row a text
     examples = [_example(number, text) for number, text in enumerate(texts)]
     for example in examples:
         check_pairs(manifest, example.text_b is not None)
@@ -105,8 +107,9 @@ class Words(NamedTuple):
     places: np.ndarray
 
 
-def rows_of_words(manifest, tokenizer, texts):
+def rows_of_words(manifest, tokenizer, texts, most=None):
     """Rows of texts, which white space and punctuation part into words, and of lists of words."""
+    del most   # one row a text
     for number, text in enumerate(texts):
         if not _are_texts(text if isinstance(text, (tuple, list)) else [text]):
             raise InputError(f"text {number}: {text!r:.60} is neither a text nor a list of words")
@@ -164,7 +167,7 @@ def names_in(text, spans, tags, probabilities, labels):
     return found
 
 
-def rows_of_windows(manifest, tokenizer, texts):
+def rows_of_windows(manifest, tokenizer, texts, most=None):
     """Rows of the windows over the contexts of pairs (question, context)."""
     examples = []
     for number, text in enumerate(texts):
@@ -172,12 +175,17 @@ def rows_of_windows(manifest, tokenizer, texts):
         if context is None:
             raise InputError(f"text {number}: {text!r:.60} is no pair of question and context")
         examples.append(SquadExample(str(number), question, context, (), False))
-    cut = (tokenizer, manifest.max_seq_length, manifest.spans.max_query_length,
-           manifest.spans.doc_stride)
     for chunk in features.chunks(examples, windows.characters):
-        rows = [row for part in windows.featurize(chunk, *cut, labelled=False)
+        encoded, laid = windows.windows_of(
+            chunk, tokenizer, manifest.max_seq_length, manifest.spans.max_query_length,
+            manifest.spans.doc_stride)
+        if most is not None and len(laid.starts) > most:
+            raise InputError(f"text: its context makes {len(laid.starts)} windows, and there is "
+                             f"room for {most}; send fewer or shorter ones")
+        rows = [row for _, part in windows.rows_of(encoded, laid, tokenizer,
+                                                   manifest.max_seq_length)
                 for row in arrays.rows_of(part)]
-        yield rows, list(windows.passages(chunk, *cut))
+        yield rows, list(windows.passages_of(chunk, encoded, laid))
 
 
 def parts_of_contexts(manifest, asked, outputs):

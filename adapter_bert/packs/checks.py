@@ -66,13 +66,21 @@ def unique(pairs):
 
 
 def short(value):
-    """A value for a message."""
+    """A value for a message, of which a whole number may have too many digits to be shown."""
+    if type(value) is int and abs(value) >= 1 << 64:
+        return f"a number of {value.bit_length()} bits"
     return ascii(value)[:60]
 
 
 def refuse(constant):
     """For json.loads: NaN and infinity are no JSON."""
     raise ValueError(f"{constant} is no number")
+
+
+def whole(least, most):
+    """(check, what the value is to be) of a whole number within bounds."""
+    return (lambda value: type(value) is int and least <= value <= most,
+            f"a whole number from {least} to {most}")
 
 
 # (check, what the value is to be)

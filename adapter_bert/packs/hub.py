@@ -329,7 +329,8 @@ def _locked(folder: str) -> Iterator[None]:
     try:
         lock.acquire()
     except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror}); remove it") from error
+        raise InputError(f"{path}: cannot be opened ({error.strerror}); remove it if it is a link "
+                         "or another user's") from error
     try:
         files.clean_up(folder)
         yield

@@ -14,11 +14,13 @@ from adapter_bert import files
 from adapter_bert.errors import InputError
 from adapter_bert.packs import checks
 from adapter_bert.packs.checks import short
+from adapter_bert.plain_text import plain
 
 INDEX_FILE = "index.json"
 INDEX_LIMIT, MOST_ENTRIES = 64 << 20, 100_000
 PACK_LIMIT = (1 << 31) + (1 << 20)   # bytes: of the weights, and of the text beside them
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+MOST_SHOWN = 60   # characters of a column of a table
 BEGINNING = b'{"format": "adapter-bert hub"'
 _HEAD = '{"format": "adapter-bert hub", "schema_version": 1, "checksum": "%s", "packs": '
 
@@ -157,13 +159,9 @@ def _columns(entry):
     if entry.adapter:
         trained += f", {entry.adapter['size']} in {entry.adapter['placement']}"
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in entry.metrics.items())
-    return tuple(map(plain, (entry.name, entry.task, entry.base_name, trained,
-                              f"{entry.parameters:,}", f"{entry.bytes:,}", metrics)))
-
-
-def plain(text, most=60):
-    """A text as a terminal may have it: printable characters, at most so many."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:most])
+    return tuple(plain(text, MOST_SHOWN) for text in (
+        entry.name, entry.task, entry.base_name, trained, f"{entry.parameters:,}",
+        f"{entry.bytes:,}", metrics))
 
 
 def _is_on(entry, base):

@@ -14,7 +14,12 @@ from adapter_bert.packs import checks
 FORMAT, SCHEMA_VERSION = "adapter-bert pack", 1
 DTYPES = {"float32": 4, "bfloat16": 2}
 # No BERT is larger, and no head; a pack that says so is not worth the memory to find out.
-MOST = {"num_hidden_layers": 128, "hidden_size": 16384, "adapter size": 65536, "labels": 10_000}
+MOST = {"num_hidden_layers": 128, "hidden_size": 16_384, "intermediate_size": 131_072,
+        "vocab_size": 4_000_000, "max_position_embeddings": 65_536, "type_vocab_size": 1024}
+MOST_OF_ADAPTER = {"size": 65_536, "scale": 1e6, "init_stddev": 1e3}
+MOST_LABELS = 10_000
+# Of answers: with more of the n best, or more windows over a word, one question takes seconds.
+MOST_N_BEST, MOST_OVERLAPPING, LENGTH = 100, 64, MOST["max_position_embeddings"]
 OPTIONAL = ("spans", "meta", "warning")   # keys that pack.json lacks where they are empty
 HEADER_LIMIT = 1 << 20   # bytes of a safetensors file beside its values
 
@@ -209,14 +214,18 @@ def check(manifest):
     if not 5 <= manifest.max_seq_length <= config.max_position_embeddings:
         raise ValueError(f"max_seq_length {manifest.max_seq_length}: the base has "
                          f"{config.max_position_embeddings} positions")
+    if manifest.spans and manifest.spans.doc_stride * MOST_OVERLAPPING < manifest.max_seq_length:
+        raise ValueError(f"doc_stride {manifest.spans.doc_stride}: windows of "
+                         f"{manifest.max_seq_length} need at least "
+                         f"{-(-manifest.max_seq_length // MOST_OVERLAPPING)}")
     if bool(manifest.adapter) != adapter_layers.uses_adapters(manifest.tuning):
         raise ValueError(f"tuning {manifest.tuning!r} and the adapter contradict each other")
-    for name in ("num_hidden_layers", "hidden_size"):
-        if getattr(config, name) > MOST[name]:
-            raise ValueError(f"a base with {name} {getattr(config, name)}")
-    adapter_layers.attach(manifest.adapter, config.num_hidden_layers)   # its layers exist
-    if manifest.adapter and manifest.adapter.size > MOST["adapter size"]:
-        raise ValueError(f"an adapter of size {manifest.adapter.size}")
+    for name, most in MOST.items():
+        if getattr(config, name) > most:
+            raise ValueError(f"a base with {name} {checks.short(getattr(config, name))}, more than "
+                             f"{most}")
+    if manifest.adapter:
+        _check_adapter(manifest.adapter, config.num_hidden_layers)
     if manifest.tuning == "full":
         raise ValueError("full tuning changes the whole model: it makes a checkpoint, not a pack")
     parameters = sum(math.prod(shape) for shape in manifest.shapes().values())
@@ -225,11 +234,20 @@ def check(manifest):
         raise ValueError(f"weights of {manifest.weights.bytes} bytes for {parameters} parameters")
 
 
+def _check_adapter(adapter, layers):
+    """ValueError where an AdapterConfig has a number that no trained one has."""
+    for name, most in MOST_OF_ADAPTER.items():
+        if abs(getattr(adapter, name)) > most:
+            raise ValueError(f"an adapter with {name} {checks.short(getattr(adapter, name))}, more "
+                             f"than {most:g}")
+    adapter_layers.attach(adapter, layers)   # its layers exist
+
+
 def _check_labels(head, labels):
     """ValueError where a kind of head cannot have these labels."""
     if bool(labels) != (HEADS[head].width is None) or len(labels) == 1:
         raise ValueError(f"a head for {head} with {len(labels)} labels")
-    if len(set(labels)) != len(labels) or len(labels) > MOST["labels"]:
+    if len(set(labels)) != len(labels) or len(labels) > MOST_LABELS:
         raise ValueError("labels that are not all different, or too many")
 
 
@@ -274,7 +292,8 @@ _CHECKS = {
     "labels": (checks.is_texts, "names"),
     "pair": (lambda value: value is None or checks.is_bool(value), "true, false or null"),
     "tuning": (checks.is_text, "a tuning mode"),
-    "adapter": (lambda value: value is None or checks.is_dict(value), "the keys of an adapter"),
+    "adapter": (lambda value: value is None or value and checks.is_dict(value),
+                "the keys of an adapter"),
     "base": (checks.is_dict, "the keys of a base"),
     "do_lower_case": checks.BOOL,
     "max_seq_length": checks.COUNT,
@@ -294,9 +313,8 @@ _WEIGHTS_CHECKS = {"dtype": (lambda value: isinstance(value, str) and value in D
                              f"one of {sorted(DTYPES)}"),
                    "bytes": (checks.is_count, "a count of bytes"), "sha256": checks.HASH}
 _SPANS_CHECKS = {
-    "max_query_length": (lambda value: type(value) is int and (not value or checks.is_count(value)),
-                         "0 or a positive whole number"),
-    "doc_stride": checks.COUNT, "n_best_size": checks.COUNT, "max_answer_length": checks.COUNT,
+    "max_query_length": checks.whole(0, LENGTH), "doc_stride": checks.whole(1, LENGTH),
+    "n_best_size": checks.whole(1, MOST_N_BEST), "max_answer_length": checks.whole(1, LENGTH),
     "null_threshold": (lambda value: value is None or (
         type(value) is float and checks.is_number(value)), "a number with a point, or null")}
 _META_CHECKS = {

@@ -5,23 +5,31 @@ bytes of a pack are only carried, in bounds; packs/index.py and packs/hub.py che
 """
 import contextlib
 import io
+import ipaddress
 import os
 import re
+import socket
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 import huggingface_hub
 import requests
+import urllib3
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
 from adapter_bert.packs import index
+from adapter_bert.plain_text import plain
 
 PAUSES = (0.5, 1.0, 2.0, 4.0)   # seconds before another try, after a connection broke
 TIMEOUT = (10, 60)              # seconds to connect, and between two pieces of an answer
-BLOCK = 1 << 14                 # bytes; of a block that breaks off, none is kept
+BLOCK = 1 << 14                 # bytes
+# A server that sends less holds whoever waits for it: bytes a second, after so many seconds.
+LEAST_RATE, PATIENCE = 4096, 20
+MOST_SECONDS = 1800             # for one download
+MOST_REDIRECTS = 5
 _REPOSITORY = r"hf://([A-Za-z0-9._-]+/[A-Za-z0-9._-]+)(?:@([A-Za-z0-9._/-]+))?"
 
 
@@ -34,7 +42,7 @@ class Broken(Exception):
 
 
 _PASSING = (Broken, requests.ConnectionError, requests.Timeout,
-            requests.exceptions.ChunkedEncodingError)
+            requests.exceptions.ChunkedEncodingError, urllib3.exceptions.HTTPError)
 
 
 class Source(NamedTuple):
@@ -144,7 +152,7 @@ def _read(url, limit):
     """The bytes at a URL, at most `limit`."""
     content = io.BytesIO()
     with _get(url) as answer:
-        _receive(answer.iter_content(BLOCK), content, limit, url)
+        _receive(_paced(_blocks(answer), url), content, limit, url)
     return content.getvalue()
 
 
@@ -159,7 +167,7 @@ def _continue(url, entry, file):
         elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             _empty(file)
             raise Broken("the server cannot go on from where the last connection ended")
-        _receive(answer.iter_content(BLOCK), file, entry.bytes, url)
+        _receive(_paced(_blocks(answer), url), file, entry.bytes, url)
     if file.tell() < entry.bytes:
         raise Broken(f"the answer ended after {file.tell():,} of {entry.bytes:,} bytes")
 
@@ -170,13 +178,68 @@ def _get(url, start=0):
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    with requests.Session() as session:   # follows redirects to http:// and https:// only
-        session.max_redirects = 5
-        if url.lower().startswith("https:"):
-            del session.adapters["http://"]   # nor from a line that is safe to one that is not
-        with session.get(url, headers=headers, timeout=TIMEOUT, stream=True) as answer:
-            _check_status(answer, url, (200, 206, 416) if start else (200,))
-            yield answer
+    with requests.Session() as session, _redirected(session, url, headers) as answer:
+        _check_status(answer, url, (200, 206, 416) if start else (200,))
+        yield answer
+
+
+def _redirected(session, url, headers):
+    """The answer to a GET, of the address to which the server redirects where it does."""
+    place = url
+    for _ in range(1 + MOST_REDIRECTS):
+        answer = session.get(place, headers=headers, timeout=TIMEOUT, stream=True,
+                             allow_redirects=False)
+        if not answer.is_redirect:
+            return answer
+        answer.close()
+        place = urllib.parse.urljoin(place, answer.headers["location"])
+        _check_redirect(url, place)
+    raise InputError(f"{url}: more than {MOST_REDIRECTS} redirects")
+
+
+def _check_redirect(url, place):
+    """InputError for a redirect to an insecure address, or into a network that strangers cannot
+    reach: a hub could make a server read what is meant for its own network alone."""
+    here, there = urllib.parse.urlsplit(url), urllib.parse.urlsplit(place)
+    schemes = ("https",) if here.scheme.lower() == "https" else ("http", "https")
+    if there.scheme not in schemes or not there.hostname:
+        raise InputError(f"{url}: redirects to {plain(place, 200)}, which is not "
+                         f"{' or '.join(f'{scheme}://' for scheme in schemes)}")
+    if there.hostname != here.hostname and not _is_public(there.hostname):
+        raise InputError(f"{url}: redirects to {plain(there.hostname, 200)}, an address of a "
+                         "private network; give the hub's own address")
+
+
+def _is_public(host):
+    """Whether all addresses of a host are reachable from everywhere."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return all(ipaddress.ip_address(address[0].partition("%")[0]).is_global
+               for *_, address in found)
+
+
+def _blocks(answer) -> Iterator[bytes]:
+    """The bytes of an answer as they arrive: a full block could take a slow server hours."""
+    while block := answer.raw.read1(BLOCK):
+        yield block
+
+
+def _paced(blocks: Iterable[bytes], url: str) -> Iterator[bytes]:
+    """Blocks, as long as they come at LEAST_RATE and within MOST_SECONDS.
+
+    Raises:
+      InputError: they do not.
+    """
+    start, count = time.monotonic(), 0
+    for block in blocks:
+        count += len(block)
+        seconds = time.monotonic() - start
+        if seconds > MOST_SECONDS or seconds > PATIENCE and count < LEAST_RATE * seconds:
+            raise InputError(f"{url}: gave up after {count:,} bytes in {seconds:.0f} s: the server "
+                             f"sends less than {LEAST_RATE:,} bytes a second; try again later")
+        yield block
 
 
 def _check_status(answer, url, wanted):
@@ -219,5 +282,4 @@ def _empty(file):
 
 def _words(error):
     """What an error of a library says, in one short line of printable characters."""
-    line = (str(error).strip() or type(error).__name__).split("\n")[0][:300]
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
+    return plain((str(error).strip() or type(error).__name__).split("\n")[0], 300)

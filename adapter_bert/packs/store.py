@@ -23,6 +23,7 @@ from safetensors.numpy import save
 from adapter_bert import base, files, paths
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest as manifests
+from adapter_bert.plain_text import plain
 
 MANIFEST_FILE, WEIGHTS_FILE = "pack.json", "weights.safetensors"
 MANIFEST_LIMIT, WEIGHTS_LIMIT = 1 << 20, 1 << 31
@@ -48,20 +49,24 @@ def warn(manifest, name):
         logging.warning("pack %s: %s", name, manifest.warning)
 
 
-def read(path):
+def read(path, accept=lambda manifest: None):
     """The pack at `path`, a folder or a .zip.
+
+    Args:
+      path: of the pack.
+      accept: called with its Manifest before any of its weights is read; may raise InputError.
 
     Raises:
       InputError: there is none, or it is not exactly what was written.
     """
     path = os.fspath(path)
     try:
-        found, content = (_read_folder if os.path.isdir(path) else _read_zip)(path)
+        found, content = (_read_folder if os.path.isdir(path) else _read_zip)(path, accept)
         return Pack(found, _weights(found, content))
     except InputError:   # names its file
         raise
     except (ValueError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {plain(error, 400)}") from error
 
 
 def write(path, pack, dtype="float32"):
@@ -155,15 +160,16 @@ def to_zip(path, pack, dtype="float32"):
     return _zip(written.manifest.to_bytes(), content)
 
 
-def _read_folder(path):
+def _read_folder(path, accept):
     with files.open_plain(os.path.join(path, MANIFEST_FILE), MANIFEST_LIMIT) as file:
         found = manifests.parse(file.read())
+    accept(found)
     limit = min(found.weights.bytes, WEIGHTS_LIMIT)
     with files.open_plain(os.path.join(path, WEIGHTS_FILE), limit) as file:
         return found, file.read()
 
 
-def _read_zip(path):
+def _read_zip(path, accept):
     with files.open_plain(path, MANIFEST_LIMIT + WEIGHTS_LIMIT) as file:
         head = file.read(_ZIP_HEAD.size).ljust(_ZIP_HEAD.size, b"\0")
         signature, size = _ZIP_HEAD.unpack(head)
@@ -175,6 +181,7 @@ def _read_zip(path):
                              "unpack it and name the folder")
         text = file.read(size)
         found = manifests.parse(text)
+        accept(found)
         around = len(_zip(text, b""))   # all but the weights
         if os.fstat(file.fileno()).st_size != around + found.weights.bytes:
             raise ValueError("cut off, or too long; fetch it again")

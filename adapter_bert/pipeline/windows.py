@@ -79,22 +79,27 @@ def featurize(examples, tokenizer, max_seq_length, max_query_length, doc_stride,
     Raises:
       InputError: a question leaves no room for its context, or a context has no word.
     """
-    cls, sep = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
     for chunk in chunks(examples, characters):
         texts, windows = windows_of(chunk, tokenizer, max_seq_length, max_query_length, doc_stride)
         answers = answer_pieces(chunk, texts) if labelled else None
-        for start in range(0, len(windows.starts), WINDOWS_AT_ONCE):
-            some = Windows(*(column[start:start + WINDOWS_AT_ONCE] for column in windows))
-            rows = join(
-                parts(texts.questions, some.example, 0, texts.questions.lengths[some.example]),
-                parts(texts.contexts, some.example, some.starts, some.lengths),
-                np.ones(len(some.starts), bool), cls, sep, max_seq_length)
+        for some, rows in rows_of(texts, windows, tokenizer, max_seq_length):
             rows.columns["index"] = first + some.example
             rows.columns["doc_start"] = some.starts
             if labelled:
                 rows.columns.update(positions(some, texts.questions.lengths, answers))
             yield rows
         first += len(chunk)
+
+
+def rows_of(texts, windows, tokenizer, max_seq_length):
+    """Rows of windows over texts, up to WINDOWS_AT_ONCE at once: yields (Windows, Rows)."""
+    cls, sep = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
+    for start in range(0, len(windows.starts), WINDOWS_AT_ONCE):
+        some = Windows(*(column[start:start + WINDOWS_AT_ONCE] for column in windows))
+        yield some, join(
+            parts(texts.questions, some.example, 0, texts.questions.lengths[some.example]),
+            parts(texts.contexts, some.example, some.starts, some.lengths),
+            np.ones(len(some.starts), bool), cls, sep, max_seq_length)
 
 
 def passages(examples, tokenizer, max_seq_length, max_query_length, doc_stride):
@@ -106,14 +111,19 @@ def passages(examples, tokenizer, max_seq_length, max_query_length, doc_stride):
       tasks.answers.Passage.
     """
     for chunk in chunks(examples, characters):
-        texts, windows = windows_of(chunk, tokenizer, max_seq_length, max_query_length, doc_stride)
-        counts = np.bincount(windows.example)
-        ends = np.cumsum(counts)
-        for example, start, end, begin, length, question in zip(
-                chunk, ends - counts, ends, texts.contexts.begins, texts.contexts.lengths,
-                texts.questions.lengths, strict=True):
-            yield Passage(example.context, texts.spans[begin:begin + length],
-                          windows.starts[start:end], windows.lengths[start:end], int(question) + 2)
+        yield from passages_of(chunk, *windows_of(
+            chunk, tokenizer, max_seq_length, max_query_length, doc_stride))
+
+
+def passages_of(examples, texts, windows):
+    """The tasks.answers.Passage of each example, of its Texts and Windows."""
+    counts = np.bincount(windows.example)
+    ends = np.cumsum(counts)
+    for example, start, end, begin, length, question in zip(
+            examples, ends - counts, ends, texts.contexts.begins, texts.contexts.lengths,
+            texts.questions.lengths, strict=True):
+        yield Passage(example.context, texts.spans[begin:begin + length],
+                      windows.starts[start:end], windows.lengths[start:end], int(question) + 2)
 
 
 def characters(example):

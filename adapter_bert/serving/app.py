@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from adapter_bert.errors import InputError
 from adapter_bert.packs import index
-from adapter_bert.serving import models, rest, strict_json, wire
+from adapter_bert.serving import models, origin, rest, strict_json, wire
 from adapter_bert.serving.batching import Failed
 from adapter_bert.serving.refusal import Refusal, busy
 
@@ -58,7 +58,9 @@ def make_app(parts):
     _add_packs(app, parts)
     _add_health(app, parts)
     _add_page(app)
-    return wire.Watch(app, parts.metrics.request, parts.settings.max_requests)
+    settings = parts.settings
+    return wire.Watch(app, parts.metrics.request, settings.max_requests,
+                      origin.allowed_hosts(settings.host, settings.allowed_hosts))
 
 
 async def _on_input_error(request, error):
@@ -80,7 +82,9 @@ async def _on_bug(request, error):
 
 
 def _add_models(app, parts):
-    pool = concurrent.futures.ThreadPoolExecutor(parts.settings.encode_threads, "encode")
+    # Answers of long contexts take time too, and must not keep other requests from being read.
+    pools = [concurrent.futures.ThreadPoolExecutor(parts.settings.encode_threads, name)
+             for name in ("encode", "answer")]
 
     @app.api_route("/v1/models/{path:path}", methods=READ)
     async def describe(path: str, request: fastapi.Request):
@@ -95,7 +99,7 @@ def _add_models(app, parts):
         if asked.verb not in rest.VERBS:
             raise Refusal("send this with GET", 405, {"Allow": "GET, HEAD"})
         wire.check_json_type(request)
-        return await _ask(request, asked, parts, pool)
+        return await _ask(request, asked, parts, *pools)
 
 
 def _address(path, request, parts):
@@ -107,7 +111,7 @@ def _address(path, request, parts):
     return asked
 
 
-async def _ask(request, asked, parts, pool):
+async def _ask(request, asked, parts, encoding, answering):
     """Body, word pieces, batch, answer; each step within the request's time and its bounds."""
     deadline = time.monotonic() + parts.settings.request_timeout
     if parts.is_ending():
@@ -115,14 +119,29 @@ async def _ask(request, asked, parts, pool):
     parts.batcher.check_room()
     body = b"".join([piece async for piece in wire.pieces(
         request, parts.settings.max_body_bytes, deadline)])
-    run = asyncio.get_running_loop().run_in_executor
-    taken = await run(pool, parts.models.take, asked, body, deadline)
-    future = asyncio.wrap_future(parts.batcher.submit(taken.rows))
+    taken = await _within(deadline, parts, encoding.submit(
+        parts.models.take, asked, body, deadline), lambda taken: parts.batcher.release(
+            len(taken.rows)))
+    values = await _within(deadline, parts, parts.batcher.submit(taken.rows))
+    return wire.answer(await _within(deadline, parts, answering.submit(
+        parts.models.answer, taken, values)))
+
+
+async def _within(deadline, parts, future, undo=None):
+    """The result of a Future.
+
+    Raises:
+      Refusal: it does not come by then. The Future is cancelled; of one that has begun already,
+        `undo` takes the result when it comes.
+    """
     try:
-        values = await asyncio.wait_for(future, max(0, deadline - time.monotonic()))
+        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)),
+                                      max(0, deadline - time.monotonic()))
     except asyncio.TimeoutError as error:
+        if not future.cancel() and undo:
+            future.add_done_callback(
+                lambda done: None if done.exception() else undo(done.result()))
         raise busy(f"no answer in {parts.settings.request_timeout:g} seconds") from error
-    return wire.answer(await run(pool, parts.models.answer, taken, values))
 
 
 def _add_packs(app, parts):

@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 import adapter_layers
 import tokenization
 from adapter_bert import base, engine, network
+from adapter_bert.errors import InputError
 from adapter_bert.kernels import ops
 from adapter_bert.packs import store
 from adapter_bert.packs.answers import ANSWERS
@@ -21,6 +22,7 @@ from adapter_bert.pipeline import arrays
 from adapter_bert.serving import graph
 
 BATCH_SIZE = 32
+CHARACTERS_IN_TURN = 10_000   # which take some milliseconds
 
 
 class Task:
@@ -65,8 +67,23 @@ class Part(NamedTuple):
     asked: Any
 
 
+def in_turns(texts):
+    """Lists of texts, or pairs, of about CHARACTERS_IN_TURN: no other request waits for more."""
+    some, count = [], 0
+    for text in texts:
+        some.append(text)
+        count += len(text) if isinstance(text, str) else sum(map(len, text))
+        if count >= CHARACTERS_IN_TURN:
+            yield some
+            some, count = [], 0
+    if some:
+        yield some
+
+
 class Lane:
     """Tasks of one graph.Form: its slots, and which tasks are in them.
+
+    The slots take memory while a task is in one of them.
 
     Attributes:
       shapes: {name: shape tuple} of a slot.
@@ -86,6 +103,11 @@ class Lane:
             self.slots.stacks)
         self._slot_of = collections.OrderedDict()   # of a task; the least recently used one first
         self._free = list(range(bank.slots - 1, -1, -1))
+        self._open, self._close = (tf.group([tf.assign(
+            stack, tf.zeros(shape_of(stack), stack.dtype.base_dtype), validate_shape=False)
+            for stack in self.slots.stacks.values()])
+            for shape_of in (lambda stack: stack.shape, lambda stack: [0]))
+        self._is_open = True   # its initializers have made the slots
 
     def place(self, session, tasks):
         """Puts tasks into slots, in the place of those that were not used for the longest time.
@@ -97,6 +119,9 @@ class Lane:
         Returns:
           {Task: its slot}.
         """
+        if not self._is_open:
+            session.run(self._open)
+            self._is_open = True
         for task in tasks:
             if task in self._slot_of:
                 self._slot_of.move_to_end(task)
@@ -142,6 +167,12 @@ class Lane:
         if task in self._slot_of:
             self._free.append(self._slot_of.pop(task))
 
+    def close(self, session):
+        """Frees the memory of the slots; they are made again for the next task."""
+        if self._is_open:
+            session.run(self._close)
+            self._is_open = False
+
 
 class Bank:
     """The tasks of one base.
@@ -153,6 +184,7 @@ class Bank:
       kernels: "auto", "plain" or "fused", likewise.
       max_adapter_size: width of the widest adapter that will be added.
       max_labels: classes of the largest head that will be added.
+      max_graphs: graphs that may be built, one for each kind of pack, see graph.Form.
 
     Attributes:
       base: manifest.Base.
@@ -162,12 +194,13 @@ class Bank:
     """
 
     def __init__(self, bert_dir, slots=100, precision="auto", kernels="auto", max_adapter_size=64,
-                 max_labels=16):
+                 max_labels=16, max_graphs=16):
         located = base.locate(bert_dir)
         self.base, self._checkpoint = base_of(bert_dir), base.Checkpoint(located.init_checkpoint)
         self._base_values = {name: self._checkpoint[name] for name in self._checkpoint
                              if "/LayerNorm/" in name or name.startswith("bert/pooler/")}
         self.slots, self._room = slots, (max_adapter_size, max_labels)
+        self._max_graphs = max_graphs
         self.precision = engine.choose_precision(precision, use_tpu=False)
         self.engine = engine.choose_engine(kernels, use_tpu=False, rows=BATCH_SIZE)
         self._tokenizer_of = functools.lru_cache(
@@ -198,22 +231,35 @@ class Bank:
           InputError: the pack is not sound, stands on another base, or is too large.
         """
         pack = store.opened(pack)
-        check_base(self.base, pack.manifest)
-        form = graph.form_of(pack.manifest, *self._room)
+        form = self.check(pack.manifest)
         with self._lock:
-            lane = self._lane_of(form)
-            values = graph.values_of(pack.weights, lane.shapes, self._base_values)
+            lane = self._lane_of(form, pack.manifest.task)
+            values = graph.values_of(pack, lane.shapes, self._base_values)
             task = Task(name, pack.manifest, lane, lane.slots.as_stored(values))
             before = self._tasks.get(name)
             self._tasks[name] = task
             if before:
                 before.lane.forget(before)
+                self._close_unused()
+
+    def check(self, manifest):
+        """The graph.Form that a pack of a Manifest needs; InputError where it cannot be added."""
+        check_base(self.base, manifest)
+        return graph.form_of(manifest, *self._room)
 
     def remove(self, name):
         """Removes a task; KeyError where there is none of that name."""
         with self._lock:
             task = self._tasks.pop(name)
             task.lane.forget(task)
+            self._close_unused()
+
+    def _close_unused(self):
+        """Frees the slots of lanes that no task uses any more."""
+        used = {task.lane for task in self._tasks.values()}
+        for lane in self._lanes.values():
+            if lane not in used:
+                lane.close(self._session)
 
     def names(self):
         """The names of the tasks, sorted."""
@@ -223,12 +269,13 @@ class Bank:
         """The manifest.Manifest of a task; KeyError where there is none of that name."""
         return self._tasks[name].manifest
 
-    def encode(self, name, texts):
+    def encode(self, name, texts, most=None):
         """Rows to predict; any thread may ask.
 
         Args:
           name: of the task; KeyError where there is none.
           texts: list of what the task is asked about, see packs.predictor.Predictor.predict.
+          most: rows that may be made of them; None for any number.
 
         Returns:
           List of Part, all texts in their order.
@@ -237,10 +284,13 @@ class Bank:
           InputError: the task cannot be asked about one of these.
         """
         task = self._tasks[name]
-        with self._tokenizing:   # its memory of words is not for two threads
-            tokenizer = self._tokenizer_of(task.manifest.do_lower_case)
-            parts = list(ANSWERS[task.manifest.head].rows(task.manifest, tokenizer, texts))
-        return [Part([Row(task, *ids) for ids in rows], asked) for rows, asked in parts]
+        rows = functools.partial(ANSWERS[task.manifest.head].rows, task.manifest)
+        parts: list = []
+        for some in in_turns(texts):
+            left = most and most - sum(len(found) for found, _ in parts)
+            with self._tokenizing:   # its memory of words is not for two threads
+                parts += rows(self._tokenizer_of(task.manifest.do_lower_case), some, left)
+        return [Part([Row(task, *ids) for ids in found], asked) for found, asked in parts]
 
     def predict(self, rows):
         """The answers to rows of any tasks, one call at a time.
@@ -273,12 +323,18 @@ class Bank:
         gone = [row.task for row in rows if self._tasks.get(row.task.name) is not row.task]
         for task in gone:   # answered for the last time, or for one that was asked before
             lane.forget(task)
+        if gone:
+            self._close_unused()
         return [_PREDICTIONS[row.task.manifest.head](row.task.manifest, outputs, number)
                 for number, row in enumerate(rows)]
 
-    def _lane_of(self, form):
+    def _lane_of(self, form, task):
         """The Lane of a form; a new one takes a second, while which nothing is predicted."""
         if form not in self._lanes:
+            if len(self._lanes) >= self._max_graphs:
+                raise InputError(f"{task}: its kind of adapter or head needs a graph of its own; "
+                                 f"there are {len(self._lanes)} graphs already, start with a "
+                                 "higher --max_graphs")
             with self._graph.as_default():
                 self._lanes[form] = Lane(self, form, f"lane_{len(self._lanes)}")
                 self._start()

@@ -14,6 +14,8 @@ from adapter_bert.packs.manifest import Manifest
 from adapter_bert.packs.sources import Mismatch
 
 REFRESH_SECONDS = 60   # between two looks at the hub's index
+# Bounds of a listing, whatever a hub's index says.
+MOST_WORDS, MOST_SEARCHED, MOST_LABELS, MOST_SHOWN = 8, 20_000, 100, 500
 _FROM_INDEX = ("name", "task", "head", "labels", "tuning", "metrics", "license", "description",
                "bytes", "parameters")
 _FROM_MANIFEST = ("task", "head", "labels", "tuning", "metrics", "license", "description", "pair",
@@ -27,6 +29,14 @@ class Loaded(NamedTuple):
     version: int
 
 
+class Listed(NamedTuple):
+    """A row of the listing: what it is searched by, and what an answer has of it."""
+
+    name: str
+    text: str
+    row: dict
+
+
 class Catalogue:
     """The packs by name.
 
@@ -36,13 +46,15 @@ class Catalogue:
       hub: folder or address, or None.
       cache_dir: folder for packs of a hub that is not a folder; None for one of the cache.
       reserved: the name that no pack can have.
+      most_bytes: of a pack.
     """
 
-    def __init__(self, bank, call, hub, cache_dir, reserved):
+    def __init__(self, bank, call, hub, cache_dir, reserved, most_bytes=1 << 31):
         self._bank, self._call, self._hub, self._reserved = bank, call, hub, reserved
-        self._cache_dir = cache_dir
+        self._cache_dir, self._most_bytes = cache_dir, most_bytes
         self._lock, self._refreshing = threading.Lock(), threading.Lock()
         self._loaded, self._versions, self._known, self._seen = {}, {}, [], 0.0
+        self._listed: list[Listed] = []   # of the hub, by name
 
     def start(self, names: Sequence[str]) -> None:
         """Loads the packs of these names, or without any all of the hub that can be loaded.
@@ -82,13 +94,23 @@ class Catalogue:
         index.check_name(name)
         if name == self._reserved:
             raise InputError(f"{name}: is the name of all tasks together; take another")
-        pack = store.read(path)
+        pack = store.read(path, self._accept)
         store.warn(pack.manifest, name)
         with self._lock:
             self._call(lambda: self._bank.add(name, pack))
             version = self._versions[name] = self._versions.get(name, 0) + 1
             self._loaded = {**self._loaded, name: Loaded(pack.manifest, version)}
             return self._loaded[name]
+
+    def _accept(self, manifest: Manifest) -> None:
+        """InputError for a pack that cannot be loaded, before its weights take memory."""
+        self._check_size(manifest.task, manifest.weights.bytes if manifest.weights else 0)
+        self._bank.check(manifest)
+
+    def _check_size(self, name: str, count: int) -> None:
+        if count > self._most_bytes:
+            raise InputError(f"{name}: a pack of {count:,} bytes, and --max_pack_bytes allows "
+                             f"{self._most_bytes:,}")
 
     def add_from_hub(self, name):
         """Loads the pack that the hub has by a name. Returns its Loaded.
@@ -119,12 +141,13 @@ class Catalogue:
         """
         self._refresh()
         loaded, base = self._loaded, self._bank.base
-        found = {entry.name: _of_entry(entry, base) for entry in self._known}
-        found |= {name: _of_loaded(name, one, base) for name, one in loaded.items()}
-        rows = [row for _, row in sorted(found.items(), key=lambda one: (
-            not one[1]["loaded"], one[0])) if _has(row, words)]
-        return {"base": {"name": base.name, "fingerprint": base.fingerprint},
-                "total": len(rows), "loaded": len(loaded), "packs": rows[offset:offset + limit]}
+        rows = [_listed(_of_loaded(name, one, base)) for name, one in sorted(loaded.items())]
+        rows += [one for one in self._listed if one.name not in loaded]
+        wanted = [word.casefold() for word in words[:MOST_WORDS]]
+        if wanted:
+            rows = [one for one in rows if all(word in one.text for word in wanted)]
+        return {"base": {"name": base.name, "fingerprint": base.fingerprint}, "total": len(rows),
+                "loaded": len(loaded), "packs": [one.row for one in rows[offset:offset + limit]]}
 
     def _try(self, entry: index.Entry) -> str:
         """Loads a pack if possible; the reason if it is not, which is logged as well."""
@@ -136,6 +159,9 @@ class Catalogue:
                 self._add_entry(entry)
             except InputError as error:
                 reason = str(error)
+            except Exception as error:   # a pack must not keep the server from the others
+                logging.exception("%s: cannot be loaded", entry.name)
+                reason = f"{type(error).__name__} while loading it"
         if reason:
             logging.warning("not loaded: %s: %s", entry.name, reason)
         return reason
@@ -149,6 +175,7 @@ class Catalogue:
 
     def _add_entry(self, entry: index.Entry) -> Loaded:
         """Loads a pack of the hub; one that was replaced a moment ago is looked up again."""
+        self._check_size(entry.name, entry.bytes)
         try:
             path = hubs.fetch(self._hub, entry, self._cache_dir)
         except Mismatch:
@@ -156,6 +183,7 @@ class Catalogue:
             newer = self._entry(entry.name)
             if newer == entry:
                 raise
+            self._check_size(newer.name, newer.bytes)
             path = hubs.fetch(self._hub, newer, self._cache_dir)
         return self.add(entry.name, path)
 
@@ -172,7 +200,9 @@ class Catalogue:
             return self._temporary.name
 
     def _read_hub(self):
-        self._known, self._seen = hubs.entries(self._hub), time.monotonic()
+        known, base = hubs.entries(self._hub), self._bank.base
+        self._listed = sorted(_listed(_of_entry(entry, base)) for entry in known)
+        self._known, self._seen = known, time.monotonic()
 
     def _refresh(self):
         """Reads the hub's index again, beside this request, where it was read some time ago."""
@@ -203,7 +233,10 @@ def _of_loaded(name, one, base):
             "version": one.version, "loaded": True}
 
 
-def _has(row, words):
-    text = "\n".join((row["name"], row["task"], row["base"], *row["labels"],
-                      row["description"])).casefold()
-    return all(word.casefold() in text for word in words)
+def _listed(row: dict) -> Listed:
+    """A row, with the texts of strangers cut to what a list shows."""
+    labels, description = row["labels"], row["description"]
+    text = "\n".join((row["name"], row["task"], row["base"], *labels, description))
+    return Listed(row["name"], text[:MOST_SEARCHED].casefold(), {
+        **row, "labels": [label[:MOST_SHOWN] for label in labels[:MOST_LABELS]],
+        "label_count": len(labels), "description": description[:MOST_SHOWN]})

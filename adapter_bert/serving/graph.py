@@ -7,6 +7,7 @@ Letters: A adapter width, B batch, C classes, D hidden, S slots, T tokens.
 """
 import dataclasses
 import functools
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from adapter_bert.heads import Output, best_classes, token_logits, width
 from adapter_bert.kernels import ops, packing
 from adapter_bert.packs.answers import check_head
 
+LAST_PRODUCT = re.compile(r"/adapters/(weights2|biases2)$")
 PAD_LOGIT = -1e9   # of the classes that a smaller head does not have
 OF_TOKENS = ("spans", "tokens")   # heads that say something of every token
 WITH_POOLER = ("adapters_pooler", "adapters_norms_pooler")   # tuning modes
@@ -68,7 +70,7 @@ def form_of(manifest, size, classes):
         raise InputError(f"{manifest.task}: adapters of size {own.size} and {outputs} labels, and "
                          f"there is room for {size} and {classes}; start with a higher "
                          "--max_adapter_size or --max_labels")
-    adapter = dataclasses.replace(own, init_stddev=0.0)
+    adapter = dataclasses.replace(own, init_stddev=0.0, scale=1.0)   # `values_of` multiplies by it
     if adapter_layers.ADAPTERS[own.adapter_fn].is_padded:
         adapter = dataclasses.replace(adapter, size=size)
     if adapter_layers.zeros_are_none(own):
@@ -91,24 +93,36 @@ def shapes_of(form, config):
     return shapes
 
 
-def values_of(weights, shapes, base_values):
+def values_of(pack, shapes, base_values):
     """{name: float32 array} of a slot: padded, and the base's own where a task brings none.
+
+    An adapter's scale is multiplied into its last product, so that it need not be the same for all
+    tasks of a graph.
 
     Padding changes nothing: what a wider adapter computes beyond its width meets zeros in W2, and
     a class with the logit PAD_LOGIT has the probability 0.
 
     Args:
-      weights: {name: array} of a pack; {} for the base itself.
+      pack: store.Pack.
       shapes: {name: shape tuple} of a slot.
       base_values: mapping of the base's variables.
     """
     values = {}
     for name, shape in shapes.items():
-        value = weights[name] if name in weights else base_values.get(name)
+        value = own_value(pack, name) if name in pack.weights else base_values.get(name)
         values[name] = np.full(shape, PAD_LOGIT if name == "output_bias" else 0.0, np.float32)
         if value is not None:
             values[name][tuple(map(slice, value.shape))] = value
     return values
+
+
+def own_value(pack, name):
+    """A weight of a store.Pack, times the adapter's scale where it belongs to its last product."""
+    adapter, value = pack.manifest.adapter, pack.weights[name]
+    is_scaled = adapter and adapter_layers.ADAPTERS[adapter.adapter_fn].is_scaled
+    if is_scaled and adapter.scale != 1 and LAST_PRODUCT.search(name):
+        return value * np.float32(adapter.scale)
+    return value
 
 
 class Slots:

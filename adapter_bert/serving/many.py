@@ -112,7 +112,7 @@ class ManyTasks:
         session.run(tf.global_variables_initializer())
         base_values = base.Checkpoint(self._located.init_checkpoint)
         for name, shape in self._shapes.items():   # one at a time, for the sake of memory
-            values = [graph.values_of(pack.weights, {name: shape}, base_values)[name]
+            values = [graph.values_of(pack, {name: shape}, base_values)[name]
                       for pack in self._packs]
             self._slots.stacks[name].load(np.stack(values), session)
 

@@ -170,11 +170,9 @@ class Models:
         many rows it makes."""
         groups, rows = [], 0
         for name, places in self._together(names):
-            parts = self._encode_one(name, [_given(examples[place]) for place in places], places)
+            parts = self._encode_one(name, [_given(examples[place]) for place in places], places,
+                                     self._limits.rows - rows)
             rows += sum(len(part.rows) for part in parts)
-            if rows > self._limits.rows:
-                raise Refusal(f"the contexts make more than {self._limits.rows} windows; send "
-                              "fewer or shorter ones")
             groups.append(Group(places, parts[0].rows[0].task.manifest, parts))
         return groups
 
@@ -186,9 +184,9 @@ class Models:
             places[name, place if alone else None].append(place)
         return [(name, mine) for (name, _), mine in places.items()]
 
-    def _encode_one(self, name, texts, places):
+    def _encode_one(self, name, texts, places, most):
         try:
-            return self._bank.encode(name, texts)
+            return self._bank.encode(name, texts, most)
         except KeyError as error:
             raise Refusal(f"the task {name!r} was just removed", 404) from error
         except InputError as error:

@@ -22,10 +22,15 @@ class Question(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """The most rows of a request, and the most characters of a text."""
+    """The most rows of a request, characters of a text, and characters of all texts of a request.
+
+    Without the last one a short body could ask for many long texts, since all rows of a
+    classification may share one.
+    """
 
     rows: int
     characters: int
+    all_characters: int
 
 
 def parse(verb, values, limits):
@@ -46,16 +51,19 @@ def parse(verb, values, limits):
         raise Refusal(f"the body is {_kind(values)}, not an object with {_FORMS[verb]}")
     _check_signature(verb, values.get("signature_name"))
     if verb != "predict":
-        rows, in_columns = _examples(values), False
+        rows, in_columns = _examples(values, limits.rows), False
     elif "instances" in values and "inputs" in values:
         raise Refusal("the body has both \"instances\" and \"inputs\"; send one of them")
     elif "inputs" in values:
-        rows, in_columns = _columns(_only(values, "inputs")), True
+        rows, in_columns = _columns(_only(values, "inputs"), limits.rows), True
     else:
-        rows, in_columns = _instances(_only(values, "instances")), False
-    if not 0 < len(rows) <= limits.rows:
-        raise Refusal(f"the request has {len(rows)} rows; send 1 to {limits.rows}")
-    return [_question(place, row, limits) for place, row in enumerate(rows)], in_columns
+        rows, in_columns = _instances(_only(values, "instances"), limits.rows), False
+    questions = [_question(place, row, limits) for place, row in enumerate(rows)]
+    count = sum(len(text or "") for question in questions for text in question.example[:2])
+    if count > limits.all_characters:
+        raise Refusal(f"the texts of the request have {count} characters; send at most "
+                      f"{limits.all_characters}")
+    return questions, in_columns
 
 
 class Kind(NamedTuple):
@@ -222,14 +230,26 @@ def _only(values, key):
     return values[key]
 
 
-def _instances(rows):
+def _check_count(count, most):
+    """Refusal of too many rows, or none, before anything is made of them."""
+    if not 0 < count <= most:
+        raise Refusal(f"the request has {count} rows; send 1 to {most}")
+
+
+def _check_fields(where, names):
+    if unknown := names - set(FIELDS):
+        raise Refusal(f"{where} has {_listed(unknown)}; its fields are {', '.join(FIELDS)}")
+
+
+def _instances(rows, most):
     """The fields of each row of {"instances": rows}."""
     if not isinstance(rows, list):
         raise Refusal(f"\"instances\" is {_kind(rows)}, not a list")
+    _check_count(len(rows), most)
     return [row if isinstance(row, dict) and "b64" not in row else {"text_a": row} for row in rows]
 
 
-def _columns(columns):
+def _columns(columns, most):
     """The fields of each row of {"inputs": columns}."""
     if isinstance(columns, list):
         columns = {"text_a": columns}
@@ -238,14 +258,16 @@ def _columns(columns):
     for name, column in columns.items():
         if not isinstance(column, list):
             raise Refusal(f"{_shown(name)} in \"inputs\" is {_kind(column)}, not a list")
+    _check_fields("\"inputs\"", columns.keys())
     lengths = {len(column) for column in columns.values()}
     if len(lengths) > 1:
         raise Refusal(f"the lists in \"inputs\" have {' and '.join(map(str, sorted(lengths)))} "
                       "entries; give each as many")
+    _check_count(max(lengths, default=0), most)
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _examples(values):
+def _examples(values, most):
     """The fields of each row of {"examples": [...], "context": {...}}."""
     rows, context = values.get("examples"), values.get("context", {})
     others = values.keys() - {"examples", "context", "signature_name"}
@@ -253,6 +275,8 @@ def _examples(values):
         raise Refusal(f"the body has {_listed(values)}, not {_FORMS['classify']}")
     if not isinstance(context, dict):
         raise Refusal(f"\"context\" is {_kind(context)}, not an object")
+    _check_count(len(rows), most)
+    _check_fields("\"context\"", context.keys())
     return [_example(place, row, context) for place, row in enumerate(rows)]
 
 
@@ -266,8 +290,7 @@ def _example(place, row, context):
 
 
 def _question(place, fields, limits):
-    if unknown := fields.keys() - set(FIELDS):
-        raise Refusal(f"row {place} has {_listed(unknown)}; its fields are {', '.join(FIELDS)}")
+    _check_fields(f"row {place}", fields.keys())
     if fields.get("text_a") is None:
         raise Refusal(f"row {place} has no text_a")
     texts = {name: None if value is None else _text(place, name, value, limits.characters)

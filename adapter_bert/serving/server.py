@@ -1,5 +1,6 @@
 """The server: bank, batches, packs and addresses put together, from the first byte to SIGTERM."""
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -8,7 +9,7 @@ import threading
 import uvicorn
 
 from adapter_bert.errors import InputError
-from adapter_bert.serving import app, rest
+from adapter_bert.serving import app, connections, rest
 from adapter_bert.serving.batching import Batcher
 from adapter_bert.serving.catalogue import Catalogue
 from adapter_bert.serving.metrics import Metrics
@@ -16,11 +17,13 @@ from adapter_bert.serving.models import Models
 
 TOKEN_VARIABLE = "ADAPTER_BERT_ADMIN_TOKEN"
 LEAST_TOKEN = 16
+HEAD_SECONDS = 10   # until the head of a request is there
+LAST_SECONDS = 2   # after the grace period, until the process ends whatever is under way
 BACKLOG = 1024   # connections that wait to be accepted
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which says at once that it has been told to end.
+    """uvicorn's server, which says at once that it has been told to end, and ends in time.
 
     Attributes:
       ending: threading.Event.
@@ -31,9 +34,23 @@ class Server(uvicorn.Server):
         self.ending = ending
 
     def handle_exit(self, sig, frame):
-        """Takes nothing new from here on; uvicorn finishes what it has."""
+        """Takes nothing new from here on; uvicorn finishes what it has.
+
+        A thread that waits, as for a slow hub, would keep the process for as long as it likes.
+        """
+        if not self.ending.is_set():
+            last = threading.Timer(self.config.timeout_graceful_shutdown + LAST_SECONDS, _end,
+                                   [130 if sig == signal.SIGINT else 0])
+            last.daemon = True
+            last.start()
         self.ending.set()
         super().handle_exit(sig, frame)
+
+
+def _end(code):
+    """Ends the process without waiting for its threads."""
+    logging.warning("the time to shut down is over; what is still under way is dropped")
+    os._exit(code)
 
 
 def serve(settings, bank):
@@ -65,14 +82,16 @@ def running(settings, bank, admin_token=None):
                       settings.queue_rows, metrics.batch)
     with contextlib.closing(batcher):
         packs = Catalogue(bank, lambda change: batcher.call(change).result(), settings.hub,
-                          settings.cache_dir, settings.model_name)
+                          settings.cache_dir, settings.model_name, settings.max_pack_bytes)
         packs.start(settings.names())
-        asked = Models(bank, packs, settings.model_name,
-                       rest.Limits(settings.max_rows, settings.max_characters), batcher)
+        limits = rest.Limits(settings.max_rows, settings.max_characters, settings.max_body_bytes)
+        asked = Models(bank, packs, settings.model_name, limits, batcher)
         parts = app.Parts(asked, packs, batcher, metrics, settings, admin_token, ending.is_set)
         yield Server(uvicorn.Config(
             app.make_app(parts), log_level="warning", access_log=False, ws="none", lifespan="off",
-            http="h11", loop="asyncio", server_header=False, backlog=BACKLOG,
+            http=connections.protocol(connections.Bounds(
+                HEAD_SECONDS, settings.request_timeout, settings.max_connections_per_address)),
+            loop="asyncio", server_header=False, backlog=BACKLOG,
             timeout_graceful_shutdown=int(settings.request_timeout) + 5), ending)
 
 

@@ -24,11 +24,16 @@ class Settings:
         100, "Packs that lie beside the graph at once; others wait in host memory for their turn.")
     max_adapter_size: int = setting(64, "Width of the widest adapter that can be loaded.")
     max_labels: int = setting(16, "Labels of the largest task that can be loaded.")
+    max_graphs: int = setting(
+        16, "Kinds of packs (method, activation, head, ...) for which a graph may be built.")
     precision: str = setting(
         "auto", "Type of the products: float32, bfloat16, or auto for what this CPU is faster in.")
     kernels: str = setting(
         "auto", "Between the products: plain formulas, fused kernels compiled here, or auto.")
     host: str = setting("127.0.0.1", "Address to listen at; 0.0.0.0 for every one.")
+    allowed_hosts: str | None = setting(
+        None, "Host names by which requests may call the server, as in a.example,b.example; * for "
+              "any. By default those of this machine if --host is a loopback address, else any.")
     port: int = setting(8501, "Port to listen at; 0 for any that is free.")
     model_name: str = setting("adapter-bert", "The name under which every task can be asked.")
     admin_token_file: str | None = setting(
@@ -39,6 +44,8 @@ class Settings:
     queue_rows: int = setting(2048, "The most rows that wait; more are refused with 503.")
     request_timeout: float = setting(30.0, "Seconds that a request may take; then 503.")
     max_requests: int = setting(256, "The most requests under way; more are refused with 503.")
+    max_connections_per_address: int = setting(
+        128, "The most connections of one address; without bound for loopback addresses.")
     max_body_bytes: int = setting(1 << 20, "The most bytes of a request.")
     max_rows: int = setting(256, "The most rows of a request.")
     max_characters: int = setting(20_000, "The most characters of a text.")

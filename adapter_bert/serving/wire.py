@@ -5,9 +5,11 @@ import json
 import logging
 import time
 
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from adapter_bert.serving import origin
 from adapter_bert.serving.refusal import Refusal, busy
 
 JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded", "text/plain")
@@ -103,10 +105,11 @@ class Watch:
       inner: ASGI application.
       count: (task, verb, status, seconds) -> None.
       most: requests that may be under way, from their head to the last byte of the answer.
+      hosts: names by which the server may be called, see origin.allowed_hosts.
     """
 
-    def __init__(self, inner, count, most):
-        self._inner, self._count = inner, count
+    def __init__(self, inner, count, most, hosts=None):
+        self._inner, self._count, self._hosts = inner, count, hosts
         self._gate = Gate(most, "too many requests are under way; try again in a second")
 
     async def __call__(self, scope, receive, send):
@@ -123,6 +126,7 @@ class Watch:
                     (name.lower().encode(), value.encode()) for name, value in HEADERS.items())]
             await send(message)
         try:
+            origin.check(Headers(scope=scope), self._hosts)
             with contextlib.nullcontext() if scope["path"] in ALWAYS else self._gate:
                 await self._inner(scope, receive, watched)
         except Refusal as refusal:

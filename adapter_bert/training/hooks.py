@@ -11,6 +11,8 @@ from absl import flags, logging
 from tensorflow.python.util import module_wrapper
 from tqdm import tqdm
 
+from adapter_bert.plain_text import PlainFormatter
+
 # Steps left out of the measured speed: the first ones set up memory and threads.
 WARM_UP_STEPS = 10
 SECONDS_BETWEEN_LINES = 10
@@ -23,7 +25,7 @@ def speak_plainly():
     flags.FLAGS.mark_as_parsed()   # else absl notes that it logs before flags are parsed
     logging.use_absl_handler()   # only app.run would do it, and Python's own prefixes INFO:absl:
     logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(message)s"))
+    logging.get_absl_handler().setFormatter(PlainFormatter("%(message)s"))
     tf.logging.set_verbosity(tf.logging.FATAL)
     # Otherwise TensorFlow reads the source of every caller to name it in notes that are not shown.
     module_wrapper._PER_MODULE_WARNING_LIMIT = 0

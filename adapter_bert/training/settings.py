@@ -219,7 +219,8 @@ LEAST = {
                      "warmup_proportion", "num_warmup_steps", "max_query_length",
                      "num_replicas", "dev_fraction", "test_fraction"), 0)}
 
-MOST = {"seed": 2**31 - 1, "adapter_size": 2**16}
+MOST = {"seed": 2**31 - 1, "adapter_size": 2**16, "n_best_size": 100,
+        **dict.fromkeys(("doc_stride", "max_query_length", "max_answer_length"), 2**16)}
 ABOVE, BELOW = {"num_train_epochs": 0}, {"warmup_proportion": 1, "dev_fraction": 1,
                                          "test_fraction": 1}
 

@@ -345,7 +345,7 @@ def test_a_trial_ends_with_its_search(tmp_path, tiny_dir):
                          searches.Stopper())
         log = os.path.join(plan.output_dir(number), trials.LOG_FILE)
         lock = os.path.join(plan.output_dir(number), ".lock")
-        while not os.path.exists(lock):
+        while not (os.path.exists(lock) and read(lock)):
             assert process.is_alive(), read(log)
             time.sleep(0.02)
         trial = int(read(lock).split()[1])

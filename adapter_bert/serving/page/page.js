@@ -98,7 +98,8 @@ function saysOf(pack) {
   if (pack.head === "regression") return "a number";
   if (pack.head === "spans") return "answers a question from its context";
   const labels = pack.head === "tokens" ? typesOf(pack) : pack.labels;
-  const others = labels.length - FEW_LABELS;
+  const count = pack.head === "tokens" ? labels.length : pack.label_count;
+  const others = count - FEW_LABELS;
   return labels.slice(0, FEW_LABELS).join(", ") + (others > 0 ? ` and ${others} more` : "");
 }
 

@@ -1,0 +1,102 @@
+"""What a connection may do: slow or idle clients, and many of one address, do not hold the server.
+
+uvicorn bounds the size of a request's head and how long an idle connection is kept. This adds how
+long a head may take to arrive, how long a client may take to read, and connections per address.
+"""
+import collections
+from typing import NamedTuple
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from adapter_bert.serving import origin
+
+
+class Bounds(NamedTuple):
+    """Bounds of connections.
+
+    head_seconds: until the head of a request is there.
+    read_seconds: for which a client may leave an answer unread.
+    per_address: connections of one address; loopback addresses, where proxies are, have no bound.
+    """
+
+    head_seconds: float
+    read_seconds: float
+    per_address: int
+
+
+def protocol(bounds: Bounds) -> type[H11Protocol]:
+    """The class of uvicorn's connections, with bounds; the connections of one class are counted."""
+    return type("Bounded", (Connection,), {"bounds": bounds, "open": collections.Counter()})
+
+
+class Connection(H11Protocol):
+    """A connection of uvicorn with bounds; made by `protocol`."""
+
+    bounds: Bounds
+    open: collections.Counter
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self._head_timer = self._read_timer = None
+        self._address = ""
+
+    def connection_made(self, transport):
+        """Begins to wait for a request, unless the address has too many connections."""
+        super().connection_made(transport)
+        self._address = self.client[0] if self.client else ""
+        self.open[self._address] += 1
+        is_bounded = self._address and not origin.is_loopback(self._address)
+        if is_bounded and self.open[self._address] > self.bounds.per_address:
+            self._drop()
+        else:
+            self._watch_head()
+
+    def connection_lost(self, exc):
+        """Ends all timers."""
+        self.open[self._address] -= 1
+        if not self.open[self._address]:
+            del self.open[self._address]
+        self._head_timer = _cancelled(self._head_timer)
+        self._read_timer = _cancelled(self._read_timer)
+        super().connection_lost(exc)
+
+    def data_received(self, data):
+        """Goes on with a head or a body."""
+        super().data_received(data)
+        self._watch_head()
+
+    def on_response_complete(self):
+        """Waits for the next request of the connection."""
+        super().on_response_complete()
+        self._watch_head()
+
+    def pause_writing(self):
+        """The client reads more slowly than the server writes."""
+        super().pause_writing()
+        self._read_timer = self.loop.call_later(self.bounds.read_seconds, self._drop)
+
+    def resume_writing(self):
+        """The client has read."""
+        self._read_timer = _cancelled(self._read_timer)
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self):
+        """Ends an idle connection, also where its client has left an answer unread."""
+        super().timeout_keep_alive_handler()
+        if self.transport.get_write_buffer_size():
+            self._drop()
+
+    def _watch_head(self):
+        """Runs a timer while no request is under way."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._head_timer = _cancelled(self._head_timer)
+        elif self._head_timer is None and not self.transport.is_closing():
+            self._head_timer = self.loop.call_later(self.bounds.head_seconds, self._drop)
+
+    def _drop(self):
+        self.transport.abort()
+
+
+def _cancelled(timer) -> None:
+    if timer is not None:
+        timer.cancel()
