@@ -2,6 +2,7 @@
 import contextlib
 import dataclasses
 import json
+import threading
 import time
 
 import numpy as np
@@ -14,7 +15,7 @@ from adapter_bert.packs import hub, store
 from adapter_bert.packs.answers import ANSWERS
 from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.manifest import Spans
-from adapter_bert.serving.bank import Bank
+from adapter_bert.serving.bank import Bank, InOrder
 from adapter_bert.serving.catalogue import Catalogue
 from adapter_layers import AdapterConfig
 
@@ -353,3 +354,22 @@ def test_a_large_index_is_listed_in_bounds_and_prepared_once(tiny_dir, on, tmp_p
         for _ in range(20):
             packs.listing(["none", "of", "these"])
         assert time.process_time() - start < 20   # 0.1 s here; 20 s as it was
+
+
+def test_the_tokenizer_s_lock_is_given_in_order():
+    lock, order, taken = InOrder(), [], threading.Event()
+
+    def hold(name, count):
+        for _ in range(count):
+            with lock:
+                order.append(name)
+                taken.set()
+                time.sleep(0.02)
+    first = threading.Thread(target=hold, args=("first", 20))
+    first.start()
+    taken.wait()
+    second = threading.Thread(target=hold, args=("second", 1))
+    second.start()
+    for thread in (first, second):
+        thread.join()
+    assert order.index("second") < 10 and len(order) == 21

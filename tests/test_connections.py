@@ -79,3 +79,18 @@ def test_connections_of_an_address_are_bounded(tiny_dir, monkeypatch):
             peers[0].sendall(GET)
             assert peers[0].recv(12) == b"HTTP/1.1 200"
             assert is_dropped(other)
+
+
+def test_a_client_that_reads_slowly_gets_all_of_it(tiny_dir, monkeypatch):
+    """Also when that takes longer than an idle connection, a head, or the pause of a reader may."""
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    with serving(FakeBank(tiny_dir), request_timeout=0.5) as client, connected(client) as (peer,):
+        client.server.config.timeout_keep_alive = 1
+        peer.settimeout(5)
+        peer.sendall(GET * 400)
+        received = b""
+        with contextlib.suppress(TimeoutError):
+            while received.count(b"HTTP/1.1 200") < 400 and (piece := peer.recv(1 << 16)):
+                received += piece
+                time.sleep(0.03)
+        assert received.count(b"HTTP/1.1 200") == 400

@@ -563,6 +563,14 @@ def test_a_dripping_server_is_given_up(server, out, monkeypatch):
     assert time.monotonic() - start < 60
 
 
+@pytest.mark.parametrize("place", [
+    "http://127.0.0.1:1\\@1.1.1.1/p0.zip", "http://1.1.1.1@127.0.0.1:1/", "http://a\x7fb/"])
+def test_a_redirect_that_programs_read_in_two_ways_is_refused(server, out, place):
+    server.way, server.location = "redirecting", place
+    refused("redirects to .*, an address of an unusual form", hub.pull, server.address, "p0",
+            f"{out}/p0.zip")
+
+
 @pytest.mark.parametrize("place", ["http://localhost:1/p0.zip", "http://[::1]:1/p0.zip",
                                    "http://169.254.169.254/latest", "http://no.such.host.invalid/"])
 def test_a_hub_cannot_redirect_into_a_private_network(server, out, place):

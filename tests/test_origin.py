@@ -29,6 +29,12 @@ def test_other_sites_are_refused(headers):
         origin.check(headers, LOCAL)
 
 
+def test_a_proxy_may_name_its_own_hosts():
+    hosts = origin.allowed_hosts("127.0.0.1", "serve.example:443")
+    origin.check({"host": "127.0.0.1:8501", "origin": "https://serve.example"}, hosts)
+    origin.check({"host": "serve.example.", "origin": "https://serve.example"}, hosts)
+
+
 def test_which_hosts_are_allowed():
     assert origin.allowed_hosts("0.0.0.0", None) is None
     assert origin.allowed_hosts("127.0.0.1", "*") is None
@@ -41,6 +47,7 @@ def test_which_hosts_are_allowed():
 
 def test_the_server_checks_it(tiny_dir):
     with serving(FakeBank(tiny_dir)) as client:
-        assert client.json("GET", "/healthz", None, {"Host": "evil.example"})[0] == 421
+        assert client.json("GET", "/metrics", None, {"Host": "evil.example"})[0] == 421
+        assert client.json("GET", "/healthz", None, {"Host": "10.0.0.7"})[0] == 200
         assert client.json("GET", "/v1/packs", None, {"Origin": "http://evil.example"})[0] == 403
         assert client.json("GET", "/v1/packs")[0] == 200

@@ -616,7 +616,8 @@ def test_a_reader_that_does_not_read_holds_its_place(tiny_dir, folder):
     with serving(FakeBank(tiny_dir), hub=folder, max_requests=2) as client, \
             contextlib.ExitStack() as stack:
         body = json.dumps({"instances": ["a"] * 256}).encode()
-        head = f"POST /v1/models/either:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}"
+        head = ("POST /v1/models/either:predict HTTP/1.1\r\nHost: localhost\r\n"
+                f"Content-Length: {len(body)}")
         for _ in range(2):
             peer = stack.enter_context(socket.socket())
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)

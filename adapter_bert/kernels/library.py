@@ -107,6 +107,7 @@ def build(path: pathlib.Path) -> None:
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no message"])[0]
             raise UnavailableError(f"{shlex.join(command[:1])} cannot compile them ({reason})")
+        os.chmod(temporary, 0o644)   # whatever the umask is: see cache.is_trusted
 
 
 def compiler() -> tuple[str, ...]:

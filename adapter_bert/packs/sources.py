@@ -200,6 +200,8 @@ def _redirected(session, url, headers):
 def _check_redirect(url, place):
     """InputError for a redirect to an insecure address, or into a network that strangers cannot
     reach: a hub could make a server read what is meant for its own network alone."""
+    if "\\" in place or "@" in place or not place.isprintable():   # which programs read in two ways
+        raise InputError(f"{url}: redirects to {plain(place, 200)}, an address of an unusual form")
     here, there = urllib.parse.urlsplit(url), urllib.parse.urlsplit(place)
     schemes = ("https",) if here.scheme.lower() == "https" else ("http", "https")
     if there.scheme not in schemes or not there.hostname:

@@ -67,6 +67,31 @@ class Part(NamedTuple):
     asked: Any
 
 
+class InOrder:
+    """A lock that is given in the order in which it is waited for; threading.Lock is not, so that a
+    thread that takes it again and again keeps the others out."""
+
+    def __init__(self):
+        self._change, self._is_held = threading.Lock(), False
+        self._waiting: collections.deque[threading.Event] = collections.deque()
+
+    def __enter__(self):
+        with self._change:
+            if not self._is_held:
+                self._is_held = True
+                return
+            turn = threading.Event()
+            self._waiting.append(turn)
+        turn.wait()
+
+    def __exit__(self, *_):
+        with self._change:
+            if self._waiting:
+                self._waiting.popleft().set()   # it is held by that thread now
+            else:
+                self._is_held = False
+
+
 def in_turns(texts):
     """Lists of texts, or pairs, of about CHARACTERS_IN_TURN: no other request waits for more."""
     some, count = [], 0
@@ -207,7 +232,7 @@ class Bank:
             functools.partial(tokenization.FullTokenizer, located.vocab_file))
         self._tasks, self._lanes, self._variables, self._started = {}, {}, {}, set()
         self._batch_size = min(BATCH_SIZE, slots)
-        self._lock, self._tokenizing = threading.RLock(), threading.Lock()
+        self._lock, self._tokenizing = threading.RLock(), InOrder()
         with tf.Graph().as_default() as self._graph:
             tf.train.get_or_create_global_step()
             self.inputs = {name: tf.placeholder(tf.int32, [None, None], name)

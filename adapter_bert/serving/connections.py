@@ -38,7 +38,7 @@ class Connection(H11Protocol):
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
         self._head_timer = self._read_timer = None
-        self._address = ""
+        self._address, self._unread, self._has_written = "", 0, False
 
     def connection_made(self, transport):
         """Begins to wait for a request, unless the address has too many connections."""
@@ -67,13 +67,14 @@ class Connection(H11Protocol):
 
     def on_response_complete(self):
         """Waits for the next request of the connection."""
+        self._has_written = True
         super().on_response_complete()
         self._watch_head()
 
     def pause_writing(self):
         """The client reads more slowly than the server writes."""
         super().pause_writing()
-        self._read_timer = self.loop.call_later(self.bounds.read_seconds, self._drop)
+        self._watch_reading()
 
     def resume_writing(self):
         """The client has read."""
@@ -81,15 +82,36 @@ class Connection(H11Protocol):
         super().resume_writing()
 
     def timeout_keep_alive_handler(self):
-        """Ends an idle connection, also where its client has left an answer unread."""
-        super().timeout_keep_alive_handler()
+        """Ends an idle connection; one whose client still reads an answer is not idle."""
         if self.transport.get_write_buffer_size():
+            self._watch_reading()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _watch_reading(self):
+        """Looks once in a while whether the client reads on."""
+        if self._read_timer is None:
+            self._unread, self._has_written = self.transport.get_write_buffer_size(), False
+            self._read_timer = self.loop.call_later(self.bounds.read_seconds, self._check_reading)
+
+    def _check_reading(self):
+        self._read_timer = None
+        left = self.transport.get_write_buffer_size()
+        if not left:
+            self._watch_head()
+        elif left >= self._unread and not self._has_written:
             self._drop()
+        else:
+            self._watch_reading()
 
     def _watch_head(self):
-        """Runs a timer while no request is under way."""
+        """Runs a timer while no request is under way and no answer is left to read."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._head_timer = _cancelled(self._head_timer)
+        elif self.transport.get_write_buffer_size():
+            self._watch_reading()
         elif self._head_timer is None and not self.transport.is_closing():
             self._head_timer = self.loop.call_later(self.bounds.head_seconds, self._drop)
 

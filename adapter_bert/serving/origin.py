@@ -23,7 +23,7 @@ def allowed_hosts(address: str, names: str | None) -> frozenset[str] | None:
     """
     if names == "*" or names is None and not is_loopback(address):
         return None
-    more = {name.strip().lower() for name in (names or "").split(",")}
+    more = {_host_of(f"//{name.strip()}") for name in (names or "").split(",")}
     return (LOOPBACK_HOSTS | more | {address.lower()}) - {""}
 
 
@@ -47,7 +47,8 @@ def check(headers: Mapping[str, str], hosts: frozenset[str] | None) -> None:
         raise Refusal("the Host header names no host of this server; start it with "
                       "--allowed_hosts=NAME to serve that name", 421)
     origin = headers.get("origin")
-    is_foreign = origin is not None and _host_of(origin) != host
+    # Behind a proxy, the page's own origin is a name of the proxy: one of the allowed hosts.
+    is_foreign = origin is not None and _host_of(origin) not in {host, *(hosts or ())}
     is_navigation = headers.get("sec-fetch-mode") == "navigate"
     if is_foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site") and (
             not is_navigation):
@@ -57,6 +58,6 @@ def check(headers: Mapping[str, str], hosts: frozenset[str] | None) -> None:
 def _host_of(address: str) -> str:
     """The host in an address in lower case, without its port; "" where there is none."""
     try:
-        return urllib.parse.urlsplit(address).hostname or ""
+        return (urllib.parse.urlsplit(address).hostname or "").removesuffix(".")
     except ValueError:
         return ""
