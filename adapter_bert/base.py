@@ -357,7 +357,7 @@ def check_base_of_run(trained, original):
       InputError: the run was trained on another base.
     """
     wanted = fingerprint_from_int64(trained[FINGERPRINT_VARIABLE])
-    found = fingerprint(original.prefix)
+    found = fingerprints.remembered(original.prefix, lambda: fingerprint_of(original))
     if found != wanted:
         name = recorded_run(trained.prefix).get("base", {}).get("name", "unnamed")
         raise InputError(

@@ -57,7 +57,7 @@ def state_of(prefix: str) -> list[list[Any]] | None:
 
 
 def _kept() -> dict[str, Any]:
-    """What the file in the cache holds; {} where there is none that can be read."""
+    """The contents of the file in the cache; {} if it cannot be read."""
     try:
         known = files.read_json(os.path.join(cache.folder(), FILE))
     except InputError:

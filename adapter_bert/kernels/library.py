@@ -47,7 +47,7 @@ def _load_once() -> tuple[types.ModuleType | None, str]:
         if not (os.path.lexists(path) and cache.is_trusted(str(path.parent))
                 and cache.is_trusted(str(path))):
             cache.private_folder(FOLDER)
-            build(path)   # in the place of what others may have written
+            build(path)   # replaces what others may have written
         return _load(path), ""
     except (UnavailableError, InputError, OSError) as error:
         logging.warning("compiled kernels are not available, slower plain TensorFlow formulas "

@@ -2,6 +2,10 @@
 import re
 
 TEXT_LIMIT = 10_000
+# The largest numbers of a task, be it trained or read from a pack.
+MOST_ADAPTER_SIZE = 65_536
+MOST_POSITIONS = 65_536   # word pieces of a text
+MOST_N_BEST = 100         # with more, one question takes seconds
 
 
 def is_text(value):

@@ -15,11 +15,11 @@ FORMAT, SCHEMA_VERSION = "adapter-bert pack", 1
 DTYPES = {"float32": 4, "bfloat16": 2}
 # No BERT is larger, and no head; a pack that says so is not worth the memory to find out.
 MOST = {"num_hidden_layers": 128, "hidden_size": 16_384, "intermediate_size": 131_072,
-        "vocab_size": 4_000_000, "max_position_embeddings": 65_536, "type_vocab_size": 1024}
-MOST_OF_ADAPTER = {"size": 65_536, "scale": 1e6, "init_stddev": 1e3}
+        "vocab_size": 4_000_000, "max_position_embeddings": checks.MOST_POSITIONS,
+        "type_vocab_size": 1024}
+MOST_OF_ADAPTER = {"size": checks.MOST_ADAPTER_SIZE, "scale": 1e6, "init_stddev": 1e3}
 MOST_LABELS = 10_000
-# Of answers: with more of the n best, or more windows over a word, one question takes seconds.
-MOST_N_BEST, MOST_OVERLAPPING, LENGTH = 100, 64, MOST["max_position_embeddings"]
+MOST_OVERLAPPING = 64   # windows over a word of a context; with more, one question takes seconds
 OPTIONAL = ("spans", "meta", "warning")   # keys that pack.json lacks where they are empty
 HEADER_LIMIT = 1 << 20   # bytes of a safetensors file beside its values
 
@@ -313,8 +313,10 @@ _WEIGHTS_CHECKS = {"dtype": (lambda value: isinstance(value, str) and value in D
                              f"one of {sorted(DTYPES)}"),
                    "bytes": (checks.is_count, "a count of bytes"), "sha256": checks.HASH}
 _SPANS_CHECKS = {
-    "max_query_length": checks.whole(0, LENGTH), "doc_stride": checks.whole(1, LENGTH),
-    "n_best_size": checks.whole(1, MOST_N_BEST), "max_answer_length": checks.whole(1, LENGTH),
+    "max_query_length": checks.whole(0, checks.MOST_POSITIONS),
+    "doc_stride": checks.whole(1, checks.MOST_POSITIONS),
+    "n_best_size": checks.whole(1, checks.MOST_N_BEST),
+    "max_answer_length": checks.whole(1, checks.MOST_POSITIONS),
     "null_threshold": (lambda value: value is None or (
         type(value) is float and checks.is_number(value)), "a number with a point, or null")}
 _META_CHECKS = {

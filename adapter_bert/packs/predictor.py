@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent import futures
 from typing import Any
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 import tokenization
@@ -71,9 +72,10 @@ class Seen(collections.Counter):
           unknown: id of [UNK].
           most: pieces of a row that the task reads.
         """
-        for ids, _ in rows:
-            self.update(rows=1, pieces=len(ids), full=len(ids) >= most,
-                        unknown=int((ids == unknown).sum()))
+        lengths = np.array([len(ids) for ids, _ in rows], np.int64)
+        pieces = np.concatenate([np.zeros(0, np.int32), *(ids for ids, _ in rows)])
+        self.update(rows=len(rows), full=int((lengths >= most).sum()), pieces=len(pieces),
+                    unknown=int((pieces == unknown).sum()))
 
 
 class Predictor:

@@ -11,7 +11,7 @@ import re
 import socket
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 import huggingface_hub
@@ -26,7 +26,7 @@ from adapter_bert.plain_text import plain
 PAUSES = (0.5, 1.0, 2.0, 4.0)   # seconds before another try, after a connection broke
 TIMEOUT = (10, 60)              # seconds to connect, and between two pieces of an answer
 BLOCK = 1 << 14                 # bytes
-# A server that sends less holds whoever waits for it: bytes a second, after so many seconds.
+# The lowest rate of a download, in bytes per second, after so many seconds.
 LEAST_RATE, PATIENCE = 4096, 20
 MOST_SECONDS = 1800             # for one download
 MOST_REDIRECTS = 5
@@ -152,7 +152,7 @@ def _read(url, limit):
     """The bytes at a URL, at most `limit`."""
     content = io.BytesIO()
     with _get(url) as answer:
-        _receive(_paced(_blocks(answer), url), content, limit, url)
+        _receive(_blocks(answer, url), content, limit, url)
     return content.getvalue()
 
 
@@ -167,7 +167,7 @@ def _continue(url, entry, file):
         elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             _empty(file)
             raise Broken("the server cannot go on from where the last connection ended")
-        _receive(_paced(_blocks(answer), url), file, entry.bytes, url)
+        _receive(_blocks(answer, url), file, entry.bytes, url)
     if file.tell() < entry.bytes:
         raise Broken(f"the answer ended after {file.tell():,} of {entry.bytes:,} bytes")
 
@@ -222,20 +222,14 @@ def _is_public(host):
                for *_, address in found)
 
 
-def _blocks(answer) -> Iterator[bytes]:
-    """The bytes of an answer as they arrive: a full block could take a slow server hours."""
-    while block := answer.raw.read1(BLOCK):
-        yield block
-
-
-def _paced(blocks: Iterable[bytes], url: str) -> Iterator[bytes]:
-    """Blocks, as long as they come at LEAST_RATE and within MOST_SECONDS.
+def _blocks(answer, url: str) -> Iterator[bytes]:
+    """The bytes of an answer as they arrive: a full block could take a slow server hours.
 
     Raises:
-      InputError: they do not.
+      InputError: they do not come at LEAST_RATE, or not within MOST_SECONDS.
     """
     start, count = time.monotonic(), 0
-    for block in blocks:
+    while block := answer.raw.read1(BLOCK):
         count += len(block)
         seconds = time.monotonic() - start
         if seconds > MOST_SECONDS or seconds > PATIENCE and count < LEAST_RATE * seconds:

@@ -105,6 +105,11 @@ def in_turns(texts):
         yield some
 
 
+def zeroed(variable, shape):
+    """The operation that gives a variable zeros of a shape, which may be another than its own."""
+    return tf.assign(variable, tf.zeros(shape, variable.dtype.base_dtype), validate_shape=False)
+
+
 class Lane:
     """Tasks of one graph.Form: its slots, and which tasks are in them.
 
@@ -128,10 +133,9 @@ class Lane:
             self.slots.stacks)
         self._slot_of = collections.OrderedDict()   # of a task; the least recently used one first
         self._free = list(range(bank.slots - 1, -1, -1))
-        self._open, self._close = (tf.group([tf.assign(
-            stack, tf.zeros(shape_of(stack), stack.dtype.base_dtype), validate_shape=False)
-            for stack in self.slots.stacks.values()])
-            for shape_of in (lambda stack: stack.shape, lambda stack: [0]))
+        stacks = self.slots.stacks.values()
+        self._open = tf.group([zeroed(stack, stack.shape) for stack in stacks])
+        self._close = tf.group([zeroed(stack, [0]) for stack in stacks])
         self._is_open = True   # its initializers have made the slots
 
     def place(self, session, tasks):

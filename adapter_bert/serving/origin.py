@@ -56,7 +56,7 @@ def check(headers: Mapping[str, str], hosts: frozenset[str] | None) -> None:
 
 
 def _host_of(address: str) -> str:
-    """The host in an address in lower case, without its port; "" where there is none."""
+    """The host in an address in lower case, without its port; "" if it has none."""
     try:
         return (urllib.parse.urlsplit(address).hostname or "").removesuffix(".")
     except ValueError:

@@ -14,7 +14,7 @@ from adapter_bert.serving.refusal import Refusal, busy
 
 JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded", "text/plain")
 HEALTH = ("/healthz", "/readyz")
-ALWAYS = ("/healthz", "/readyz", "/metrics")   # answered however many requests are under way
+ALWAYS = (*HEALTH, "/metrics")   # answered however many requests are under way
 # The page takes nothing from elsewhere, and nothing elsewhere shows the page.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "

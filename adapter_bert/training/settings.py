@@ -6,6 +6,7 @@ from typing import ClassVar
 from adapter_bert import paths
 from adapter_bert.errors import InputError
 from adapter_bert.fields import KERNELS, PRECISIONS, setting
+from adapter_bert.packs import checks
 from adapter_bert.training.clusters import DISTRIBUTIONS
 
 # The names of adapter_layers.METHODS and ADAPTERS: that module imports TensorFlow, --help does not.
@@ -219,8 +220,9 @@ LEAST = {
                      "warmup_proportion", "num_warmup_steps", "max_query_length",
                      "num_replicas", "dev_fraction", "test_fraction"), 0)}
 
-MOST = {"seed": 2**31 - 1, "adapter_size": 2**16, "n_best_size": 100,
-        **dict.fromkeys(("doc_stride", "max_query_length", "max_answer_length"), 2**16)}
+MOST = {"seed": 2**31 - 1, "adapter_size": checks.MOST_ADAPTER_SIZE,
+        "n_best_size": checks.MOST_N_BEST, **dict.fromkeys(
+            ("doc_stride", "max_query_length", "max_answer_length"), checks.MOST_POSITIONS)}
 ABOVE, BELOW = {"num_train_epochs": 0}, {"warmup_proportion": 1, "dev_fraction": 1,
                                          "test_fraction": 1}
 
