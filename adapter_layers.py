@@ -352,7 +352,7 @@ PRODUCT_WEIGHT = re.compile(r"/(kernel|weights[12])$")
 
 
 def tuning_getter(rules, frozen_collection=tf.GraphKeys.LOCAL_VARIABLES, made=None,
-                  dtype=tf.float32):
+                  dtype=tf.float32, first_values=None):
     """A `custom_getter` for `tf.variable_scope` that makes each variable train or stay.
 
     A frozen variable has no gradient and no optimizer slot. In the LOCAL_VARIABLES collection it
@@ -365,14 +365,18 @@ def tuning_getter(rules, frozen_collection=tf.GraphKeys.LOCAL_VARIABLES, made=No
       made: a dict that takes every variable under its name, in the order of their making.
       dtype: the type of the weights of matrix products. A frozen one is kept in it; one that trains
         is kept in float32, and what arrives is a cast copy, the same one wherever it is asked for.
+      first_values: {name: float32 tensor} of the variables that do not start with what their
+        initializer makes.
     """
-    made, copies = {} if made is None else made, {}
+    made, copies, first_values = {} if made is None else made, {}, first_values or {}
 
     def tune(getter, name, *args, **options):
         is_frozen, is_factor = group_of(name, rules) == FROZEN, PRODUCT_WEIGHT.search(name)
         if is_frozen:
             options.update(trainable=False, collections=[frozen_collection],
                            dtype=dtype if is_factor else tf.float32)
+        if name in first_values:
+            options["initializer"] = lambda shape, dtype: tf.cast(first_values[name], dtype)
         variable = getter(name, *args, **options)
         made.setdefault(name, variable)
         if is_frozen or not is_factor or dtype == tf.float32:

@@ -104,8 +104,10 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
             first, second = (1.0 - tf.pow(beta, t) for beta in self._betas)
             root = tf.sqrt(second)
         self._step_size = self._learning_rate * root / first
-        self._step_epsilon = self._epsilon * root
+        self._step_epsilon = tf.convert_to_tensor(self._epsilon * root)
         self._decay = self._learning_rate * self._weight_decay_rate
+        self._zero = tf.constant(0.0)   # tensors, so that all updates share them
+        self._beta_1, self._beta_2 = map(tf.constant, self._betas)
 
     def _create_slots(self, var_list):
         """Makes the slots with one tensor of zeros a shape: half the time of `_zeros_slot`."""
@@ -125,9 +127,9 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         m, v = self.get_slot(handle, "m"), self.get_slot(handle, "v")
         with tf.control_dependencies(ready):
             return tf.raw_ops.ResourceApplyAdam(
-                var=handle.handle, m=m.handle, v=v.handle, beta1_power=0.0, beta2_power=0.0,
-                lr=self._step_size, beta1=self._betas[0], beta2=self._betas[1],
-                epsilon=self._step_epsilon, grad=grad)
+                var=handle.handle, m=m.handle, v=v.handle, beta1_power=self._zero,
+                beta2_power=self._zero, lr=self._step_size, beta1=self._beta_1,
+                beta2=self._beta_2, epsilon=self._step_epsilon, grad=grad)
 
     def _decays(self, name):
         return self._weight_decay_rate and not any(re.search(p, name) for p in self._exclude)

@@ -80,7 +80,7 @@ def undropped(x, rate):
     return x
 
 
-def towers(model, features, count, is_training, formulas, use_tpu=False):
+def towers(model, features, count, is_training, formulas, use_tpu=False, first_values=None):
     """The network of a batch that is cut into `count` parts, which run side by side.
 
     A part a core, each on one thread, leaves no core waiting at the end of every operation.
@@ -88,6 +88,7 @@ def towers(model, features, count, is_training, formulas, use_tpu=False):
     Args:
       model, features, is_training, formulas, use_tpu: as for `network`.
       count: parts; 1 for the whole batch at once.
+      first_values: see adapter_layers.tuning_getter.
 
     Returns:
       heads.Output of the whole batch, and {name: variable}.
@@ -95,7 +96,7 @@ def towers(model, features, count, is_training, formulas, use_tpu=False):
     variables = {}
     frozen = tf.GraphKeys.GLOBAL_VARIABLES if use_tpu else tf.GraphKeys.LOCAL_VARIABLES
     getter = adapter_layers.tuning_getter(model.rules, frozen, variables,
-                                          tf.as_dtype(model.precision))
+                                          tf.as_dtype(model.precision), first_values)
     outputs = []
     for part in split(features, count):
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
@@ -149,10 +150,7 @@ def start_from(prefix, variables):
       prefix: str, of a checkpoint that has float32 values of these names and shapes.
       variables: {name: tf.Variable}, of any type of float.
     """
-    values = {}
-    for trains in (True, False):   # sessions initialize the two at different times
-        values |= read_values(prefix, [name for name, variable in variables.items()
-                                       if variable.trainable == trains])
+    values = restored(prefix, variables, lambda name: variables[name].trainable)
     for name, variable in variables.items():
         start_with(variable, values[name])
     for name, turned, copy in kernels.copies():
@@ -160,16 +158,27 @@ def start_from(prefix, variables):
             start_with(copy, kernels.pack(tf.cast(values[name], copy.dtype.base_dtype), turned))
 
 
-def read_values(prefix, names):
-    """{name: float32 tensor} of a checkpoint, read by one operation.
+def restored(prefix, names, trains):
+    """The values of a checkpoint, read by one operation for what trains and one for the rest.
 
-    An operation a variable, as tf.train.init_from_checkpoint makes them, takes longer to build.
+    Sessions initialize the two at different times. An operation per variable, as
+    tf.train.init_from_checkpoint makes them, takes longer to build.
+
+    Args:
+      prefix: str, of the checkpoint.
+      names: of its variables.
+      trains: function of a name -> whether that variable trains.
+
+    Returns:
+      {name: float32 tensor}.
     """
-    if not names:
-        return {}
-    return dict(zip(names, tf.raw_ops.RestoreV2(
-        prefix=prefix, tensor_names=names, shape_and_slices=[""] * len(names),
-        dtypes=[tf.float32] * len(names)), strict=True))
+    values, names = {}, list(names)
+    for some in (list(filter(trains, names)), list(itertools.filterfalse(trains, names))):
+        if some:
+            values |= zip(some, tf.raw_ops.RestoreV2(
+                prefix=prefix, tensor_names=some, shape_and_slices=[""] * len(some),
+                dtypes=[tf.float32] * len(some)), strict=True)
+    return values
 
 
 def start_with(variable, values):

@@ -28,9 +28,9 @@ def fused_formulas(next_seed, trains=True):
 def linear(weights, next_seed, trains, x, kernel, bias, activation="linear", rate=0.0,
            residual=None):
     """See modeling.linear."""
-    seed = next_seed() if rate else tf.constant(0, tf.int64)
+    seed = next_seed() if rate else ops.zeros((), tf.int64)
     if is_covered(bias, activation) and packing.can_pack(kernel.shape.as_list(), x.dtype):
-        turned = weights.of(kernel, turned=True) if trains else tf.zeros([0, 0], x.dtype)
+        turned = weights.of(kernel, turned=True) if trains else ops.zeros((0, 0), x.dtype)
         return ops.linear(x, weights.of(kernel, turned=False), turned, bias, residual, activation,
                           rate, seed, trains)
     y = finished(modeling.product(x, kernel), bias, activation, rate, seed)
@@ -45,15 +45,15 @@ def is_covered(bias, activation):
 def finished(x, bias, activation, rate, seed):
     """dropout(f(x + b), rate), after a product."""
     if not is_covered(bias, activation):
-        x, bias = modeling.activate(x, bias, activation), tf.zeros([0])
+        x, bias = modeling.activate(x, bias, activation), ops.zeros((0,))
     elif activation != "linear" or not rate:   # else the dropout adds the bias
-        x, bias = ops.activate(x, bias, activation), tf.zeros([0])
+        x, bias = ops.activate(x, bias, activation), ops.zeros((0,))
     return ops.dropout(x, bias, rate, seed) if rate else x
 
 
 def dropout(next_seed, x, rate):
     """See modeling.random_dropout."""
-    return ops.dropout(x, tf.zeros([0]), rate, next_seed()) if rate else x
+    return ops.dropout(x, ops.zeros((0,)), rate, next_seed()) if rate else x
 
 
 def add_norm(trains, x, residual, gamma, beta):
@@ -64,5 +64,5 @@ def add_norm(trains, x, residual, gamma, beta):
 
 def attend(next_seed, query, key, value, bias, heads, rate):
     """See modeling.attend."""
-    seed = next_seed() if rate else tf.constant(0, tf.int64)
+    seed = next_seed() if rate else ops.zeros((), tf.int64)
     return ops.attend(query, key, value, bias, heads, rate, seed)

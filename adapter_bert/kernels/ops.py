@@ -9,6 +9,23 @@ from adapter_bert.kernels import library
 FORMS = {"linear": 0, "gelu_erf": 1, "gelu": 2}
 
 
+def zeros(shape, dtype=tf.float32):
+    """Zeros, of which a graph has one tensor per shape: hundreds would take long to build.
+
+    They stand for inputs that are left out.
+
+    Args:
+      shape: tuple of ints.
+      dtype: tf.DType.
+    """
+    # Keys that are no text are not exported with a graph.
+    held = tf.get_collection_ref((zeros, shape, dtype))
+    if not held:
+        with tf.control_dependencies(None):   # outside of the loop that may be being built
+            held.append(tf.zeros(shape, dtype))
+    return held[0]
+
+
 def pack(kernel, turned=False):
     """A weight in the order in which `linear` reads it.
 
@@ -48,7 +65,7 @@ def linear(x, packed, turned, bias, residual, name, rate, seed, trains):
     Returns:
       bfloat16 [..., O].
     """
-    residual = tf.zeros([0], x.dtype) if residual is None else residual
+    residual = zeros((0,), x.dtype) if residual is None else residual
     y = library.load().adapter_bert_linear(
         x=x, packed=packed, turned=turned, bias=bias, seed=seed, residual=residual,
         form=FORMS[name], rate=rate, keep=trains and name != "linear").y
@@ -70,7 +87,7 @@ def linear_rows(x, addresses, bias, residual, name):
     Returns:
       bfloat16 [B, T, O].
     """
-    residual = tf.zeros([0], x.dtype) if residual is None else residual
+    residual = zeros((0,), x.dtype) if residual is None else residual
     y = library.load().adapter_bert_linear_rows(
         x=x, addresses=addresses, bias=bias, residual=residual, form=FORMS[name])
     y.set_shape(x.shape[:-1].concatenate(bias.shape[1:]))
@@ -84,11 +101,11 @@ def linear_grad(op, dy, _):
     rate, form = op.get_attr("rate"), op.get_attr("form")
     dresidual = None if residual.shape.rank == 1 else dy
     if rate:
-        dy = dropout(dy, tf.zeros([0]), rate, seed)
+        dy = dropout(dy, zeros((0,)), rate, seed)
     if form != FORMS["linear"]:
         dy = through_activation(dy, op.outputs[1], bias, form)
-    dx = linear(dy, turned, tf.zeros([0, 0], dy.dtype), tf.zeros([0]), None, "linear", 0.0, seed,
-                False)
+    dx = linear(dy, turned, zeros((0, 0), dy.dtype), zeros((0,)), None, "linear",
+                0.0, seed, False)
     dpacked = None
     if packed.op.type == "AdapterBertPack":
         dpacked = shaped(library.load().adapter_bert_linear_weight_grad(x=x, dy=dy), packed)
@@ -132,7 +149,7 @@ def dropout(x, bias, rate, seed):
 def dropout_grad(op, dy):
     """The gradient of `dropout`: the same mask, made again."""
     _, bias, seed = op.inputs
-    dx = dropout(dy, tf.zeros([0]), op.get_attr("rate"), seed)
+    dx = dropout(dy, zeros((0,)), op.get_attr("rate"), seed)
     return dx, None if bias.shape[0] == 0 else column_sum(dx, bias), None
 
 

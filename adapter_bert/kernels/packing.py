@@ -13,7 +13,7 @@ class Packing:
     """The packed weights of one graph, each made once.
 
     A weight that trains is packed at every step. A frozen one is packed when a session starts, into
-    a local variable that `copies` lists.
+    a local variable that `copies` lists, which each step reads once.
     """
 
     def __init__(self):
@@ -23,8 +23,8 @@ class Packing:
         """The packed form of a kernel, or of its transpose where `turned`: as [I, O] or [O, I]."""
         key = kernel.name, turned
         if key not in self._packed:
-            make = frozen_copy if is_frozen(kernel) else ops.pack
-            self._packed[key] = make(kernel, turned)
+            self._packed[key] = (frozen_copy(kernel, turned).value() if is_frozen(kernel)
+                                 else ops.pack(kernel, turned))
         return self._packed[key]
 
 
@@ -41,11 +41,8 @@ def is_frozen(kernel):
 
 def frozen_copy(kernel, turned):
     """A local variable that holds a frozen weight packed."""
-    def first_value():
-        with tf.control_dependencies([kernel.initializer]):
-            return ops.pack(kernel.read_value(), turned)
-    packed = tf.Variable(first_value, trainable=False, use_resource=True,
-                         collections=[tf.GraphKeys.LOCAL_VARIABLES],
+    packed = tf.Variable(lambda: ops.pack(kernel.initial_value, turned), trainable=False,
+                         use_resource=True, collections=[tf.GraphKeys.LOCAL_VARIABLES],
                          name="kernel_packed" + turned * "_turned")
     tf.add_to_collection(COPIES, (kernel.op.name, turned, packed))
     return packed

@@ -92,7 +92,29 @@ def fingerprint_variable(fingerprint):
                         initializer=base.fingerprint_as_int64(fingerprint))
 
 
-def scaffold(variables, start, fresh_allowed, make=tf.train.Scaffold):
+def encoder_values(start, model):
+    """{name: float32 tensor} of the encoder's variables that the checkpoints of `start` have.
+
+    With them a graph is built faster than with `scaffold` alone, which has to replace the values
+    that initializers made; it still checks that they are complete.
+
+    Args:
+      start: Start.
+      model: network.Model.
+    """
+    wanted, values = base.variable_shapes(model.bert_config.to_dict()), {}
+    for prefix in start.prefixes:
+        found = base.Checkpoint(prefix)
+        names = [name for name, shape in wanted.items() if name not in values
+                 and found.shapes.get(name) == shape and found.dtypes[name] == tf.float32]
+        values |= network.restored(prefix, names, lambda name: adapter_layers.group_of(
+            name, model.rules) != adapter_layers.FROZEN)
+    for name, value in values.items():
+        value.set_shape(wanted[name])
+    return values
+
+
+def scaffold(variables, start, fresh_allowed, make=tf.train.Scaffold, started=()):
     """A Scaffold after every variable got its first value from the checkpoints of `start`.
 
     Args:
@@ -100,13 +122,15 @@ def scaffold(variables, start, fresh_allowed, make=tf.train.Scaffold):
       start: Start.
       fresh_allowed: whether adapters and head may start anew where no checkpoint has them.
       make: function () -> tf.train.Scaffold.
+      started: names of variables that were made with their first values.
 
     Raises:
       InputError: variables that no checkpoint has, or has in another shape.
     """
     matched = match(variables, start, fresh_allowed) if start.prefixes else {}
     for prefix, names in matched.items():
-        network.start_from(prefix, names)
+        network.start_from(prefix, {name: variable for name, variable in names.items()
+                                    if name not in started})
     if start.output_bias and not any(OUTPUT_BIAS in names for names in matched.values()):
         for variable in variables:
             if variable.op.name == OUTPUT_BIAS:

@@ -44,12 +44,15 @@ def build_model_fn(model, start, engine, schedule=None, announce=lambda variable
         del labels, params
         is_training = mode == tf.estimator.ModeKeys.TRAIN
         formulas = engine.formulas(schedule.seed if is_training else 0, is_training)
-        output, variables = towers(model, features, engine.towers, is_training, formulas, use_tpu)
+        # A TPU's variables are made where no file can be read.
+        encoder = {} if use_tpu else checkpoints.encoder_values(start, model)
+        output, variables = towers(model, features, engine.towers, is_training, formulas, use_tpu,
+                                   encoder)
         variables = list(variables.values())
         announce(variables)
         may_lack = is_training or (heads.HEADS[model.kind].is_berts and not start.task)
         scaffold_fn = functools.partial(
-            checkpoints.scaffold, variables, start, may_lack,
+            checkpoints.scaffold, variables, start, may_lack, started=encoder.keys(),
             make=exchange.OnceScaffold if link else (
                 tf.train.Scaffold if use_tpu else checkpoints.scaffold_without_checks))
         if not is_training:   # evaluation is prediction of examples with labels
