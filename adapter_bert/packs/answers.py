@@ -11,7 +11,7 @@ import numpy as np
 from adapter_bert.errors import InputError
 from adapter_bert.packs.manifest import check_pairs
 from adapter_bert.pipeline import arrays, features, windows, words
-from adapter_bert.tasks import Example, SquadExample
+from adapter_bert.tasks import Example, SquadExample, entities
 from adapter_bert.tasks.answers import predict
 from adapter_bert.tasks.conll import OUTSIDE
 
@@ -65,10 +65,12 @@ class Kind(NamedTuple):
     answers: function (Manifest, asked, outputs) -> list with an answer for each text of a part;
       outputs is a list with the head's predictions for each row, {name: array}. Those of tokens
       and spans may be longer than the row.
+    prepare: function () that imports what the first answer would have to wait for.
     """
 
     rows: Callable
     answers: Callable
+    prepare: Callable[[], None] = lambda: None
 
 
 def rows_of_texts(manifest, tokenizer, texts, most=None):
@@ -114,7 +116,7 @@ def rows_of_words(manifest, tokenizer, texts, most=None):
         if not _are_texts(text if isinstance(text, (tuple, list)) else [text]):
             raise InputError(f"text {number}: {text!r:.60} is neither a text nor a list of words")
     for chunk in features.chunks(texts, words.characters):
-        spans = _spans(chunk, tokenizer)
+        spans = _spans(chunk, tokenizer, manifest.max_seq_length)
         sentences = [[text[start:end] for start, end in own.tolist()]
                      if isinstance(text, str) else text
                      for text, own in zip(chunk, spans, strict=True)]
@@ -123,10 +125,13 @@ def rows_of_words(manifest, tokenizer, texts, most=None):
         yield arrays.rows_of(encoded.rows), list(map(Words, chunk, spans, places))
 
 
-def _spans(texts, tokenizer):
-    """Where the words of each text are in it: int [words, 2]; of a list [0, 1], [1, 2], ..."""
+def _spans(texts, tokenizer, most):
+    """Where the words of each text are in it: int [words, 2]; of a list [0, 1], [1, 2], ...
+
+    Of a text no more than `most` words, each of which has a word piece at least.
+    """
     found = iter(words.spans_of([text for text in texts if isinstance(text, str)], tokenizer))
-    return [next(found) if isinstance(text, str)
+    return [np.array(next(found)[:most]) if isinstance(text, str)
             else np.arange(len(text))[:, np.newaxis] + np.array([0, 1]) for text in texts]
 
 
@@ -157,13 +162,12 @@ def names_in(text, spans, tags, probabilities, labels):
     Returns:
       List of Entity.
     """
-    from adapter_bert.tasks.entities import entities  # imports scikit-learn
-    found = []
-    for label, first, after in entities(tags, labels):
-        start, end = int(spans[first, 0]), int(spans[after - 1, 1])
+    found, spans, probabilities = [], spans.tolist(), probabilities.tolist()
+    for label, first, after in entities.entities(tags, labels):
+        start, end = spans[first][0], spans[after - 1][1]
         name = text[start:end]
         found.append(Entity(name if isinstance(name, str) else " ".join(name), label, start, end,
-                            float(probabilities[first:after].mean())))
+                            sum(probabilities[first:after]) / (after - first)))
     return found
 
 
@@ -232,7 +236,7 @@ ANSWERS = {
     "classification": Kind(rows_of_texts, predictions),
     "regression": Kind(rows_of_texts, scores),
     "spans": Kind(rows_of_windows, parts_of_contexts),
-    "tokens": Kind(rows_of_words, names),
+    "tokens": Kind(rows_of_words, names, entities.import_seqeval),
 }
 
 

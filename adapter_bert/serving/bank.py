@@ -261,6 +261,7 @@ class Bank:
         """
         pack = store.opened(pack)
         form = self.check(pack.manifest)
+        ANSWERS[pack.manifest.head].prepare()
         with self._lock:
             lane = self._lane_of(form, pack.manifest.task)
             values = graph.values_of(pack, lane.shapes, self._base_values)

@@ -1,7 +1,6 @@
 """A request's JSON to rows of the bank, and the bank's predictions to the JSON of the answer."""
 import collections
 import itertools
-import json
 import re
 import time
 from typing import Any, NamedTuple
@@ -129,7 +128,7 @@ class Models:
             answer = rest.predictions(heads, answers, taken.in_columns, taken.names)
         else:
             answer = rest.results(taken.verb, answers)
-        return json.dumps(answer, ensure_ascii=False, allow_nan=False).encode("utf-8")
+        return strict_json.dumps(answer)
 
     def describe(self, asked):
         """The answer to GET: the status of a task, or its metadata."""

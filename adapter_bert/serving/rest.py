@@ -111,17 +111,18 @@ def predictions(heads, answers, in_columns, names=None):
       names: the name of each text's task where several tasks were asked, or None.
 
     Returns:
-      {"predictions": ...}, or {"outputs": ...} in columns. A single output goes without its name,
-      as TensorFlow Serving has it, but for entities.
+      {"predictions": iterator}, or {"outputs": ...} in columns. A single output goes without its
+      name, as TensorFlow Serving has it, but for entities.
     """
-    rows = [KINDS[head].prediction(answer) for head, answer in zip(heads, answers, strict=True)]
+    rows = (KINDS[head].prediction(answer) for head, answer in zip(heads, answers, strict=True))
     if names:
-        rows = [{"task": name, **row} for name, row in zip(names, rows, strict=True)]
+        rows = ({"task": name, **row} for name, row in zip(names, rows, strict=True))
     if in_columns:
+        rows = list(rows)
         keys = dict.fromkeys(key for row in rows for key in row)
         columns = {key: [row.get(key) for row in rows] for key in keys}
         return {"outputs": columns["score"] if keys.keys() == {"score"} else columns}
-    return {"predictions": [row["score"] if row.keys() == {"score"} else row for row in rows]}
+    return {"predictions": (row["score"] if row.keys() == {"score"} else row for row in rows)}
 
 
 def results(verb, answers):

@@ -2,6 +2,7 @@
 import json
 import math
 import re
+from collections.abc import Iterator
 
 from adapter_bert.packs import checks
 from adapter_bert.serving.refusal import Refusal
@@ -44,3 +45,23 @@ def _number(text):
 def _plain(error):
     """What an error says, in one line of bounded length."""
     return " ".join(str(error).split(";")[0].split())[:120]
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
+def dumps(value):
+    """A value as JSON, bytes; lists and iterators entry by entry: other threads get their turn.
+
+    Half of a surrogate pair, which is no UTF-8, becomes its escape.
+    """
+    if isinstance(value, dict):
+        return b"{%b}" % b", ".join(b"%b: %b" % (_bytes(key), dumps(inner))
+                                    for key, inner in value.items())
+    if isinstance(value, (list, Iterator)):
+        return b"[%b]" % b", ".join(map(_bytes, value))
+    return _bytes(value)
+
+
+def _bytes(value):
+    return _JSON.encode(value).encode("utf-8", "backslashreplace")

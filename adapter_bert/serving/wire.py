@@ -1,7 +1,6 @@
 """What every request and every answer goes through: bounds, headers, counts."""
 import asyncio
 import contextlib
-import json
 import logging
 import time
 
@@ -9,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from adapter_bert.serving import origin
+from adapter_bert.serving import origin, strict_json
 from adapter_bert.serving.refusal import Refusal, busy
 
 JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded", "text/plain")
@@ -27,8 +26,7 @@ HEADERS = {
 
 def answer(value, status=200, headers=None):
     """A Response with a value as JSON; bytes are JSON already."""
-    content = value if isinstance(value, bytes) else json.dumps(
-        value, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    content = value if isinstance(value, bytes) else strict_json.dumps(value)
     return Response(content, status, {**(headers or {}), "Cache-Control": "no-store"},
                     media_type="application/json")
 

@@ -29,7 +29,7 @@ def entities(tags, labels):
     Returns:
       list of Span in the order of the words; the type of a tag that is a bare prefix is "_".
     """
-    found = _seqeval().get_entities(_prefixed([tags], labels)[0])
+    found = import_seqeval().get_entities(_prefixed([tags], labels)[0])
     return [Span(label, start, last + 1) for label, start, last in found]
 
 
@@ -44,7 +44,7 @@ def entity_scores(gold, predicted, labels):
       {"accuracy", "f1", "precision", "recall"}: accuracy of the words' tags; the others of
       entities, of which both words and type must be right. 0.0 where there is none to divide by.
     """
-    precision, recall, f1, _ = _seqeval().precision_recall_fscore_support(
+    precision, recall, f1, _ = import_seqeval().precision_recall_fscore_support(
         _prefixed(gold, labels), _prefixed(predicted, labels), average="micro", zero_division=0)
     right = [one == other for tags, others in zip(gold, predicted, strict=True)
              for one, other in zip(tags, others, strict=True)]
@@ -58,7 +58,7 @@ def _prefixed(sentences, labels):
     return [list(map(seqevals.__getitem__, tags)) for tags in sentences]
 
 
-def _seqeval():
-    """seqeval's functions; it imports scikit-learn, which takes a third of a command's start."""
+def import_seqeval():
+    """seqeval's functions; it imports scikit-learn, which takes a second."""
     from seqeval.metrics import sequence_labeling
     return sequence_labeling
