@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from adapter_bert.errors import InputError
 from adapter_bert.packs import index
-from adapter_bert.serving import models, origin, rest, strict_json, wire
+from adapter_bert.serving import models, origin, rest, stages, strict_json, wire
 from adapter_bert.serving.batching import Failed
 from adapter_bert.serving.refusal import Refusal, busy
 
@@ -119,28 +119,14 @@ async def _ask(request, asked, parts, encoding, answering):
     parts.batcher.check_room()
     body = b"".join([piece async for piece in wire.pieces(
         request, parts.settings.max_body_bytes, deadline)])
-    taken = await _within(deadline, parts, encoding.submit(
-        parts.models.take, asked, body, deadline), lambda taken: parts.batcher.release(
-            len(taken.rows)))
-    values = await _within(deadline, parts, parts.batcher.submit(taken.rows))
-    return wire.answer(await _within(deadline, parts, answering.submit(
-        parts.models.answer, taken, values)))
-
-
-async def _within(deadline, parts, future, undo=None):
-    """The result of a Future.
-
-    Raises:
-      Refusal: it does not come by then. The Future is cancelled; of one that has begun already,
-        `undo` takes the result when it comes.
-    """
+    computing = stages.Stages(
+        lambda: encoding.submit(parts.models.take, asked, body, deadline),
+        lambda taken: parts.batcher.submit(taken.rows),
+        lambda taken, values: answering.submit(parts.models.answer, taken, values))
     try:
-        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)),
-                                      max(0, deadline - time.monotonic()))
+        return wire.answer(await asyncio.wait_for(
+            asyncio.wrap_future(computing.outcome), max(0, deadline - time.monotonic())))
     except asyncio.TimeoutError as error:
-        if not future.cancel() and undo:
-            future.add_done_callback(
-                lambda done: None if done.exception() else undo(done.result()))
         raise busy(f"no answer in {parts.settings.request_timeout:g} seconds") from error
 
 
