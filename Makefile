@@ -112,7 +112,7 @@ test-faults: $(VENV)/.installed-dev  ## run the tests with kills, full disks and
 
 # Hostile requests, packs, hubs and clients; the long ones too.
 HOSTILE := tests/test_hostile_requests.py tests/test_hostile_packs.py tests/test_connections.py tests/test_origin.py \
-  tests/test_plain_text.py tests/test_hub.py tests/test_server.py
+  tests/test_plain_text.py tests/test_hub.py tests/test_server.py tests/test_attacks.py
 test-hostile: $(VENV)/.installed-dev  ## run the tests with hostile requests, packs and hubs
 	$(BIN)/python -m pytest $(HOSTILE) -n auto --dist worksteal
 

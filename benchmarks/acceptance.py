@@ -192,6 +192,11 @@ ROWS = (
     Row("hostile-requests", "what a request costs is bounded by its bytes; slow, silent, many and "
         "cross-site clients do not hold the server", "pytest tests/test_hostile_requests.py "
         "tests/test_connections.py tests/test_origin.py"),
+    Row("attacks", "ten minutes of attacks on a server with default flags: each at most 2 s of CPU "
+        "and 64 MiB per MiB of body, /healthz within 0.2 s, others served, memory at most 1.2 "
+        "times", "pytest tests/test_attacks.py"),
+    Row("request-speed", "ordinary requests take at most 1.03 of the seconds of commit e9a0e51, "
+        "measured in turn", f"{sys.executable} benchmarks/request_speed.py --against=e9a0e51"),
     Row("hostile-packs", "10,000 hostile manifests are refused in one printable line each, and the "
         "good packs beside them served", "pytest tests/test_hostile_packs.py "
         "tests/test_plain_text.py tests/test_packs.py"),

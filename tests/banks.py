@@ -175,11 +175,11 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(bank, **options):
+def serving(bank, client_token=None, **options):
     """A Client of a server in this process; `options` are fields of its Settings."""
     settings = Settings(**{"bert_dir": "-", "port": 0, **options})
     listening = server.listen("127.0.0.1", 0)
-    with server.running(settings, bank, TOKEN) as running:
+    with server.running(settings, bank, TOKEN, client_token) as running:
         listening.listen()
         thread = threading.Thread(target=running.run, args=([listening],))
         thread.start()

@@ -51,7 +51,11 @@ class Browser:
     def type(self, selector, text):
         """Types into the element that a selector finds."""
         found = self.do("element", using="css selector", value=selector)[_ELEMENT]
-        self.do(f"element/{found}/value", text=text)
+        if max(text, default="") <= "\uffff":
+            self.do(f"element/{found}/value", text=text)
+        else:   # the driver has no keys for these
+            self.run("arguments[0].focus()", {_ELEMENT: found})
+            self._cdp("Input.insertText", text=text)
 
     def click(self, selector):
         """Clicks on it."""

@@ -1,4 +1,6 @@
 """The page, in a browser: what a person sees and does."""
+import time
+
 import numpy as np
 import pytest
 from banks import FakeBank, serving
@@ -298,3 +300,24 @@ def test_nothing_from_elsewhere(client):
         status, headers, _ = client.send("GET", f"/page/{path}")
         assert status == 200 and headers["Content-Type"].startswith(kind)
     assert client.json("GET", "/page/..%2fapp.py")[0] == 404
+
+
+def test_a_server_with_a_token_is_asked_for_it(window, tiny_dir, tmp_path):
+    token = "c" * 20
+    pack = tiny_pack(0, base_of(tiny_dir), **PACKS["film-reviews"])
+    store.write(str(tmp_path / "film.zip"), pack)
+    hub.push(str(tmp_path / "film.zip"), str(tmp_path / "hub"), "film")
+    with serving(FakeBank(tiny_dir), client_token=token, hub=str(tmp_path / "hub")) as client:
+        window.look(1280)
+        window.do("url", url=f"http://127.0.0.1:{client.port}/")
+        while True:
+            try:
+                window.do("alert/text", text=token)
+                break
+            except AssertionError:   # it has not asked yet
+                time.sleep(0.02)
+        window.do("alert/accept")
+        window.wait("document.querySelectorAll('#packs > li').length")
+        asked(window, "film", a="a good film")
+        assert answers(window)[0][0] == "film"
+        assert window.complaints()   # of the request without the token

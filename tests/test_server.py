@@ -27,7 +27,7 @@ from adapter_bert.errors import InputError
 from adapter_bert.packs import hub, store
 from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.manifest import Base, Spans
-from adapter_bert.serving import models, server
+from adapter_bert.serving import models, requests_log, server, tokens
 from adapter_bert.serving.settings import Settings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -591,6 +591,67 @@ def test_without_a_token_packs_stay_as_they_are(tiny_dir, folder, monkeypatch):
             assert client.json("DELETE", "/v1/packs/film", None, headers)[0] == 403
 
 
+def test_with_a_client_token_only_its_bearers_are_served(tiny_dir, folder):
+    paths = ("/v1/packs", "/metrics", "/v1/models/film", "/v1/models/film/metadata", "/nowhere")
+    with serving(FakeBank(tiny_dir), client_token="c" * 20, hub=folder) as client:
+        for path in paths:
+            assert client.json("GET", path)[0] == 401
+        assert ask(client, "film", "x")[0] == 401
+        for path in ("/healthz", "/readyz", "/", "/page/page.js"):
+            assert client.send("GET", path)[0] == 200
+        for value in ("c" * 20, TOKEN):
+            headers = {"Authorization": f"Bearer {value}"}
+            assert [client.send("GET", path, None, headers)[0] for path in paths] == [
+                200, 200, 200, 200, 404]
+        headers = {"Authorization": f"Bearer {'c' * 20}"}
+        assert client.json("DELETE", "/v1/packs/film", None, headers)[0] == 401
+
+
+@pytest.mark.parametrize("mode,warns", [(0o600, False), (0o400, False), (0o640, True),
+                                        (0o604, True)])
+def test_a_token_that_others_may_read_is_logged(tmp_path, caplog, mode, warns):
+    path = tmp_path / "token"
+    path.write_text(TOKEN)
+    path.chmod(mode)
+    assert tokens.of_file(str(path)) == TOKEN
+    assert bool(caplog.records) == warns and ("chmod 600" in caplog.text) == warns
+
+
+@pytest.mark.parametrize("host,file,warns", [
+    ("127.0.0.1", None, False), ("0.0.0.0", None, True), ("0.0.0.0", "token", False)])
+def test_an_open_address_without_a_token_is_logged(
+        tiny_dir, folder, tmp_path, monkeypatch, caplog, host, file, warns):
+    monkeypatch.setattr(server.Server, "run", lambda *_, **__: None)
+    if file:
+        (tmp_path / file).write_text(TOKEN)
+        (tmp_path / file).chmod(0o600)
+    before = signal.getsignal(signal.SIGTERM)
+    server.serve(Settings(bert_dir=tiny_dir, hub=folder, port=0, host=host,
+                          client_token_file=file and str(tmp_path / file)), FakeBank(tiny_dir))
+    signal.signal(signal.SIGTERM, before)
+    assert ("every machine that reaches it" in caplog.text) == warns
+
+
+def test_malformed_requests_are_answered_in_json_and_logged_a_few_times(client, caplog):
+    with requests_log.limited():
+        for _ in range(3 * requests_log.PER_MINUTE):
+            with socket.create_connection(("127.0.0.1", client.port), 20) as peer:
+                peer.sendall(b"NONSENSE\r\n\r\n")
+                answer = b"".join(iter(lambda: peer.recv(1 << 16), b""))
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 400 Bad Request") and json.loads(body)["error"]
+    # A test that runs over the end of a minute sees those of both.
+    assert 0 < len(caplog.records) <= 2 * requests_log.PER_MINUTE
+    assert "more of these in this minute" in caplog.text
+
+
+def test_two_lengths_of_a_body_are_refused(client):
+    with socket.create_connection(("127.0.0.1", client.port), 20) as peer:
+        peer.sendall(b"POST /v1/models/film:predict HTTP/1.1\r\nHost: localhost\r\n"
+                     b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+        assert peer.recv(1 << 16).startswith(b"HTTP/1.1 400")
+
+
 def test_a_pack_replaced_by_one_of_another_kind_meanwhile(tiny_dir, folder, packs, monkeypatch):
     bank = FakeBank(tiny_dir)
     encode = bank.encode
@@ -876,16 +937,16 @@ def test_tokens_that_are_refused(tmp_path, text, words):
     if text is not None:
         path.write_text(text)
     with pytest.raises(InputError, match=words):
-        server.token(Settings(bert_dir="-", admin_token_file=str(path)))
+        tokens.admin(str(path))
 
 
 def test_where_the_token_comes_from(tmp_path, monkeypatch):
     (tmp_path / "token").write_text(TOKEN + "\n")
-    monkeypatch.delenv(server.TOKEN_VARIABLE, raising=False)
-    assert server.token(Settings(bert_dir="-")) is None
-    assert server.token(Settings(bert_dir="-", admin_token_file=str(tmp_path / "token"))) == TOKEN
-    monkeypatch.setenv(server.TOKEN_VARIABLE, "b" * 20)
-    assert server.token(Settings(bert_dir="-")) == "b" * 20
+    monkeypatch.delenv(tokens.VARIABLE, raising=False)
+    assert tokens.admin(None) is None
+    assert tokens.admin(str(tmp_path / "token")) == TOKEN
+    monkeypatch.setenv(tokens.VARIABLE, "b" * 20)
+    assert tokens.admin(None) == "b" * 20
 
 
 @pytest.mark.parametrize("arguments", [

@@ -1,8 +1,6 @@
 """The addresses that the server has, and what each does."""
 import asyncio
 import concurrent.futures
-import hashlib
-import hmac
 import importlib.resources
 import os
 import tempfile
@@ -15,7 +13,7 @@ from starlette.responses import Response
 
 from adapter_bert.errors import InputError
 from adapter_bert.packs import index
-from adapter_bert.serving import models, origin, rest, stages, strict_json, wire
+from adapter_bert.serving import models, origin, rest, stages, strict_json, tokens, wire
 from adapter_bert.serving.batching import Failed
 from adapter_bert.serving.refusal import Refusal, busy
 
@@ -33,7 +31,8 @@ class Parts(NamedTuple):
     batcher: batching.Batcher.
     metrics: metrics.Metrics.
     settings: settings.Settings.
-    token: str that lets its bearer change packs, or None.
+    admin_token: str that lets its bearer change packs, or None.
+    client_token: str without which requests are refused; None where everybody is served.
     is_ending: () -> whether the server shuts down.
     """
 
@@ -42,7 +41,8 @@ class Parts(NamedTuple):
     batcher: Any
     metrics: Any
     settings: Any
-    token: str | None
+    admin_token: str | None
+    client_token: str | None
     is_ending: Any
 
 
@@ -59,8 +59,9 @@ def make_app(parts):
     _add_health(app, parts)
     _add_page(app)
     settings = parts.settings
-    return wire.Watch(app, parts.metrics.request, settings.max_requests,
-                      origin.allowed_hosts(settings.host, settings.allowed_hosts))
+    hosts = origin.allowed_hosts(settings.host, settings.allowed_hosts)
+    return wire.Watch(app, parts.metrics.request, settings.max_requests, hosts,
+                      parts.client_token and (parts.client_token, parts.admin_token))
 
 
 async def _on_input_error(request, error):
@@ -141,14 +142,14 @@ def _add_packs(app, parts):
 
     @app.post("/v1/packs/{name}")
     async def add(name: str, request: fastapi.Request):
-        _check_token(request, parts.token)
+        _check_admin(request, parts.admin_token)
         with gate:
             loaded = await _add_pack(request, name, parts)
         return wire.answer({"name": name, "version": loaded.version, "task": loaded.manifest.task})
 
     @app.delete("/v1/packs/{name}")
     async def remove(name: str, request: fastapi.Request):
-        _check_token(request, parts.token)
+        _check_admin(request, parts.admin_token)
         try:
             await asyncio.to_thread(parts.catalogue.remove, name)
         except KeyError as error:
@@ -177,16 +178,11 @@ async def _add_pack(request, name, parts):
             raise Refusal(str(error).replace(path, name)) from error
 
 
-def _check_token(request, token):
+def _check_admin(request, token):
     """Refusal of a request that may not change packs."""
     if not token:
         raise Refusal("packs cannot be changed: the server was started without an admin token", 403)
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    sums = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-            for text in (given.strip(), token)]
-    if not hmac.compare_digest(*sums) or scheme.lower() != "bearer":
-        raise Refusal("the admin token is missing or another", 401,
-                      {"WWW-Authenticate": "Bearer"})
+    tokens.check(request.headers, token, name="admin")
 
 
 def _count(text, name):

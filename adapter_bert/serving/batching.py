@@ -6,10 +6,10 @@
 import collections
 import concurrent.futures
 import itertools
-import logging
 import threading
 import time
 
+from adapter_bert.serving import requests_log
 from adapter_bert.serving.refusal import busy
 
 WINDOW = 4   # batches' worth of rows that are sorted by length, so that a batch has little padding
@@ -143,7 +143,7 @@ class Batcher:
             for (work, place), answer in zip(batch, answers, strict=True):
                 work.put(place, answer)
         except Exception:
-            logging.exception("a batch of %d rows failed", len(batch))
+            requests_log.log.exception("a batch of %d rows failed", len(batch))
             for work, _ in batch:
                 work.fail()
         if self._seen:

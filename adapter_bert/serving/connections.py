@@ -6,9 +6,10 @@ long a head may take to arrive, how long a client may take to read, and connecti
 import collections
 from typing import NamedTuple
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from adapter_bert.serving import origin
+from adapter_bert.serving import origin, strict_json
 
 
 class Bounds(NamedTuple):
@@ -89,6 +90,16 @@ class Connection(H11Protocol):
                 self.timeout_keep_alive, self.timeout_keep_alive_handler)
         else:
             super().timeout_keep_alive_handler()
+
+    def send_400_response(self, msg):
+        """Refuses what is no HTTP request, in the form of all refusals."""
+        content = strict_json.dumps({"error": msg})
+        head = h11.Response(status_code=400, reason=b"Bad Request", headers=[
+            ("Content-Type", "application/json"), ("Content-Length", str(len(content))),
+            ("Connection", "close")])
+        for event in (head, h11.Data(data=content), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
 
     def _watch_reading(self):
         """Looks once in a while whether the client reads on."""

@@ -9,14 +9,12 @@ import threading
 import uvicorn
 
 from adapter_bert.errors import InputError
-from adapter_bert.serving import app, connections, rest
+from adapter_bert.serving import app, connections, origin, requests_log, rest, tokens
 from adapter_bert.serving.batching import Batcher
 from adapter_bert.serving.catalogue import Catalogue
 from adapter_bert.serving.metrics import Metrics
 from adapter_bert.serving.models import Models
 
-TOKEN_VARIABLE = "ADAPTER_BERT_ADMIN_TOKEN"
-LEAST_TOKEN = 16
 HEAD_SECONDS = 10   # until the head of a request is there
 LAST_SECONDS = 2   # after the grace period, until the process ends whatever is under way
 BACKLOG = 1024   # connections that wait to be accepted
@@ -63,8 +61,14 @@ def serve(settings, bank):
     Raises:
       InputError: no packs, no token, or no such address to listen at.
     """
+    admin = tokens.admin(settings.admin_token_file)
+    client = settings.client_token_file and tokens.of_file(settings.client_token_file)
     listening = listen(settings.host, settings.port)
-    with contextlib.closing(listening), running(settings, bank, token(settings)) as server:
+    if not origin.is_loopback(settings.host) and not client:
+        logging.warning("--host=%s: every machine that reaches it may send requests, which are not "
+                        "encrypted; see --client_token_file", settings.host)
+    with contextlib.closing(listening), requests_log.limited(), running(
+            settings, bank, admin, client) as server:
         listening.listen(BACKLOG)
         host, port = listening.getsockname()[:2]
         # uvicorn raises the signal again when it is done; the process is to end with 0.
@@ -74,7 +78,7 @@ def serve(settings, bank):
 
 
 @contextlib.contextmanager
-def running(settings, bank, admin_token=None):
+def running(settings, bank, admin_token=None, client_token=None):
     """A Server with its packs loaded, ready to run; its batches end after the block."""
     ending = threading.Event()
     metrics = Metrics(lambda: batcher.waiting, lambda: len(packs.names()))
@@ -86,7 +90,8 @@ def running(settings, bank, admin_token=None):
         packs.start(settings.names())
         limits = rest.Limits(settings.max_rows, settings.max_characters, settings.max_body_bytes)
         asked = Models(bank, packs, settings.model_name, limits, batcher)
-        parts = app.Parts(asked, packs, batcher, metrics, settings, admin_token, ending.is_set)
+        parts = app.Parts(asked, packs, batcher, metrics, settings, admin_token, client_token,
+                          ending.is_set)
         yield Server(uvicorn.Config(
             app.make_app(parts), log_level="warning", access_log=False, ws="none", lifespan="off",
             http=connections.protocol(connections.Bounds(
@@ -108,25 +113,3 @@ def listen(host, port):
     except (OSError, OverflowError) as error:
         raise InputError(f"--host={host} --port={port}: cannot listen there "
                          f"({getattr(error, 'strerror', None) or error})") from error
-
-
-def token(settings):
-    """The admin token of a file or of the environment; None without either.
-
-    Raises:
-      InputError: it is too short to be a secret, or cannot be sent.
-    """
-    where, text = TOKEN_VARIABLE, os.environ.get(TOKEN_VARIABLE, "")
-    if settings.admin_token_file:
-        where = settings.admin_token_file
-        try:
-            with open(where, encoding="utf-8") as file:
-                text = file.read(10_000).strip()
-        except (OSError, ValueError) as error:
-            raise InputError(f"{where}: cannot be read as text") from error
-    elif not text:
-        return None
-    if len(text) < LEAST_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
-        raise InputError(f"{where}: not {LEAST_TOKEN} or more letters, digits and signs in one "
-                         "line; make it with openssl rand -hex 32")
-    return text

@@ -39,6 +39,9 @@ class Settings:
     admin_token_file: str | None = setting(
         None, "File whose one line lets its bearer add and remove packs; else the environment's "
               "ADAPTER_BERT_ADMIN_TOKEN; without either nobody can.")
+    client_token_file: str | None = setting(
+        None, "File whose one line a request must bear, as the header Authorization: Bearer TOKEN; "
+              "everybody is served unless given.")
     batch_rows: int = setting(32, "The most rows that are computed together.")
     batch_wait_ms: float = setting(2.0, "Milliseconds that a row waits for others to come.")
     queue_rows: int = setting(2048, "The most rows that wait; more are refused with 503.")

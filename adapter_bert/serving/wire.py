@@ -1,14 +1,13 @@
 """What every request and every answer goes through: bounds, headers, counts."""
 import asyncio
 import contextlib
-import logging
 import time
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from adapter_bert.serving import origin, strict_json
+from adapter_bert.serving import origin, requests_log, strict_json, tokens
 from adapter_bert.serving.refusal import Refusal, busy
 
 JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded", "text/plain")
@@ -105,10 +104,11 @@ class Watch:
       count: (task, verb, status, seconds) -> None.
       most: requests that may be under way, from their head to the last byte of the answer.
       hosts: names by which the server may be called, see origin.allowed_hosts.
+      tokens: one of which a request must bear; None where everybody is served.
     """
 
-    def __init__(self, inner, count, most, hosts=None):
-        self._inner, self._count, self._hosts = inner, count, hosts
+    def __init__(self, inner, count, most, hosts=None, tokens=None):
+        self._inner, self._count, self._hosts, self._tokens = inner, count, hosts, tokens
         self._gate = Gate(most, "too many requests are under way; try again in a second")
 
     async def __call__(self, scope, receive, send):
@@ -125,13 +125,25 @@ class Watch:
                     (name.lower().encode(), value.encode()) for name, value in HEADERS.items())]
             await send(message)
         try:
-            if scope["path"] not in HEALTH:   # load balancers call these by any name
-                origin.check(Headers(scope=scope), self._hosts)
+            self._check(scope["path"], Headers(scope=scope))
             with contextlib.nullcontext() if scope["path"] in ALWAYS else self._gate:
                 await self._inner(scope, receive, watched)
         except Refusal as refusal:
             await refused(refusal)(scope, receive, watched)
         except Exception:
-            logging.exception("a request failed")   # and was answered by the application
+            requests_log.log.exception("a request failed")   # the application answered it
         task, verb = scope.get("state", {}).get("asked", ("", "other"))
         self._count(task, verb, sent[0] if sent else 499, time.monotonic() - start)
+
+    def _check(self, path, headers):
+        """Refusal of a request that is not for this server, or bears no token."""
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy that reads the one where this server reads the other sees other requests.
+            raise Refusal("the request has both Content-Length and Transfer-Encoding", 400,
+                          {"Connection": "close"})
+        if path in HEALTH:   # load balancers call these by any name
+            return
+        origin.check(headers, self._hosts)
+        is_page = path == "/" or path.startswith("/page/")   # which has nothing to hide
+        if self._tokens and not is_page:
+            tokens.check(headers, *self._tokens, name="client")

@@ -8,7 +8,7 @@ const TONES = 6;           // colours of labels in a text, see page.css
 const FEW_LABELS = 8;      // labels that a task is listed with
 const SEARCH_PAUSE = 200;  // milliseconds after the last key
 
-const state = { packs: new Map(), shown: [], total: 0, chosen: [], asked: false, turn: 0, search: 0 };
+const state = { packs: new Map(), shown: [], total: 0, chosen: [], asked: false, turn: 0, search: 0, token: "" };
 const at = (id) => document.getElementById(id);
 
 // An element with a class, and texts or elements in it.
@@ -19,16 +19,28 @@ function make(tag, className, ...children) {
   return element;
 }
 
-async function fetchJson(path, options) {
+async function fetchJson(path, options = {}) {
   let answer;
   try {
-    answer = await fetch(path, options);
+    answer = await fetch(path, withToken(options));
+    if (answer.status === 401 && askForToken()) answer = await fetch(path, withToken(options));
   } catch {
     throw new Error("The server cannot be reached.");
   }
   const value = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(value.error || `The server answered with ${answer.status}.`);
   return value;
+}
+
+function withToken(options) {
+  if (!state.token) return options;
+  return { ...options, headers: { ...options.headers, Authorization: `Bearer ${state.token}` } };
+}
+
+// Whether the user gave a token, which is kept until the page is closed.
+function askForToken() {
+  state.token = window.prompt("This server asks for a token:")?.trim();
+  return Boolean(state.token);
 }
 
 // --- the tasks
