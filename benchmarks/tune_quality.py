@@ -83,7 +83,8 @@ def search_within(plan: plans.Plan, most: float, most_trials: int) -> list:
     whole = EPOCHS * plan.train.examples
     while len(trials) < most_trials and whole + sum(
             summary.examples_of(plan, trial) for trial in trials) <= most:
-        trials = searches.search(plan, len(trials) + 1).trials()
+        # The first trials of a grid's low rates learn nothing: one alone would end the search.
+        trials = searches.search(plan, max(len(trials) + 1, searches.MOST_FAILED)).trials()
     return trials
 
 

@@ -2,6 +2,7 @@
 import concurrent.futures
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 
 class Stages:
@@ -20,7 +21,8 @@ class Stages:
 
     def __init__(self, *stages: Callable[..., Future]):
         self.outcome: Future = concurrent.futures.Future()
-        self._left, self._results = list(stages), []
+        self._left = list(stages)
+        self._results: list[Any] = []
         self._current = self._left.pop(0)()
         self.outcome.add_done_callback(lambda outcome: outcome.cancelled()
                                        and self._current.cancel())
