@@ -125,6 +125,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(content[place:place + 1])
                 time.sleep(0.05)
 
+    def _dripping_head(self, content, head):
+        """A byte of the head now and then, for as long as somebody reads."""
+        with contextlib.suppress(OSError):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+            while True:
+                self.wfile.write(b"x")
+                time.sleep(0.05)
+
     def _names(self, content):
         return {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": "1" * 40}
 
@@ -142,7 +150,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     Attributes:
       way: good, cut, lying, rangeless, shifted, failing, redirecting, packed,
-        dripping or endless.
+        dripping, dripping_head or endless.
       patience: count of requests for which `cut` and `rangeless` break the connection.
       indexes: texts to serve as index.json before the one of the folder.
       asked: [(method, file, Range header)].

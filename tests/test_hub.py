@@ -563,6 +563,22 @@ def test_a_dripping_server_is_given_up(server, out, monkeypatch):
     assert time.monotonic() - start < 60
 
 
+def test_a_dripping_head_is_given_up(server, out, monkeypatch):
+    monkeypatch.setattr(sources, "HEAD_SECONDS", 0.3)
+    server.way = "dripping_head"
+    refused("after 5 attempts", hub.pull, server.address, "p0", f"{out}/p0.zip")
+    assert [asked[1] for asked in server.asked].count("p0.zip") == 5
+
+
+def test_one_deadline_for_all_attempts(server, out, monkeypatch):
+    monkeypatch.setattr(sources, "PAUSES", (60, 60))
+    monkeypatch.setattr(sources, "MOST_SECONDS", 30)
+    server.way = "failing"
+    refused("after 1 attempt:", hub.pull, server.address, "p0", f"{out}/p0.zip")
+    monkeypatch.setattr(sources, "MOST_SECONDS", 0)
+    refused("a download may take 0 minutes", hub.pull, server.address, "p0", f"{out}/p0.zip")
+
+
 @pytest.mark.parametrize("place", [
     "http://127.0.0.1:1\\@1.1.1.1/p0.zip", "http://1.1.1.1@127.0.0.1:1/", "http://a\x7fb/"])
 def test_a_redirect_that_programs_read_in_two_ways_is_refused(server, out, place):

@@ -9,6 +9,7 @@ import ipaddress
 import os
 import re
 import socket
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -28,7 +29,8 @@ TIMEOUT = (10, 60)              # seconds to connect, and between two pieces of 
 BLOCK = 1 << 14                 # bytes
 # The lowest rate of a download, in bytes per second, after so many seconds.
 LEAST_RATE, PATIENCE = 4096, 20
-MOST_SECONDS = 1800             # for one download
+MOST_SECONDS = 1800             # for one download, with all tries
+HEAD_SECONDS = 60               # until the head of an answer is there
 MOST_REDIRECTS = 5
 _REPOSITORY = r"hf://([A-Za-z0-9._-]+/[A-Za-z0-9._-]+)(?:@([A-Za-z0-9._/-]+))?"
 
@@ -119,11 +121,11 @@ def _web(address):
 
     def read_index():
         url = f"{folder}/{index.INDEX_FILE}"
-        return _persist(url, lambda: _read(url, index.INDEX_LIMIT))
+        return _persist(url, lambda deadline: _read(url, index.INDEX_LIMIT, deadline))
 
     def fetch(entry, file):
         url = f"{folder}/{entry.file}"
-        _persist(url, lambda: _continue(url, entry, file))
+        _persist(url, lambda deadline: _continue(url, entry, file, deadline))
     return Source(read_index, fetch)
 
 
@@ -131,15 +133,16 @@ _SOURCES = {"http": _web, "https": _web, "hf": _hugging_face}
 
 
 def _persist(url, attempt):
-    """What attempt() returns; after a broken connection it is called again a few times."""
-    for pause in (*PAUSES, None):
+    """What attempt(deadline) returns; after a broken connection it is called again a few times."""
+    deadline = time.monotonic() + MOST_SECONDS
+    for number, pause in enumerate((*PAUSES, None), start=1):
         try:
-            return attempt()
+            return attempt(deadline)
         except _PASSING as error:
-            if pause is None:
+            if pause is None or time.monotonic() + pause > deadline:
                 resumes = "" if url.endswith(index.INDEX_FILE) else "; downloads resume"
-                raise InputError(f"could not download {url} after {len(PAUSES) + 1} attempts: "
-                                 f"{_words(error)}; try again later{resumes}") from error
+                raise InputError(f"could not download {url} after {number} "
+                                 f"attempt{'s' * (number > 1)}: {_words(error)}; try again later{resumes}") from error
             time.sleep(pause)
         except InputError:
             raise
@@ -148,15 +151,15 @@ def _persist(url, attempt):
     raise AssertionError("the last try returns or raises")
 
 
-def _read(url, limit):
+def _read(url, limit, deadline):
     """The bytes at a URL, at most `limit`."""
     content = io.BytesIO()
     with _get(url) as answer:
-        _receive(_blocks(answer, url), content, limit, url)
+        _receive(_blocks(answer, url, deadline), content, limit, url)
     return content.getvalue()
 
 
-def _continue(url, entry, file):
+def _continue(url, entry, file, deadline):
     """Gets the rest of a pack, from where `file` ends."""
     start = _resume_at(file, entry.bytes)
     if start == entry.bytes:
@@ -167,7 +170,7 @@ def _continue(url, entry, file):
         elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             _empty(file)
             raise Broken("the server cannot go on from where the last connection ended")
-        _receive(_blocks(answer, url), file, entry.bytes, url)
+        _receive(_blocks(answer, url, deadline), file, entry.bytes, url)
     if file.tell() < entry.bytes:
         raise Broken(f"the answer ended after {file.tell():,} of {entry.bytes:,} bytes")
 
@@ -178,9 +181,80 @@ def _get(url, start=0):
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    with requests.Session() as session, _redirected(session, url, headers) as answer:
-        _check_status(answer, url, (200, 206, 416) if start else (200,))
-        yield answer
+    with requests.Session() as session:
+        connections = Connections()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, connections)
+        with connections.cut_after(HEAD_SECONDS):
+            answer = _redirected(session, url, headers)
+        with answer:
+            _check_status(answer, url, (200, 206, 416) if start else (200,))
+            yield answer
+
+
+class Connections(requests.adapters.HTTPAdapter):
+    """Connections of a session that are cut when a time is over.
+
+    A timeout of requests bounds the time between two bytes only: a server that sends a byte now and
+    then could take days for a TLS handshake or for the head of an answer.
+    """
+
+    def __init__(self):
+        self._sockets: list[socket.socket] = []
+        super().__init__()
+
+    @contextlib.contextmanager
+    def cut_after(self, seconds: float) -> Iterator[None]:
+        """Ends every connection if the block takes longer; what waits for bytes of it fails."""
+        timer = threading.Timer(seconds, self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def init_poolmanager(self, *args, **options):
+        """See requests."""
+        super().init_poolmanager(*args, **options)
+        self._watch(self.poolmanager)
+
+    def proxy_manager_for(self, proxy, **options):
+        """See requests."""
+        manager = super().proxy_manager_for(proxy, **options)
+        self._watch(manager)
+        return manager
+
+    def close(self):
+        """See requests."""
+        super().close()
+        for one in self._sockets:
+            one.close()
+
+    def _watch(self, manager: urllib3.PoolManager) -> None:
+        manager.pool_classes_by_scheme = {
+            scheme: type("WatchedPool", (pool,), {"ConnectionCls": watched(
+                pool.ConnectionCls, self._sockets)})
+            for scheme, pool in POOLS.items()}
+
+    def _cut(self) -> None:
+        for one in self._sockets:
+            with contextlib.suppress(OSError):   # it ended already
+                one.shutdown(socket.SHUT_RDWR)
+
+
+POOLS: dict[str, type[urllib3.HTTPConnectionPool]] = {
+    "http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
+
+
+def watched(connection: type, sockets: list[socket.socket]) -> type:
+    """A class of urllib3's connections that keeps a second handle of each socket in a list."""
+    class Watched(connection):
+        def _new_conn(self):
+            made = super()._new_conn()
+            sockets.append(made.dup())   # the first one is gone once TLS has wrapped it
+            return made
+    return Watched
 
 
 def _redirected(session, url, headers):
@@ -222,19 +296,24 @@ def _is_public(host):
                for *_, address in found)
 
 
-def _blocks(answer, url: str) -> Iterator[bytes]:
+def _blocks(answer, url: str, deadline: float) -> Iterator[bytes]:
     """The bytes of an answer as they arrive: a full block could take a slow server hours.
 
     Raises:
-      InputError: they do not come at LEAST_RATE, or not within MOST_SECONDS.
+      InputError: they do not come at LEAST_RATE, or not before the deadline of time.monotonic().
     """
     start, count = time.monotonic(), 0
     while block := answer.raw.read1(BLOCK):
         count += len(block)
-        seconds = time.monotonic() - start
-        if seconds > MOST_SECONDS or seconds > PATIENCE and count < LEAST_RATE * seconds:
-            raise InputError(f"{url}: gave up after {count:,} bytes in {seconds:.0f} s: the server "
-                             f"sends less than {LEAST_RATE:,} bytes a second; try again later")
+        now = time.monotonic()
+        seconds, slow = now - start, None
+        if seconds > PATIENCE and count < LEAST_RATE * seconds:
+            slow = f"the server sends less than {LEAST_RATE:,} bytes a second"
+        elif now > deadline:
+            slow = f"a download may take {MOST_SECONDS // 60} minutes"
+        if slow:
+            raise InputError(f"{url}: gave up after {count:,} bytes in {seconds:.0f} s: {slow}; "
+                             "try again later")
         yield block
 
 
