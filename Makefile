@@ -10,7 +10,7 @@ ACTIVATE = source $(VENV)/bin/activate
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-hostile test-gpu check quality quality-defaults quality-methods quality-peer meta-quality \
+.PHONY: help demo demo-serve demo-meta pretrain-demo $(DOMAINS:%=demo-pack-%) test test-faults test-hostile audit test-gpu check quality quality-defaults quality-methods quality-peer meta-quality \
   bench bench-drop bench-packs bench-serving bench-pretraining bench-meta bench-scaling interop profile acceptance paper-small clean
 
 $(VENV)/pyvenv.cfg:
@@ -112,9 +112,15 @@ test-faults: $(VENV)/.installed-dev  ## run the tests with kills, full disks and
 
 # Hostile requests, packs, hubs and clients; the long ones too.
 HOSTILE := tests/test_hostile_requests.py tests/test_hostile_packs.py tests/test_connections.py tests/test_origin.py \
-  tests/test_plain_text.py tests/test_hub.py tests/test_server.py tests/test_attacks.py
+  tests/test_plain_text.py tests/test_hub.py tests/test_server.py tests/test_attacks.py tests/test_addresses.py
 test-hostile: $(VENV)/.installed-dev  ## run the tests with hostile requests, packs and hubs
 	$(BIN)/python -m pytest $(HOSTILE) -n auto --dist worksteal
+
+# Known vulnerabilities of the pinned requirements, by PyPI's records; needs the network.
+audit:  ## look up known vulnerabilities of the pinned requirements
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(VENV)-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.txt
 
 # What needs a GPU, where TensorFlow sees one; says so where it sees none.
 test-gpu: $(VENV)/.installed-dev  ## run the tests that need a GPU
@@ -224,4 +230,4 @@ acceptance: $(VENV)/.installed-dev  ## check every claim of the docs (ROWS=parit
 	$(BIN)/python benchmarks/acceptance.py $(if $(ROWS),--only=$(ROWS))
 
 clean:  ## remove .venv, the demo's files and build output
-	rm -rf $(VENV) $(VENV)-bench $(WORK) build *.egg-info
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-audit $(WORK) build *.egg-info

@@ -6,7 +6,8 @@ import time
 import pytest
 from banks import FakeBank, serving
 
-from adapter_bert.serving import origin, server
+from adapter_bert import addresses
+from adapter_bert.serving import server
 
 GET = b"GET /page/page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -72,7 +73,7 @@ def test_connections_of_an_address_are_bounded(tiny_dir, monkeypatch):
             for peer in peers:
                 peer.sendall(GET)
                 assert peer.recv(12) == b"HTTP/1.1 200"
-        monkeypatch.setattr(origin, "is_loopback", lambda address: False)
+        monkeypatch.setattr(addresses, "is_loopback", lambda address: False)
         while client.server.server_state.connections:
             time.sleep(0.02)
         with connected(client, 3) as peers, connected(client) as (other,):

@@ -5,7 +5,6 @@ bytes of a pack are only carried, in bounds; packs/index.py and packs/hub.py che
 """
 import contextlib
 import io
-import ipaddress
 import os
 import re
 import socket
@@ -19,7 +18,7 @@ import huggingface_hub
 import requests
 import urllib3
 
-from adapter_bert import files
+from adapter_bert import addresses, files
 from adapter_bert.errors import InputError
 from adapter_bert.packs import index
 from adapter_bert.plain_text import plain
@@ -140,9 +139,10 @@ def _persist(url, attempt):
             return attempt(deadline)
         except _PASSING as error:
             if pause is None or time.monotonic() + pause > deadline:
+                tries = f"{number} attempt{'s' * (number > 1)}"
                 resumes = "" if url.endswith(index.INDEX_FILE) else "; downloads resume"
-                raise InputError(f"could not download {url} after {number} "
-                                 f"attempt{'s' * (number > 1)}: {_words(error)}; try again later{resumes}") from error
+                raise InputError(f"could not download {url} after {tries}: {_words(error)}; "
+                                 f"try again later{resumes}") from error
             time.sleep(pause)
         except InputError:
             raise
@@ -281,19 +281,9 @@ def _check_redirect(url, place):
     if there.scheme not in schemes or not there.hostname:
         raise InputError(f"{url}: redirects to {plain(place, 200)}, which is not "
                          f"{' or '.join(f'{scheme}://' for scheme in schemes)}")
-    if there.hostname != here.hostname and not _is_public(there.hostname):
+    if there.hostname != here.hostname and not addresses.is_public(there.hostname):
         raise InputError(f"{url}: redirects to {plain(there.hostname, 200)}, an address of a "
                          "private network; give the hub's own address")
-
-
-def _is_public(host):
-    """Whether all addresses of a host are reachable from everywhere."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return False
-    return all(ipaddress.ip_address(address[0].partition("%")[0]).is_global
-               for *_, address in found)
 
 
 def _blocks(answer, url: str, deadline: float) -> Iterator[bytes]:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from adapter_bert.serving import origin, strict_json
+from adapter_bert import addresses
+from adapter_bert.serving import strict_json
 
 
 class Bounds(NamedTuple):
@@ -46,7 +47,7 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self._address = self.client[0] if self.client else ""
         self.open[self._address] += 1
-        is_bounded = self._address and not origin.is_loopback(self._address)
+        is_bounded = self._address and not addresses.is_loopback(self._address)
         if is_bounded and self.open[self._address] > self.bounds.per_address:
             self._drop()
         else:

@@ -5,10 +5,10 @@ the server by a host name of its own that it lets point here (DNS rebinding), or
 across sites. The first shows in the header Host, the second in Origin and Sec-Fetch-Site, which
 browsers set and pages cannot change.
 """
-import ipaddress
 import urllib.parse
 from collections.abc import Mapping
 
+from adapter_bert.addresses import is_loopback
 from adapter_bert.serving.refusal import Refusal
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -25,14 +25,6 @@ def allowed_hosts(address: str, names: str | None) -> frozenset[str] | None:
         return None
     more = {_host_of(f"//{name.strip()}") for name in (names or "").split(",")}
     return (LOOPBACK_HOSTS | more | {address.lower()}) - {""}
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches an address."""
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address.lower() == "localhost"
 
 
 def check(headers: Mapping[str, str], hosts: frozenset[str] | None) -> None:

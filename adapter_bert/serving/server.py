@@ -8,8 +8,9 @@ import threading
 
 import uvicorn
 
+from adapter_bert import addresses
 from adapter_bert.errors import InputError
-from adapter_bert.serving import app, connections, origin, requests_log, rest, tokens
+from adapter_bert.serving import app, connections, requests_log, rest, tokens
 from adapter_bert.serving.batching import Batcher
 from adapter_bert.serving.catalogue import Catalogue
 from adapter_bert.serving.metrics import Metrics
@@ -64,7 +65,7 @@ def serve(settings, bank):
     admin = tokens.admin(settings.admin_token_file)
     client = settings.client_token_file and tokens.of_file(settings.client_token_file)
     listening = listen(settings.host, settings.port)
-    if not origin.is_loopback(settings.host) and not client:
+    if not addresses.is_loopback(settings.host) and not client:
         logging.warning("--host=%s: every machine that reaches it may send requests, which are not "
                         "encrypted; see --client_token_file", settings.host)
     with contextlib.closing(listening), requests_log.limited(), running(
