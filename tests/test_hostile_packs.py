@@ -14,6 +14,7 @@ from packs import tiny_pack
 from test_packs import META, SPANS
 
 import adapter_layers
+from adapter_bert.__main__ import main
 from adapter_bert.cli.pack import lines
 from adapter_bert.errors import InputError
 from adapter_bert.packs import hub, index, manifest, store
@@ -123,3 +124,35 @@ def test_a_hub_full_of_hostile_packs_lists_and_serves_the_good_ones(tmp_path, ti
         loaded = [row["name"] for row in listing["packs"] if row["loaded"]]
         assert loaded == ["good1", "good2"] and listing["total"] == len(names)
         assert client.json("POST", "/v1/models/good1:predict", {"instances": ["a"]})[0] == 200
+
+
+def said(capsys, *words):
+    """The lines that `adapter-bert pack` prints; its code is 0 or 1."""
+    try:
+        main(["pack", *words])
+    except SystemExit as ended:
+        assert ended.code in (None, 0, 1), words
+    found = capsys.readouterr()
+    return (found.out + found.err).splitlines()
+
+
+def test_every_job_of_pack_bears_hostile_packs(tmp_path, tiny_dir, capsys):
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    for number, (text, content) in enumerate(itertools.islice(hostile_manifests(QUICK), 60)):
+        (folder / f"bad{number}.zip").write_bytes(store._zip(text, content))
+    store.write(str(folder / "good.zip"), tiny_pack(base=base_of(tiny_dir), task="good"))
+    paths = sorted(map(str, folder.glob("*.zip")))
+    verified = said(capsys, "verify", *paths)
+    assert len(verified) >= len(paths) and f"OK: {folder}/good.zip" in verified
+    outputs = [verified, said(capsys, "index", str(folder)), said(capsys, "list", str(folder)),
+               said(capsys, "search", str(folder), "good")]
+    assert any("good" in line for line in outputs[2])
+    for path in paths:
+        outputs.append(said(capsys, "show", path))
+    for entry in hub.entries(str(folder)):
+        outputs.append(said(capsys, "pull", str(folder), entry.name, str(tmp_path / entry.name)))
+    assert (tmp_path / "good").exists()
+    for lines_of_job in outputs:
+        assert lines_of_job and all(line.isprintable() for line in lines_of_job), lines_of_job
+        assert not any("Traceback" in line for line in lines_of_job)
