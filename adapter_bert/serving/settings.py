@@ -1,4 +1,4 @@
-"""What the server is told, each with its default and its flag's help text."""
+"""The flags of the server, each with its default and help text."""
 import dataclasses
 
 from adapter_bert.errors import InputError
@@ -12,53 +12,58 @@ CHOICES = {"precision": PRECISIONS, "kernels": KERNELS}
 class Settings:
     """The flags of `adapter-bert serve`."""
 
-    bert_dir: str = setting("", "Folder of the base, in Google's form.")
+    bert_dir: str = setting("", "The base: folder, name on the Hugging Face Hub, or demo.")
     hub: str | None = setting(
-        None, "Where the packs are: a folder, its http(s):// address, or hf://owner/repo.")
+        None, "Hub with the packs: a folder, its http(s):// address, or hf://owner/repo.")
     tasks: str | None = setting(
-        None, "Names of the packs to load, as in a,b; all that fit the base unless given.")
+        None, "Names of the packs to load, as in a,b; by default all that fit the base.")
     cache_dir: str | None = setting(
-        None, "Folder for packs of a hub that is not a folder; packs in the cache "
+        None, "Folder for downloaded packs; by default packs/ in the cache "
               "($ADAPTER_BERT_CACHE, else ~/.cache/adapter-bert).")
     slots: int = setting(
-        100, "Packs that lie beside the graph at once; others wait in host memory for their turn.")
-    max_adapter_size: int = setting(64, "Width of the widest adapter that can be loaded.")
-    max_labels: int = setting(16, "Labels of the largest task that can be loaded.")
+        100, "Packs per graph that can be used without copying; others are copied in when needed.")
+    max_adapter_size: int = setting(64, "Largest adapter size that can be loaded.")
+    max_labels: int = setting(16, "Most labels of a task that can be loaded.")
     max_graphs: int = setting(
-        16, "Kinds of packs (method, activation, head, ...) for which a graph may be built.")
+        16, "Most kinds of packs (method, activation, head, ...); each needs a graph.")
     precision: str = setting(
-        "auto", "Type of the products: float32, bfloat16, or auto for what this CPU is faster in.")
+        "auto", "Type of the matmuls: float32, bfloat16, or auto (what is faster on this CPU).")
     kernels: str = setting(
-        "auto", "Between the products: plain formulas, fused kernels compiled here, or auto.")
-    host: str = setting("127.0.0.1", "Address to listen at; 0.0.0.0 for every one.")
+        "auto", "Implementation: plain (TensorFlow operations), fused (kernels compiled here), or "
+                "auto.")
+    host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 for all of this machine.")
     allowed_hosts: str | None = setting(
-        None, "Host names by which requests may call the server, as in a.example,b.example; * for "
-              "any. By default those of this machine if --host is a loopback address, else any.")
-    port: int = setting(8501, "Port to listen at; 0 for any that is free.")
-    model_name: str = setting("adapter-bert", "The name under which every task can be asked.")
+        None, "Host names that requests may use, as in a.example,b.example; * for any. Default: "
+              "this machine's if --host is a loopback address, otherwise any.")
+    port: int = setting(8501, "Port to listen on; 0 for any free one.")
+    model_name: str = setting(
+        "adapter-bert", "Model name for requests that name the task in each row.")
     admin_token_file: str | None = setting(
-        None, "File whose one line lets its bearer add and remove packs; else the environment's "
-              "ADAPTER_BERT_ADMIN_TOKEN; without either nobody can.")
+        None, "File with a token for adding and removing packs; otherwise the environment variable "
+              "ADAPTER_BERT_ADMIN_TOKEN; without either, packs cannot be changed.")
     client_token_file: str | None = setting(
-        None, "File whose one line a request must bear, as the header Authorization: Bearer TOKEN; "
-              "everybody is served unless given.")
-    batch_rows: int = setting(32, "The most rows that are computed together.")
-    batch_wait_ms: float = setting(2.0, "Milliseconds that a row waits for others to come.")
-    queue_rows: int = setting(2048, "The most rows that wait; more are refused with 503.")
-    request_timeout: float = setting(30.0, "Seconds that a request may take; then 503.")
-    max_requests: int = setting(256, "The most requests under way; more are refused with 503.")
+        None, "File with a token that requests must have (Authorization: Bearer TOKEN); without "
+              "it, everybody is served.")
+    batch_rows: int = setting(32, "Largest batch, in rows.")
+    batch_wait_ms: float = setting(
+        2.0, "Milliseconds that a row waits for others to fill the batch.")
+    queue_rows: int = setting(2048, "Most waiting rows; beyond that, requests get 503.")
+    request_timeout: float = setting(
+        30.0, "Seconds that a request may take; after that it gets 503.")
+    max_requests: int = setting(256, "Most concurrent requests; beyond that, requests get 503.")
     max_connections_per_address: int = setting(
-        128, "The most connections of one address; without bound for loopback addresses.")
-    max_body_bytes: int = setting(1 << 20, "The most bytes of a request.")
-    max_rows: int = setting(256, "The most rows of a request.")
-    max_characters: int = setting(20_000, "The most characters of a text.")
-    max_pack_bytes: int = setting(256 << 20, "The most bytes of a pack that is sent.")
-    encode_threads: int = setting(2, "Threads that read requests and cut texts into word pieces.")
+        128, "Most connections per client address; no limit for loopback addresses.")
+    max_body_bytes: int = setting(1 << 20, "Most bytes of a request body.")
+    max_rows: int = setting(256, "Most rows of a request.")
+    max_characters: int = setting(20_000, "Most characters of a text.")
+    max_pack_bytes: int = setting(256 << 20, "Most bytes of a pack.")
+    encode_threads: int = setting(2, "Threads that parse requests and tokenize texts.")
 
     def __post_init__(self):
-        """Raises InputError where a value cannot be."""
+        """Checks the values; InputError if one is not allowed."""
         if not self.bert_dir:
-            raise InputError("--bert_dir is missing: name the folder of the base, in Google's form")
+            raise InputError("--bert_dir is missing: name the base (a folder, a name on the Hugging "
+                             "Face Hub, or demo)")
         for field in dataclasses.fields(self):
             value, least = getattr(self, field.name), _LEAST.get(field.name, 1)
             if isinstance(value, (int, float)) and not least <= value < 1 << 40:
@@ -76,7 +81,7 @@ class Settings:
             index.check_name(name)
 
     def names(self):
-        """The packs that were asked for; () for all."""
+        """The packs to load; () for all."""
         return tuple(filter(None, (self.tasks or "").split(",")))
 
 
