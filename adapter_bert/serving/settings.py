@@ -62,8 +62,8 @@ class Settings:
     def __post_init__(self):
         """Checks the values; InputError if one is not allowed."""
         if not self.bert_dir:
-            raise InputError("--bert_dir is missing: name the base (a folder, a name on the Hugging "
-                             "Face Hub, or demo)")
+            raise InputError("--bert_dir is missing: name the base (a folder, a name on the "
+                             "Hugging Face Hub, or demo)")
         for field in dataclasses.fields(self):
             value, least = getattr(self, field.name), _LEAST.get(field.name, 1)
             if isinstance(value, (int, float)) and not least <= value < 1 << 40:
