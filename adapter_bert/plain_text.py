@@ -6,6 +6,10 @@ that a terminal does not show as a character of its own is written as an escape 
 import copy
 import logging
 
+# Of the characters that Python does not count as printable: they join letters of Persian and of
+# Indian scripts, and the parts of an emoji, and do nothing else.
+JOINERS = "\u200c\u200d"
+
 
 def plain(text: object, most: int | None = None) -> str:
     """One line of printable characters; others are escaped as in Python: \\n, \\x1b, \\u202e.
@@ -38,7 +42,9 @@ def json_escape(letter: str) -> str:
 
 
 def _escaped(letter: str) -> str:
-    return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+    if letter.isprintable() or letter in JOINERS:
+        return letter
+    return letter.encode("unicode_escape").decode("ascii")
 
 
 class PlainFormatter(logging.Formatter):

@@ -6,12 +6,15 @@ import logging
 import pytest
 
 from adapter_bert.plain_text import PlainFormatter, plain, plain_json
+from adapter_bert.train import findings
 
 NASTY = "a\nb\r\x1b[31mc\x9bd\u202ee\u2028f\ud800g\0h"
 
 
 def test_plain_text_is_one_printable_line():
     assert plain("café 日本 😀") == "café 日本 😀"
+    joined = "👩\u200d👧 می\u200cخواهم"
+    assert plain(joined) == joined and plain(f"{joined}\x1b") == f"{joined}\\x1b"
     assert plain(NASTY).isprintable() and plain("\n\x1b\u202e") == "\\n\\x1b\\u202e"
     assert plain("x" * 100, 10) == "x" * 10 + "..."
 
@@ -21,6 +24,10 @@ def test_plain_json_has_the_same_value(value):
     text = plain_json(json.dumps({"a": value}, ensure_ascii=False, indent=1))
     assert json.loads(text) == {"a": value}
     assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_a_cell_of_a_report_is_printable_and_literal():
+    assert findings.escaped("\x1b[31m<b>|\u202e", 80) == "\\\\x1b\\[31m\\<b\\>\\|\\\\u202e"
 
 
 def test_a_message_cannot_forge_a_log_line():

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from adapter_bert.plain_text import plain
+
 # Characters that Markdown, or HTML in Markdown, gives a meaning to.
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$&])")
 _NUMBER = re.compile(r"[*+-]*[0-9][0-9.,]*[ %s*]*|–|")
@@ -85,8 +87,11 @@ def clipped(text: str, most: int = MOST_CHARACTERS) -> str:
 
 
 def escaped(text: str, most: int = MOST_CHARACTERS) -> str:
-    """A text from the data as Markdown shows it literally, on one line, clipped."""
-    return _SPECIAL.sub(r"\\\1", clipped(text, most))
+    """A text from the data as Markdown shows it literally, on one line, clipped.
+
+    Control characters are written as escapes: a viewer could be a terminal.
+    """
+    return _SPECIAL.sub(r"\\\1", plain(clipped(text, most)))
 
 
 def percent(share: float) -> str:
