@@ -1,13 +1,14 @@
 """Where the cache is, and that nothing needs one."""
 import functools
 import os
+import shutil
+import tempfile
 
 import pytest
 
 from adapter_bert import cache, engine
 from adapter_bert.errors import InputError
 from adapter_bert.kernels import library
-
 
 @pytest.fixture(name="variables")
 def fixture_variables(monkeypatch):
@@ -100,3 +101,29 @@ def test_kernels_that_others_could_change_are_not_run(variables, tmp_path):
         assert cache.is_trusted(str(path)) == is_ours
     module, reason = load()
     assert module is None and "other users can change" in reason and len(built) == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
+def test_what_real_users_trust():
+    """A user trusts files of his own and of root, and none of others."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        paths = []
+        for owner in (0, 4321, 4322):
+            path = os.path.join(folder, str(owner), "kernels.so")
+            os.mkdir(os.path.dirname(path), 0o755)
+            with open(path, "w", encoding="utf-8"):
+                os.chmod(path, 0o644)
+            for place in (path, os.path.dirname(path)):
+                os.chown(place, owner, owner)
+            paths.append(path)
+        shared = os.path.join(folder, "0", "of_4321.so")
+        shutil.copy(paths[0], shared)
+        os.chown(shared, 4321, 4321)
+        for user, wanted in ((0, 0b1000), (4321, 0b1101), (4322, 0b1010)):
+            child = os.fork()
+            if not child:
+                os.setuid(user)
+                os._exit(int("".join(str(int(cache.is_trusted(path)))
+                                     for path in (*paths, shared)), 2))
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == wanted
