@@ -10,6 +10,7 @@ from adapter_bert import cache, engine
 from adapter_bert.errors import InputError
 from adapter_bert.kernels import library
 
+
 @pytest.fixture(name="variables")
 def fixture_variables(monkeypatch):
     for name in (cache.VARIABLE, "XDG_CACHE_HOME"):
