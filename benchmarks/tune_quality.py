@@ -4,10 +4,12 @@
 
 The grid is that of experiments/paper_small.json with adapters: rates, sizes and seeds, of which
 docs/paper/results has the results. Its best score is the highest mean over seeds of a setting; its
-compute is the training examples of all of its runs. tune searches rate and size with the same other
+compute is the training examples of all of its runs. tune searches rate and size with its default
 flags, as many trials as fit into 40 % of that. The setting that it finds is then trained with five
 other seeds, so that a lucky seed does not count, and their mean is held against the grid's best
-score minus one standard error. About an hour on 2 cores; writes docs/results/tune.json.
+score minus one standard error. With --grid_flags tune has the grid's other flags and no recipe: the
+search alone, which then knows no good place to begin at. About half an hour on 2 cores; writes
+docs/results/tune.json.
 """
 import argparse
 import json
@@ -29,7 +31,7 @@ from adapter_bert.research.tuning import summary
 from adapter_bert.training.hooks import speak_plainly
 from adapter_bert.training.settings import Settings
 
-SHARE, SEEDS, EPOCHS = 0.4, 5, 3.0
+SHARE, SEEDS, GRID_EPOCHS = 0.4, 5, 3.0
 EXPERIMENT, GRID_RESULTS = "experiments/paper_small.json", "docs/paper/results"
 OUTPUT = "docs/results/tune.json"
 
@@ -68,10 +70,11 @@ def grid_score(experiment: config.Experiment, task: str, metric: str) -> GridSco
 
 
 def plan_of(task: str, options: argparse.Namespace, flags: dict, folder: str) -> plans.Plan:
-    """The search of a task: rate and size, with the grid's other flags and no recipe of its own."""
-    flags = {"recipe": "reference", **flags, "task_name": task,
+    """The search of a task: rate and size, with default flags or with the grid's others."""
+    of_grid = {"recipe": "reference", **flags, "num_train_epochs": GRID_EPOCHS}
+    flags = {**(of_grid if options.grid_flags else {}), "task_name": task,
              "data_dir": os.path.join(options.glue_dir, task), "bert_dir": options.bert_dir,
-             "num_train_epochs": EPOCHS, **({"max_train_examples": 64} if options.smoke else {})}
+             **({"max_train_examples": 64} if options.smoke else {})}
     settings = Settings(**flags, output_dir=folder)
     return plans.bind(plans.make("classifier", settings, set(flags) | {"output_dir"},
                                  "learning_rate,size"))
@@ -80,11 +83,12 @@ def plan_of(task: str, options: argparse.Namespace, flags: dict, folder: str) ->
 def search_within(plan: plans.Plan, most: float, most_trials: int) -> list:
     """The trials of a search that processes at most so many training examples."""
     trials: list = []
-    whole = EPOCHS * plan.train.examples
+    whole = plan.settings.num_train_epochs * plan.train.examples
     while len(trials) < most_trials and whole + sum(
             summary.examples_of(plan, trial) for trial in trials) <= most:
-        # The first trials of a grid's low rates learn nothing: one alone would end the search.
-        trials = searches.search(plan, max(len(trials) + 1, searches.MOST_FAILED)).trials()
+        # A first trial that learns nothing would end a search of one.
+        least = 2 if plan.settings.recipe == "auto" else searches.MOST_FAILED
+        trials = searches.search(plan, max(len(trials) + 1, least)).trials()
     return trials
 
 
@@ -125,6 +129,7 @@ def main() -> None:
     parser.add_argument("--bert_dir", required=True)
     parser.add_argument("--glue_dir", required=True)
     parser.add_argument("--tasks", default="MRPC,STS-B")
+    parser.add_argument("--grid_flags", action="store_true", help="the grid's flags, no recipe")
     parser.add_argument("--smoke", action="store_true", help="64 examples: does it start?")
     options = parser.parse_args()
     logging.use_absl_handler()
@@ -140,7 +145,7 @@ def main() -> None:
         print(f"{task}: {row['metric']} {row['reached']:.3f} (mean of {len(row['seeds'])} seeds; "
               f"{row['best_in_search']:.3f} in the search), needed {row['needed']:.3f}, with "
               f"{row['compute_share']:.0%} of the grid's compute", flush=True)
-    if options.smoke:
+    if options.smoke or options.grid_flags:
         return
     files.write_json(OUTPUT, {"commit": sides.commit(), "machine": sides.machine(), **found})
     sys.exit(any(row["reached"] < row["needed"] or row["compute_share"] > SHARE
