@@ -143,19 +143,23 @@ def load(session, values):
                 {initializer.inputs[1]: value for initializer, value in feeds})
 
 
-def start_from(prefix, variables):
+def start_from(prefix, variables, is_new=lambda variable: True):
     """Makes variables, and the packed copies of them, start with the values of a checkpoint.
 
     Args:
       prefix: str, of a checkpoint that has float32 values of these names and shapes.
       variables: {name: tf.Variable}, of any type of float.
+      is_new: function of a variable or copy -> whether it starts; the others have their values.
     """
-    values = restored(prefix, variables, lambda name: variables[name].trainable)
-    for name, variable in variables.items():
-        start_with(variable, values[name])
-    for name, turned, copy in kernels.copies():
-        if name in variables:
-            start_with(copy, kernels.pack(tf.cast(values[name], copy.dtype.base_dtype), turned))
+    copies = [(name, turned, copy) for name, turned, copy in kernels.copies()
+              if name in variables and is_new(copy)]
+    starting = [name for name, variable in variables.items() if is_new(variable)]
+    values = restored(prefix, dict.fromkeys([*starting, *(name for name, *_ in copies)]),
+                      lambda name: variables[name].trainable)
+    for name in starting:
+        start_with(variables[name], values[name])
+    for name, turned, copy in copies:
+        start_with(copy, kernels.pack(tf.cast(values[name], copy.dtype.base_dtype), turned))
 
 
 def restored(prefix, names, trains):

@@ -1,5 +1,6 @@
 """Packs of the tiny BERT, hubs of them, and servers of such a hub: good, broken and lying."""
 import contextlib
+import gzip
 import hashlib
 import http.server
 import json
@@ -133,6 +134,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(b"x")
                 time.sleep(0.05)
 
+    def _dripping_chunks(self, content, head):
+        """Marks between the parts of an answer, without an end."""
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(b"1;")
+            while True:
+                self.wfile.write(b"x")
+                time.sleep(0.05)
+
+    def _bloated_redirect(self, content, head):
+        """A redirect whose body is a hundred times as long when it is unpacked."""
+        body = gzip.compress(bytes(100 << 20))
+        self._answer(302, body, head, {
+            "Location": self.server.location, "Content-Encoding": "gzip"})
+
     def _names(self, content):
         return {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": "1" * 40}
 
@@ -150,7 +168,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     Attributes:
       way: good, cut, lying, rangeless, shifted, failing, redirecting, packed,
-        dripping, dripping_head or endless.
+        dripping, dripping_head, dripping_chunks, bloated_redirect or endless.
       patience: count of requests for which `cut` and `rangeless` break the connection.
       indexes: texts to serve as index.json before the one of the folder.
       asked: [(method, file, Range header)].

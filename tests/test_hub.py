@@ -4,10 +4,12 @@ import fcntl
 import json
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 
 import pytest
 from hubs import HASH, content_of, files_in, hub_of, pack, serving, signed
@@ -568,6 +570,41 @@ def test_a_dripping_head_is_given_up(server, out, monkeypatch):
     server.way = "dripping_head"
     refused("after 5 attempts", hub.pull, server.address, "p0", f"{out}/p0.zip")
     assert [asked[1] for asked in server.asked].count("p0.zip") == 5
+
+
+def test_dripping_chunks_are_given_up(server, out, monkeypatch):
+    monkeypatch.setattr(sources, "MOST_SECONDS", 1)
+    server.way = "dripping_chunks"
+    refused("a download may take 0 minutes", hub.pull, server.address, "p0", f"{out}/p0.zip")
+
+
+def test_a_connection_that_is_made_after_the_time_is_cut(server, out, monkeypatch):
+    look_up = socket.getaddrinfo
+
+    def slow(*arguments, **options):
+        time.sleep(0.5)
+        return look_up(*arguments, **options)
+    monkeypatch.setattr(sources, "PAUSES", ())
+    monkeypatch.setattr(sources, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    server.way = "dripping_head"
+    refused("after 1 attempt", hub.entries, server.address)
+
+
+def test_the_body_of_a_redirect_is_not_read(server, folder, out):
+    server.way, server.location = "bloated_redirect", f"{server.address}/index.json"
+    tracemalloc.start()
+    refused("the answer ended after", hub.pull, server.address, "p0", f"{out}/p0.zip")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 << 20
+
+
+def test_a_proxy_is_used(server, folder, out, monkeypatch):
+    monkeypatch.setenv("http_proxy", server.address)
+    server.prefix = ""
+    assert hub.pull("http://hub.example/packs", "p0", f"{out}/p0.zip")
+    assert content_of(out, "p0.zip") == content_of(folder, "p0.zip")
 
 
 def test_one_deadline_for_all_attempts(server, out, monkeypatch):

@@ -617,6 +617,14 @@ def test_a_token_that_others_may_read_is_logged(tmp_path, caplog, mode, warns):
     assert bool(caplog.records) == warns and ("chmod 600" in caplog.text) == warns
 
 
+def test_the_client_token_is_not_the_admin_token(tmp_path):
+    (tmp_path / "token").write_text(TOKEN)
+    assert tokens.client(None, TOKEN) is None
+    assert tokens.client(str(tmp_path / "token"), "other" * 9) == TOKEN
+    with pytest.raises(InputError, match="is the admin token"):
+        tokens.client(str(tmp_path / "token"), TOKEN)
+
+
 @pytest.mark.parametrize("host,file,warns", [
     ("127.0.0.1", None, False), ("0.0.0.0", None, True), ("0.0.0.0", "token", False)])
 def test_an_open_address_without_a_token_is_logged(
@@ -643,6 +651,33 @@ def test_malformed_requests_are_answered_in_json_and_logged_a_few_times(client, 
     # A test that runs over the end of a minute sees those of both.
     assert 0 < len(caplog.records) <= 2 * requests_log.PER_MINUTE
     assert "more of these in this minute" in caplog.text
+
+
+def test_a_connection_that_breaks_its_body_is_dropped_and_logged_a_few_times(client, caplog):
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", client.port), 20) as peer:
+            peer.sendall(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\n"
+                         b"Transfer-Encoding: chunked\r\n\r\n")
+            assert peer.recv(1 << 16).startswith(b"HTTP/1.1 404")
+            peer.sendall(b"zz\r\n")
+            with contextlib.suppress(ConnectionError):
+                while peer.recv(1 << 16):   # until the server hangs up
+                    pass
+    assert "Fatal error" not in caplog.text
+
+
+def test_one_fault_does_not_hide_another(caplog):
+    def fail(kind):
+        try:
+            raise kind("x")
+        except Exception:
+            requests_log.log.exception("a request failed")
+    with requests_log.limited():
+        for _ in range(3 * requests_log.PER_MINUTE):
+            fail(ValueError)
+        fail(MemoryError)
+    assert len(caplog.records) <= 2 * requests_log.PER_MINUTE + 1
+    assert caplog.records[-1].exc_info[0] is MemoryError
 
 
 def test_two_lengths_of_a_body_are_refused(client):
@@ -847,6 +882,7 @@ def test_nothing_is_taken_at_the_end(tiny_dir, folder):
 @pytest.mark.parametrize("options,words", [
     ({"hub": "/nowhere"}, "no index of a hub"), ({"tasks": "film"}, "needs --hub"),
     ({"tasks": "none"}, "has no pack none"), ({"port": 70000}, "--port=70000"),
+    ({"client_token_file": ""}, "--client_token_file is empty"),
     ({"batch_rows": 0}, "--batch_rows=0"), ({"queue_rows": 5}, "--queue_rows=5"),
     ({"model_name": "a b"}, "no name"), ({"tasks": "../x"}, "no name"),
     ({"request_timeout": float("nan")}, "--request_timeout=nan"), ({"bert_dir": ""}, "--bert_dir"),

@@ -21,7 +21,7 @@ def zeros(shape, dtype=tf.float32):
     # Keys that are no text are not exported with a graph.
     held = tf.get_collection_ref((zeros, shape, dtype))
     if not held:
-        with tf.control_dependencies(None):   # outside of the loop that may be being built
+        with tf.control_dependencies(None):   # also outside of a loop in which it is first needed
             held.append(tf.zeros(shape, dtype))
     return held[0]
 

@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import huggingface_hub
 import requests
@@ -138,10 +138,13 @@ def _persist(url, attempt):
         try:
             return attempt(deadline)
         except _PASSING as error:
-            if pause is None or time.monotonic() + pause > deadline:
+            left = deadline - time.monotonic()
+            if pause is None or pause > left:
                 tries = f"{number} attempt{'s' * (number > 1)}"
+                why = _words(error) if left > 0 else (
+                    f"a download may take {MOST_SECONDS // 60} minutes")
                 resumes = "" if url.endswith(index.INDEX_FILE) else "; downloads resume"
-                raise InputError(f"could not download {url} after {tries}: {_words(error)}; "
+                raise InputError(f"could not download {url} after {tries}: {why}; "
                                  f"try again later{resumes}") from error
             time.sleep(pause)
         except InputError:
@@ -154,8 +157,8 @@ def _persist(url, attempt):
 def _read(url, limit, deadline):
     """The bytes at a URL, at most `limit`."""
     content = io.BytesIO()
-    with _get(url) as answer:
-        _receive(_blocks(answer, url, deadline), content, limit, url)
+    with _get(url, deadline) as answer:
+        _receive(_blocks(answer, url), content, limit, url)
     return content.getvalue()
 
 
@@ -164,43 +167,57 @@ def _continue(url, entry, file, deadline):
     start = _resume_at(file, entry.bytes)
     if start == entry.bytes:
         return
-    with _get(url, start) as answer:
+    with _get(url, deadline, start) as answer:
         if answer.status_code == 200:    # the whole, whatever was asked for
             _empty(file)
         elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             _empty(file)
             raise Broken("the server cannot go on from where the last connection ended")
-        _receive(_blocks(answer, url, deadline), file, entry.bytes, url)
+        _receive(_blocks(answer, url), file, entry.bytes, url)
     if file.tell() < entry.bytes:
         raise Broken(f"the answer ended after {file.tell():,} of {entry.bytes:,} bytes")
 
 
 @contextlib.contextmanager
-def _get(url, start=0):
-    """The answer to a GET of a URL from byte `start` on: its status is 200, 206 or 416."""
+def _get(url, deadline, start=0):
+    """The answer to a GET of a URL from byte `start` on: its status is 200, 206 or 416.
+
+    Its connection ends at the deadline of time.monotonic().
+    """
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    with requests.Session() as session:
+    with Session() as session:
         connections = Connections()
         for scheme in ("http://", "https://"):
             session.mount(scheme, connections)
-        with connections.cut_after(HEAD_SECONDS):
+        left = max(0, deadline - time.monotonic())
+        with connections.cut_after(min(HEAD_SECONDS, left)):
             answer = _redirected(session, url, headers)
-        with answer:
+        with answer, connections.cut_after(left):
             _check_status(answer, url, (200, 206, 416) if start else (200,))
             yield answer
+
+
+class Session(requests.Session):
+    """A session that follows no redirect; requests would read the whole body of one."""
+
+    def resolve_redirects(self, *args, **options):
+        """See requests."""
+        del args, options
+        return iter(())
 
 
 class Connections(requests.adapters.HTTPAdapter):
     """Connections of a session that are cut when a time is over.
 
     A timeout of requests bounds the time between two bytes only: a server that sends a byte now and
-    then could take days for a TLS handshake or for the head of an answer.
+    then could take days for a TLS handshake, the head of an answer, or the marks between its parts.
     """
 
     def __init__(self):
         self._sockets: list[socket.socket] = []
+        self._is_over = False
         super().__init__()
 
     @contextlib.contextmanager
@@ -221,40 +238,47 @@ class Connections(requests.adapters.HTTPAdapter):
 
     def proxy_manager_for(self, proxy, **options):
         """See requests."""
+        is_known = proxy in self.proxy_manager
         manager = super().proxy_manager_for(proxy, **options)
-        self._watch(manager)
+        if not is_known:
+            self._watch(manager)
         return manager
 
     def close(self):
         """See requests."""
         super().close()
-        for one in self._sockets:
-            one.close()
+        while self._sockets:
+            self._sockets.pop().close()
 
-    def _watch(self, manager: urllib3.PoolManager) -> None:
-        manager.pool_classes_by_scheme = {
-            scheme: type("WatchedPool", (pool,), {"ConnectionCls": watched(
-                pool.ConnectionCls, self._sockets)})
-            for scheme, pool in POOLS.items()}
+    def note(self, made: socket.socket) -> None:
+        """Keeps a second handle of a socket; the first one is gone once TLS has wrapped it."""
+        self._sockets.append(made.dup())
+        if self._is_over:
+            self._cut()
 
     def _cut(self) -> None:
-        for one in self._sockets:
+        self._is_over = True
+        for one in list(self._sockets):
             with contextlib.suppress(OSError):   # it ended already
                 one.shutdown(socket.SHUT_RDWR)
 
+    def _watch(self, manager: urllib3.PoolManager) -> None:
+        """Has every connection of a manager of pools noted."""
+        pools: dict[str, Any] = manager.pool_classes_by_scheme
+        manager.pool_classes_by_scheme = {
+            scheme: type(pool.__name__, (pool,), {"ConnectionCls": noted(
+                pool.ConnectionCls, self.note)})
+            for scheme, pool in pools.items()}
 
-POOLS: dict[str, type[urllib3.HTTPConnectionPool]] = {
-    "http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
 
-
-def watched(connection: type, sockets: list[socket.socket]) -> type:
-    """A class of urllib3's connections that keeps a second handle of each socket in a list."""
-    class Watched(connection):
+def noted(connection: type, note: Callable[[socket.socket], None]) -> type:
+    """A class of urllib3's connections that hands each new socket to `note`."""
+    class Noted(connection):
         def _new_conn(self):
             made = super()._new_conn()
-            sockets.append(made.dup())   # the first one is gone once TLS has wrapped it
+            note(made)
             return made
-    return Watched
+    return Noted
 
 
 def _redirected(session, url, headers):
@@ -266,6 +290,7 @@ def _redirected(session, url, headers):
         if not answer.is_redirect:
             return answer
         answer.close()
+        session.close()   # the connection, too; the session can be used further
         place = urllib.parse.urljoin(place, answer.headers["location"])
         _check_redirect(url, place)
     raise InputError(f"{url}: more than {MOST_REDIRECTS} redirects")
@@ -286,24 +311,19 @@ def _check_redirect(url, place):
                          "private network; give the hub's own address")
 
 
-def _blocks(answer, url: str, deadline: float) -> Iterator[bytes]:
+def _blocks(answer, url: str) -> Iterator[bytes]:
     """The bytes of an answer as they arrive: a full block could take a slow server hours.
 
     Raises:
-      InputError: they do not come at LEAST_RATE, or not before the deadline of time.monotonic().
+      InputError: they do not come at LEAST_RATE.
     """
     start, count = time.monotonic(), 0
     while block := answer.raw.read1(BLOCK):
         count += len(block)
-        now = time.monotonic()
-        seconds, slow = now - start, None
+        seconds = time.monotonic() - start
         if seconds > PATIENCE and count < LEAST_RATE * seconds:
-            slow = f"the server sends less than {LEAST_RATE:,} bytes a second"
-        elif now > deadline:
-            slow = f"a download may take {MOST_SECONDS // 60} minutes"
-        if slow:
-            raise InputError(f"{url}: gave up after {count:,} bytes in {seconds:.0f} s: {slow}; "
-                             "try again later")
+            raise InputError(f"{url}: gave up after {count:,} bytes in {seconds:.0f} s: the server "
+                             f"sends less than {LEAST_RATE:,} bytes a second; try again later")
         yield block
 
 

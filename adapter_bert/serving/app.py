@@ -61,7 +61,8 @@ def make_app(parts):
     settings = parts.settings
     hosts = origin.allowed_hosts(settings.host, settings.allowed_hosts)
     return wire.Watch(app, parts.metrics.request, settings.max_requests, hosts,
-                      parts.client_token and (parts.client_token, parts.admin_token))
+                      None if parts.client_token is None else
+                      (parts.client_token, parts.admin_token))
 
 
 async def _on_input_error(request, error):

@@ -376,8 +376,8 @@ class Bank:
                if variable.name not in self._started]
         self._started.update(variable.name for variable in new)
         names = {variable.op.name for variable in new}
-        network.start_from(self._checkpoint.prefix, {
-            name: variable for name, variable in self._variables.items() if name in names})
+        network.start_from(self._checkpoint.prefix, self._variables,
+                           lambda variable: variable.op.name in names)
         self._session.run(tf.variables_initializer(new))
 
     def close(self):

@@ -94,6 +94,9 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg):
         """Refuses what is no HTTP request, in the form of all refusals."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):   # an answer is under way
+            self._drop()
+            return
         content = strict_json.dumps({"error": msg})
         head = h11.Response(status_code=400, reason=b"Bad Request", headers=[
             ("Content-Type", "application/json"), ("Content-Length", str(len(content))),

@@ -3,19 +3,24 @@ import collections
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 log = logging.getLogger("adapter_bert.serving.requests")
-PER_MINUTE = 20   # lines of a kind
-UVICORN = "uvicorn.error"   # which also logs malformed requests
+PER_MINUTE, MOST = 20, 200   # lines of a kind, and of all kinds
+# uvicorn logs malformed requests, asyncio what a connection raised.
+OTHERS = ("uvicorn.error", "asyncio")
 
 
 class AFewPerMinute(logging.Filter):
-    """Passes so many records of each message in a minute, and says how many it left out."""
+    """Passes so many records of each kind in a minute, and says where it leaves out more.
 
-    def __init__(self, most: int = PER_MINUTE):
+    A kind is a message with the place where its exception was raised, so that one fault, which a
+    stranger can cause at will, does not hide another.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self._most, self._counts = most, collections.Counter[str]()
+        self._counts: collections.Counter[Hashable] = collections.Counter()
         self._minute = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -23,20 +28,29 @@ class AFewPerMinute(logging.Filter):
         minute = int(time.monotonic() // 60)
         if minute != self._minute:
             self._minute, self._counts = minute, collections.Counter()
-        self._counts[record.msg] += 1
-        if self._counts[record.msg] == self._most:
+        kind = record.msg, _place(record)
+        self._counts[kind] += 1
+        if self._counts[kind] == PER_MINUTE:
             record.msg = f"{record.msg} (more of these in this minute are not logged)"
-        return self._counts[record.msg] <= self._most
+        return self._counts[kind] <= PER_MINUTE and len(self._counts) <= MOST // PER_MINUTE
+
+
+def _place(record: logging.LogRecord) -> Hashable:
+    """The class of a record's exception and the line that raised it."""
+    kind, _, trace = record.exc_info or (None, None, None)
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return kind, trace and (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
 
 
 @contextlib.contextmanager
 def limited() -> Iterator[None]:
     """Bounds the lines that requests make while the server runs."""
     bound = AFewPerMinute()
-    for name in (log.name, UVICORN):
+    for name in (log.name, *OTHERS):
         logging.getLogger(name).addFilter(bound)
     try:
         yield
     finally:
-        for name in (log.name, UVICORN):
+        for name in (log.name, *OTHERS):
             logging.getLogger(name).removeFilter(bound)

@@ -63,9 +63,9 @@ def serve(settings, bank):
       InputError: no packs, no token, or no such address to listen at.
     """
     admin = tokens.admin(settings.admin_token_file)
-    client = settings.client_token_file and tokens.of_file(settings.client_token_file)
+    client = tokens.client(settings.client_token_file, admin)
     listening = listen(settings.host, settings.port)
-    if not addresses.is_loopback(settings.host) and not client:
+    if not addresses.is_loopback(settings.host) and client is None:
         logging.warning("--host=%s: every machine that reaches it may send requests, which are not "
                         "encrypted; see --client_token_file", settings.host)
     with contextlib.closing(listening), requests_log.limited(), running(

@@ -77,6 +77,12 @@ class Settings:
         if self.queue_rows < self.max_rows:
             raise InputError(f"--queue_rows={self.queue_rows}: a request of --max_rows="
                              f"{self.max_rows} would never be taken; give as many or more")
+        self._check_texts()
+
+    def _check_texts(self):
+        for name in ("admin_token_file", "client_token_file"):
+            if getattr(self, name) == "":   # of an unset variable; it must not open the server
+                raise InputError(f"--{name} is empty; name a file, or leave the flag out")
         for name in (self.model_name, *self.names()):
             index.check_name(name)
 

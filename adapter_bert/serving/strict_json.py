@@ -51,7 +51,9 @@ _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 def dumps(value):
-    """A value as JSON, bytes; lists and iterators entry by entry: other threads get their turn.
+    """A value with texts as keys as JSON, bytes.
+
+    Lists and iterators are written entry by entry, so that other threads get their turn.
 
     Half of a surrogate pair, which is no UTF-8, becomes its escape.
     """

@@ -25,6 +25,20 @@ def admin(path: str | None) -> str | None:
     return checked(text, VARIABLE) if text else None
 
 
+def client(path: str | None, admin_token: str | None) -> str | None:
+    """The client token in a file; None where no file is named.
+
+    Raises:
+      InputError: as for `admin`, or it is the admin token, which every client would have then.
+    """
+    if path is None:
+        return None
+    token = of_file(path)
+    if token == admin_token:
+        raise InputError(f"{path}: the client token is the admin token; make another one")
+    return token
+
+
 def of_file(path: str) -> str:
     """The token in a file; InputError as for `admin`. A file that others may read is logged."""
     try:
@@ -57,7 +71,7 @@ def check(headers: Mapping[str, str], *tokens: str | None, name: str) -> None:
     matches = [hmac.compare_digest(_digest(sent.strip()), _digest(token))
                for token in tokens if token]
     if scheme.lower() != "bearer" or not any(matches):
-        raise Refusal(f"the {name} token is missing or another", 401,
+        raise Refusal(f"the {name} token is missing or wrong", 401,
                       {"WWW-Authenticate": "Bearer"})
 
 

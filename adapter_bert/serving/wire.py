@@ -145,5 +145,5 @@ class Watch:
             return
         origin.check(headers, self._hosts)
         is_page = path == "/" or path.startswith("/page/")   # which has nothing to hide
-        if self._tokens and not is_page:
+        if self._tokens is not None and not is_page:
             tokens.check(headers, *self._tokens, name="client")

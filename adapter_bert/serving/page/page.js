@@ -24,6 +24,7 @@ async function fetchJson(path, options = {}) {
   try {
     answer = await fetch(path, withToken(options));
     if (answer.status === 401 && askForToken()) answer = await fetch(path, withToken(options));
+    if (answer.status === 401) state.token = "";
   } catch {
     throw new Error("The server cannot be reached.");
   }
@@ -37,9 +38,10 @@ function withToken(options) {
   return { ...options, headers: { ...options.headers, Authorization: `Bearer ${state.token}` } };
 }
 
-// Whether the user gave a token, which is kept until the page is closed.
+// Whether the user gave a token that a header can hold; it is kept until the page is closed.
 function askForToken() {
-  state.token = window.prompt("This server asks for a token:")?.trim();
+  const given = window.prompt("This server asks for a token:")?.trim() || "";
+  state.token = /^[!-~]+$/.test(given) ? given : "";
   return Boolean(state.token);
 }
 
