@@ -1,5 +1,6 @@
 """Packs of the tiny BERT, hubs of them, and servers of such a hub: good, broken and lying."""
 import contextlib
+import functools
 import gzip
 import hashlib
 import http.server
@@ -47,6 +48,12 @@ def signed(packs):
     body = ("[\n" + ",\n".join(json.dumps(one, ensure_ascii=False) for one in packs)
             + "\n]}\n").encode("utf-8", "surrogatepass")
     return (index._HEAD % hashlib.sha256(body).hexdigest()).encode() + body
+
+
+@functools.cache
+def bloated():
+    """100 MiB of zeros, packed."""
+    return gzip.compress(bytes(100 << 20))
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -147,8 +154,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _bloated_redirect(self, content, head):
         """A redirect whose body is a hundred times as long when it is unpacked."""
-        body = gzip.compress(bytes(100 << 20))
-        self._answer(302, body, head, {
+        self._answer(302, bloated(), head, {
             "Location": self.server.location, "Content-Encoding": "gzip"})
 
     def _names(self, content):

@@ -11,6 +11,7 @@ import tempfile
 import time
 import tracemalloc
 
+import hubs
 import pytest
 from hubs import HASH, content_of, files_in, hub_of, pack, serving, signed
 from hypothesis import given, settings
@@ -593,6 +594,7 @@ def test_a_connection_that_is_made_after_the_time_is_cut(server, out, monkeypatc
 
 def test_the_body_of_a_redirect_is_not_read(server, folder, out):
     server.way, server.location = "bloated_redirect", f"{server.address}/index.json"
+    hubs.bloated()
     tracemalloc.start()
     refused("the answer ended after", hub.pull, server.address, "p0", f"{out}/p0.zip")
     peak = tracemalloc.get_traced_memory()[1]
