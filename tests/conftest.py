@@ -33,8 +33,11 @@ def fixture_graph():
 @pytest.fixture(autouse=True)
 def fixture_quiet():
     """What a test makes of logging ends with it."""
+    levels = {name: logging.getLogger(name).level for name in (None, "absl")}
     yield
     logging.getLogger().removeHandler(absl.logging.get_absl_handler())
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture(name="tiny_dir", scope="session")
