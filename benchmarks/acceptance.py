@@ -178,6 +178,12 @@ ROWS = (
         "pytest tests/cli/test_main.py tests/cli/test_train.py tests/cli/test_predict.py"),
     Row("tune", "a search that is killed, shared, resumed proposes the same trials and ends with "
         "the same best one", "pytest tests/research tests/cli/test_tune.py"),
+    Row("tune-quality", "tune with default flags reaches the full grid's best score less one "
+        "standard error with at most 40 % of its compute, as benchmarks/tune_quality.py measured it",
+        f"{sys.executable} benchmarks/tune_quality.py --verdict"),
+    Row("peers", "entity F1 with default flags: at least that of the library `adapters` less one "
+        "standard error, as `make quality-peer` measured it",
+        f"{sys.executable} benchmarks/peer_comparison.py --verdict --only=NER"),
     Row("data-files", "one file with a split, five formats, all bad rows in a message, GLUE by "
         "column name, tagging schemes as seqeval counts them",
         "pytest tests/data tests/tasks tests/test_tasks.py tests/test_tokens.py"),

@@ -1,6 +1,7 @@
 """Does `adapter-bert tune` find what the full grid found, with at most 40 % of its compute?
 
     python benchmarks/tune_quality.py --bert_dir=DIR --glue_dir=DIR [--tasks=MRPC,STS-B] [--smoke]
+    python benchmarks/tune_quality.py --verdict
 
 The grid is that of experiments/paper_small.json with adapters: rates, sizes and seeds, of which
 docs/paper/results has the results. Its best score is the highest mean over seeds of a setting; its
@@ -123,33 +124,48 @@ def measure(task: str, options: argparse.Namespace, experiment: config.Experimen
             "compute_share": examples / reference.examples}
 
 
+def line(task: str, row: dict) -> str:
+    """What the search of a task reached, for people."""
+    return (f"{task}: {row['metric']} {row['reached']:.3f} (mean of {len(row['seeds'])} seeds; "
+            f"{row['best_in_search']:.3f} in the search), needed {row['needed']:.3f}, with "
+            f"{row['compute_share']:.0%} of the grid's compute")
+
+
+def verdict(rows: dict[str, dict]) -> int:
+    """The exit code: 1 where a search reached too little, or took too much."""
+    return int(any(row["reached"] < row["needed"] or row["compute_share"] > SHARE
+                   for row in rows.values()))
+
+
 def main() -> None:
     """Prints and writes what was reached; exits with 1 where that is too little."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--bert_dir", required=True)
-    parser.add_argument("--glue_dir", required=True)
+    parser.add_argument("--bert_dir", help="the base, in Google's form")
+    parser.add_argument("--glue_dir", help="folder of the task folders")
     parser.add_argument("--tasks", default="MRPC,STS-B")
     parser.add_argument("--grid_flags", action="store_true", help="the grid's flags, no recipe")
     parser.add_argument("--smoke", action="store_true", help="64 examples: does it start?")
+    parser.add_argument("--verdict", action="store_true", help="only say what was measured")
     options = parser.parse_args()
+    os.chdir(sides.ROOT)
+    if options.verdict:
+        record = files.read_object(OUTPUT)
+        found = {task: record[task] for task in options.tasks.split(",")}
+        print("; ".join(line(*item) for item in found.items()))
+        sys.exit(verdict(found))
     logging.use_absl_handler()
     speak_plainly()
     os.environ.update(BERT_DIR=options.bert_dir, GLUE_DIR=options.glue_dir,
                       PYTHONPATH=str(sides.ROOT))
-    os.chdir(sides.ROOT)
     experiment, found = config.read(EXPERIMENT), {}
     for task in options.tasks.split(","):
         with tempfile.TemporaryDirectory() as folder:
             found[task] = measure(task, options, experiment, os.path.join(folder, "search"))
-        row = found[task]
-        print(f"{task}: {row['metric']} {row['reached']:.3f} (mean of {len(row['seeds'])} seeds; "
-              f"{row['best_in_search']:.3f} in the search), needed {row['needed']:.3f}, with "
-              f"{row['compute_share']:.0%} of the grid's compute", flush=True)
+        print(line(task, found[task]), flush=True)
     if options.smoke or options.grid_flags:
         return
     files.write_json(OUTPUT, {"commit": sides.commit(), "machine": sides.machine(), **found})
-    sys.exit(any(row["reached"] < row["needed"] or row["compute_share"] > SHARE
-                 for row in found.values()))
+    sys.exit(verdict(found))
 
 
 if __name__ == "__main__":
