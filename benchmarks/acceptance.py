@@ -179,7 +179,8 @@ ROWS = (
     Row("tune", "a search that is killed, shared, resumed proposes the same trials and ends with "
         "the same best one", "pytest tests/research tests/cli/test_tune.py"),
     Row("tune-quality", "tune with default flags reaches the full grid's best score less one "
-        "standard error with at most 40 % of its compute, as benchmarks/tune_quality.py measured it",
+        "standard error with at most 40 % of its compute, as it was "
+        "measured",
         f"{sys.executable} benchmarks/tune_quality.py --verdict"),
     Row("peers", "entity F1 with default flags: at least that of the library `adapters` less one "
         "standard error, as `make quality-peer` measured it",
