@@ -77,6 +77,10 @@ def test_ten_minutes_of_attacks(target, record_property):
     record_property("growth", round(growth, 3))
     record_property("CPU s", max(cost.cpu for _, cost in costs))
     record_property("health s", round(max(cost.health for _, cost in costs), 3))
+    record_property("MiB per MiB", round(max(
+        cost.memory / max(1.0, len(attack.body) / attacks.LIMIT) for attack, cost in costs
+    ) / (1 << 20), 1))
+    record_property("requests of others refused", sum(status != 200 for status in statuses))
     over_bounds = [(attack.name, cost) for attack, cost in costs
                    if cost.cpu > MOST_CPU or cost.health > MOST_HEALTH or cost.status == 500
                    or cost.memory > MOST_MEMORY * max(1.0, len(attack.body) / attacks.LIMIT)]
