@@ -154,15 +154,15 @@ def start_from(prefix, variables, is_new=lambda variable: True):
     copies = [(name, turned, copy) for name, turned, copy in kernels.copies()
               if name in variables and is_new(copy)]
     starting = [name for name, variable in variables.items() if is_new(variable)]
-    values = restored(prefix, dict.fromkeys([*starting, *(name for name, *_ in copies)]),
-                      lambda name: variables[name].trainable)
+    shapes = {name: variables[name].shape for name in (*starting, *(name for name, *_ in copies))}
+    values = restored(prefix, shapes, lambda name: variables[name].trainable)
     for name in starting:
         start_with(variables[name], values[name])
     for name, turned, copy in copies:
         start_with(copy, kernels.pack(tf.cast(values[name], copy.dtype.base_dtype), turned))
 
 
-def restored(prefix, names, trains):
+def restored(prefix, shapes, trains=lambda name: False):
     """The values of a checkpoint, read by one operation for what trains and one for the rest.
 
     Sessions initialize the two at different times. An operation per variable, as
@@ -170,18 +170,20 @@ def restored(prefix, names, trains):
 
     Args:
       prefix: str, of the checkpoint.
-      names: of its variables.
+      shapes: {name: shape} of its variables, which the tensors get.
       trains: function of a name -> whether that variable trains.
 
     Returns:
       {name: float32 tensor}.
     """
-    values, names = {}, list(names)
-    for some in (list(filter(trains, names)), list(itertools.filterfalse(trains, names))):
+    values = {}
+    for some in (list(filter(trains, shapes)), list(itertools.filterfalse(trains, shapes))):
         if some:
             values |= zip(some, tf.raw_ops.RestoreV2(
                 prefix=prefix, tensor_names=some, shape_and_slices=[""] * len(some),
                 dtypes=[tf.float32] * len(some)), strict=True)
+    for name, value in values.items():
+        value.set_shape(shapes[name])
     return values
 
 

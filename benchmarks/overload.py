@@ -31,15 +31,20 @@ PACKS, CLIENTS, ROWS, QUEUE_ROWS = 100, 64, 4, 64
 MOST_GROWTH = 1.05
 
 
-def start(bert_dir, folder):
-    """A server's process and its port, once it is ready."""
+def start(bert_dir, folder, *flags, checkout=sides.ROOT):
+    """A server's process and its port, once it is ready.
+
+    Args:
+      bert_dir, folder: base and hub.
+      *flags: more flags.
+      checkout: folder whose code it runs.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen([
         sys.executable, "-m", "adapter_bert", "serve", f"--bert_dir={bert_dir}", f"--hub={folder}",
-        f"--port={port}", f"--queue_rows={QUEUE_ROWS}", f"--max_rows={QUEUE_ROWS}"],
-        cwd=sides.ROOT)
+        f"--port={port}", *flags], cwd=checkout, env={**os.environ, "PYTHONPATH": str(checkout)})
     while process.poll() is None:
         try:
             if ask(port, "GET", "/readyz")[0] == 200:
@@ -108,7 +113,8 @@ def main():
     seconds = 2 if options.smoke else options.seconds
     with tempfile.TemporaryDirectory() as folder:
         filled = made_packs.fill(folder, base_of(options.bert_dir), packs)
-        process, port = start(options.bert_dir, filled)
+        process, port = start(options.bert_dir, filled, f"--queue_rows={QUEUE_ROWS}",
+                              f"--max_rows={QUEUE_ROWS}")
         try:
             seen, memory = load(process, port, packs, seconds, clients)
         finally:

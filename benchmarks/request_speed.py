@@ -14,13 +14,13 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 
 import made_packs
+import overload
 from startup import HERE, checkout_of, demo_base
 
 from adapter_bert.packs.bases import base_of
@@ -37,29 +37,14 @@ class Server:
     Args:
       checkout: folder.
       bert_dir, hub: what it serves.
-      log: path of the file for what it says.
     """
 
-    def __init__(self, checkout: pathlib.Path, bert_dir: str, hub: str, log: pathlib.Path):
-        command = [sys.executable, "-m", "adapter_bert", "serve", f"--bert_dir={bert_dir}",
-                   f"--hub={hub}", "--port=0"]
-        with open(log, "w", encoding="utf-8") as file:
-            self.process = subprocess.Popen(
-                command, cwd=checkout, stdout=file, stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": str(checkout), "TF_CPP_MIN_LOG_LEVEL": "3"})
-        port = self._port(log)
+    def __init__(self, checkout: pathlib.Path, bert_dir: str, hub: str):
+        self.process, port = overload.start(bert_dir, hub, checkout=checkout)
         self._connections = [http.client.HTTPConnection("127.0.0.1", port) for _ in range(8)]
 
-    def _port(self, log: pathlib.Path) -> int:
-        while self.process.poll() is None:
-            text = log.read_text(encoding="utf-8")
-            if "http://127.0.0.1:" in text and text.endswith("\n"):
-                return int(text.rpartition("http://127.0.0.1:")[2].split("/")[0].split()[0])
-            time.sleep(0.05)
-        raise SystemExit(log.read_text(encoding="utf-8"))
-
     def seconds(self, rows: int, clients: int, requests: int) -> float:
-        """Seconds of the clock for so many requests, of so many clients at once."""
+        """Seconds of the clock for a round of requests, which the clients share."""
         body = json.dumps({"instances": [f"{TEXT} {number}" for number in range(rows)]}).encode()
 
         def ask(connection):
@@ -81,8 +66,8 @@ def servers(checkouts: list[pathlib.Path], bert_dir: str) -> Iterator[list[Serve
         hub = made_packs.fill(folder, base_of(bert_dir), 2)
         opened: list[Server] = []
         try:
-            for number, checkout in enumerate(checkouts):
-                opened.append(Server(checkout, bert_dir, hub, pathlib.Path(folder, f"{number}")))
+            for checkout in checkouts:
+                opened.append(Server(checkout, bert_dir, hub))
             yield opened
         finally:
             for server in opened:

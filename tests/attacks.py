@@ -1,6 +1,7 @@
 """Hostile requests for `adapter-bert serve`, as large as it takes them, and what each costs it."""
 import base64
 import contextlib
+import dataclasses
 import http.client
 import itertools
 import json
@@ -13,11 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import numpy as np
 from banks import TOKEN, Client
+from conftest import TINY, write_base
 from packs import tiny_pack
 
-from adapter_bert import base
 from adapter_bert.packs import hub, store
 from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.manifest import Spans
@@ -26,9 +26,6 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LIMIT, MOST_CHARACTERS, MOST_ROWS = 1 << 20, 20_000, 256   # the server's defaults
 NEXT_CHARACTERS = itertools.cycle([chr(number) for number in range(0x20, 0x110000)
                                    if not 0xD800 <= number < 0xE000])
-CONFIG = {"vocab_size": 0, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-          "intermediate_size": 32, "max_position_embeddings": 512, "type_vocab_size": 2,
-          "hidden_act": "gelu", "initializer_range": 0.02}
 # The widest windows, the most overlap and the longest lists of answers that a pack may ask for.
 SPANS = Spans(max_query_length=64, doc_stride=6, n_best_size=100, max_answer_length=384,
               null_threshold=0.0)
@@ -50,7 +47,7 @@ class Attack(NamedTuple):
 
 
 def repeated(piece: str) -> Callable[[int], str]:
-    """A function of a count of characters -> a text of so many, the piece again and again."""
+    """A function of a count of characters -> a text of that length, a piece again and again."""
     return lambda count: (piece * (count // len(piece) + 1))[:count]
 
 
@@ -178,14 +175,9 @@ def write_hub(folder: pathlib.Path) -> tuple[str, str]:
     vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "why"]
     vocab += [mark + chr(number) for mark in ("", "##") for number in range(0x21, 0x250)
               if chr(number).isprintable()]
-    bert, config = folder / "bert", {**CONFIG, "vocab_size": len(vocab)}
-    bert.mkdir()
-    (bert / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
-    (bert / "bert_config.json").write_text(json.dumps(config))
-    random = np.random.default_rng(0)
-    base.write_checkpoint(str(bert / "bert_model.ckpt"), {
-        name: random.normal(float(name.endswith("gamma")), 0.3, shape).astype(np.float32)
-        for name, shape in base.variable_shapes(config).items()})
+    bert = folder / "bert"
+    write_base(bert, dataclasses.replace(TINY, vocab_size=len(vocab), num_hidden_layers=1,
+                                         max_position_embeddings=512), vocab)
     for seed, (name, values) in enumerate(PACKS.items()):
         path = str(folder / f"{name}.zip")
         store.write(path, tiny_pack(seed, base_of(str(bert)), **values))

@@ -43,17 +43,22 @@ def fixture_quiet():
 @pytest.fixture(name="tiny_dir", scope="session")
 def fixture_tiny_dir(tmp_path_factory):
     """A Google-style folder of the tiny BERT with random weights."""
-    from adapter_bert import base
     folder = tmp_path_factory.mktemp("tiny") / "uncased_L-2_H-16_A-2"
+    write_base(folder, TINY, TINY_VOCAB + [
+        f"word{i}" for i in range(TINY.vocab_size - len(TINY_VOCAB))])
+    return str(folder)
+
+
+def write_base(folder, config, vocab):
+    """Makes a Google-style folder of a BERT with random weights, a config and a list of pieces."""
+    from adapter_bert import base
     folder.mkdir()
-    vocab = TINY_VOCAB + [f"word{i}" for i in range(TINY.vocab_size - len(TINY_VOCAB))]
-    (folder / "vocab.txt").write_text("\n".join(vocab) + "\n")
-    (folder / "bert_config.json").write_text(TINY.to_json_string())
+    (folder / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
+    (folder / "bert_config.json").write_text(config.to_json_string())
     random = np.random.default_rng(0)
     base.write_checkpoint(str(folder / "bert_model.ckpt"), {
         name: random.normal(float(name.endswith("gamma")), 0.3, shape).astype(np.float32)
-        for name, shape in base.variable_shapes(TINY.to_dict()).items()})
-    return str(folder)
+        for name, shape in base.variable_shapes(config.to_dict()).items()})
 
 
 @pytest.fixture(name="minilm_dir", scope="session")

@@ -4,6 +4,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import itertools
 import json
 import os
 import threading
@@ -124,32 +125,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(b"\0" * 65536)
 
     def _dripping(self, content, head):
-        """A byte now and then, for as long as somebody reads."""
         self.send_response(200)
         self.send_header("Content-Length", len(content))
         self.end_headers()
-        with contextlib.suppress(OSError):
-            for place in range(len(content)):
-                self.wfile.write(content[place:place + 1])
-                time.sleep(0.05)
+        self._drip(content[place:place + 1] for place in range(len(content)))
 
     def _dripping_head(self, content, head):
-        """A byte of the head now and then, for as long as somebody reads."""
-        with contextlib.suppress(OSError):
-            self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
-            while True:
-                self.wfile.write(b"x")
-                time.sleep(0.05)
+        self._drip(itertools.chain([b"HTTP/1.1 200 OK\r\nX: "], itertools.repeat(b"x")))
 
     def _dripping_chunks(self, content, head):
         """Marks between the parts of an answer, without an end."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        self._drip(itertools.chain([b"1;"], itertools.repeat(b"x")))
+
+    def _drip(self, pieces):
+        """Sends a piece now and then, for as long as somebody reads."""
         with contextlib.suppress(OSError):
-            self.wfile.write(b"1;")
-            while True:
-                self.wfile.write(b"x")
+            for piece in pieces:
+                self.wfile.write(piece)
                 time.sleep(0.05)
 
     def _bloated_redirect(self, content, head):

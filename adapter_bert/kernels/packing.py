@@ -41,13 +41,8 @@ def is_frozen(kernel):
 
 def frozen_copy(kernel, turned):
     """A local variable that holds a frozen weight packed."""
-    def first_value():
-        value = ops.pack(kernel.initial_value, turned)
-        # The shape of a value from a checkpoint is not known.
-        value.set_shape(kernel.shape[::-1] if turned else kernel.shape)
-        return value
-    packed = tf.Variable(first_value, trainable=False, use_resource=True,
-                         collections=[tf.GraphKeys.LOCAL_VARIABLES],
+    packed = tf.Variable(lambda: ops.pack(kernel.initial_value, turned), trainable=False,
+                         use_resource=True, collections=[tf.GraphKeys.LOCAL_VARIABLES],
                          name="kernel_packed" + turned * "_turned")
     tf.add_to_collection(COPIES, (kernel.op.name, turned, packed))
     return packed

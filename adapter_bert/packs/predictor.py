@@ -24,39 +24,30 @@ BATCH_SIZE = 32
 
 
 class Weights:
-    """Gives a graph its weights, with as few operations as possible: building them takes time.
+    """The weights of a graph as tensors, of which it makes variables or which each call reads.
 
     Args:
       checkpoint: prefix of the base's checkpoint.
       own: {name: shape} of the pack's weights, which are fed to placeholders.
-      are_kept: whether the weights are variables, which keep their values between two calls; else
-        each call reads them again.
 
     Attributes:
       placeholders: {name: float32 placeholder} of the pack's weights.
+      values: {name: float32 tensor} of all weights.
     """
 
-    def __init__(self, checkpoint: str, own: Mapping[str, tuple[int, ...]], are_kept: bool):
-        names = [name for name in base.Checkpoint(checkpoint) if name not in own]
-        values = tf.raw_ops.RestoreV2(prefix=checkpoint, tensor_names=names,
-                                      shape_and_slices=[""] * len(names),
-                                      dtypes=[tf.float32] * len(names))
-        self._restored, self._are_kept = dict(zip(names, values, strict=True)), are_kept
-        self._tensors: dict[str, tf.Tensor] = {}
+    def __init__(self, checkpoint: str, own: Mapping[str, tuple[int, ...]]):
+        shapes = base.Checkpoint(checkpoint).shapes
         self.placeholders = {name: tf.placeholder(tf.float32, shape, name.replace("/", "_"))
                              for name, shape in own.items()}
+        self.values = {**network.restored(checkpoint, {
+            name: shapes[name] for name in sorted(shapes) if name not in own}), **self.placeholders}
+        self._tensors: dict[str, tf.Tensor] = {}
 
-    def getter(self, getter: Callable, name: str, *args: Any, **options: Any) -> Any:
-        """A `custom_getter` for `tf.variable_scope`."""
-        def value(shape: Any = None, dtype: tf.DType = tf.float32) -> tf.Tensor:
-            del shape   # those of the checkpoint and of the placeholders are checked
-            fed = self.placeholders.get(name)
-            return tf.cast(self._restored[name], dtype) if fed is None else fed
-        if self._are_kept:
-            return getter(name, *args, **{**options, "initializer": value})
+    def getter(self, getter: Callable, name: str, *args: Any, **options: Any) -> tf.Tensor:
+        """A `custom_getter` for `tf.variable_scope` that gives tensors instead of variables."""
+        del getter, args
         if name not in self._tensors:
-            self._tensors[name] = value(dtype=options["dtype"])
-            self._tensors[name].set_shape(options["shape"])
+            self._tensors[name] = tf.cast(self.values[name], options["dtype"])
         return self._tensors[name]
 
 
@@ -127,13 +118,15 @@ class Predictor:
         """Builds the graph, and the operations that give its variables their values."""
         tf.train.get_or_create_global_step()
         own = self.manifest.shapes()
-        weights = Weights(checkpoint, own, weights_are_kept)
+        weights = Weights(checkpoint, own)
         self._inputs = {name: tf.placeholder(tf.int32, [None, None], name)
                         for name in ("input_ids", "input_mask", "segment_ids")}
-        with tf.variable_scope(tf.get_variable_scope(), custom_getter=weights.getter):
+        # Making variables takes longer than a few predictions.
+        getter = None if weights_are_kept else weights.getter
+        with tf.variable_scope(tf.get_variable_scope(), custom_getter=getter):
             output, variables = network.towers(
                 self.manifest.model(precision), self._inputs, chosen.towers, False,
-                chosen.formulas(trains=False))
+                chosen.formulas(trains=False), first_values=weights.values)
         self._outputs, self._placeholders = output.predictions, weights.placeholders
         self._assign = self._start = None
         if weights_are_kept:

@@ -12,7 +12,7 @@ OTHERS = ("uvicorn.error", "asyncio")
 
 
 class AFewPerMinute(logging.Filter):
-    """Passes so many records of each kind in a minute, and says where it leaves out more.
+    """Passes PER_MINUTE records of each kind in a minute, and says where it leaves out more.
 
     A kind is a message with the place where its exception was raised, so that one fault, which a
     stranger can cause at will, does not hide another.

@@ -105,12 +105,10 @@ def encoder_values(start, model):
     wanted, values = base.variable_shapes(model.bert_config.to_dict()), {}
     for prefix in start.prefixes:
         found = base.Checkpoint(prefix)
-        names = [name for name, shape in wanted.items() if name not in values
-                 and found.shapes.get(name) == shape and found.dtypes[name] == tf.float32]
-        values |= network.restored(prefix, names, lambda name: adapter_layers.group_of(
+        shapes = {name: shape for name, shape in wanted.items() if name not in values
+                  and found.shapes.get(name) == shape and found.dtypes[name] == tf.float32}
+        values |= network.restored(prefix, shapes, lambda name: adapter_layers.group_of(
             name, model.rules) != adapter_layers.FROZEN)
-    for name, value in values.items():
-        value.set_shape(wanted[name])
     return values
 
 
