@@ -4,7 +4,9 @@
     python benchmarks/method_quality.py --table
 
 A run is the plain command with the method's own flag. All runs are kept in
-docs/results/methods.json; those that are there are not done again. --table prints the table.
+docs/results/methods.json; those that are there are not done again. What the default method scores
+is measured by default_quality.py. Speeds are measured last, one run at a time, method after method
+in rounds, since they are to be compared. --table prints the table.
 """
 import statistics
 
@@ -13,26 +15,37 @@ import default_quality as plain
 from adapter_bert import files
 
 RECORD = plain.ROOT / "docs" / "results" / "methods.json"
-SEEDS = 3
+SEEDS, ROUNDS = 3, 3
+DEFAULT = "houlsby"
 METHODS = {
-    "houlsby": (),
+    DEFAULT: (),
     **{name: (f"--adapter_method={name}",)
        for name in ("pfeiffer", "parallel", "lora", "ia3", "prefix")},
     "adapters_drop": ("--tuning=adapters_drop", "--adapter_layers=3,4,5"),
 }
 TASKS = [row for row in plain.ROWS if row.is_in_grid]
 ROWS = [task._replace(name=f"{method} {task.name}", flags=(*task.flags, *flags))
-        for method, flags in METHODS.items() for task in TASKS]
+        for method, flags in METHODS.items() if method != DEFAULT for task in TASKS]
+# One pass over a part of MRPC, long enough for a speed.
+SPEEDS = [TASKS[0]._replace(name=f"{method} speed", flags=(
+    *TASKS[0].flags, *flags, "--max_train_examples=1280", "--num_train_epochs=1", "--guard=off"))
+    for method, flags in METHODS.items()]
+
+
+def runs_of(method: str, task: plain.Row) -> list[dict]:
+    """The runs of a method on a task, of as many seeds as are compared."""
+    rows = files.read_json(plain.RECORD if method == DEFAULT else RECORD)
+    return rows[task.name if method == DEFAULT else f"{method} {task.name}"]["runs"][:SEEDS]
 
 
 def table() -> str:
     """The table in Markdown: a row a method; scores are means over the seeds, in points."""
-    record = files.read_json(RECORD)
+    speeds = files.read_json(RECORD)
     lines = ["| method | parameters | " + " | ".join(
         f"{task.name}, {task.metric.removeprefix('eval_')}" for task in TASKS)
         + " | mean | examples/s |", "|---|---" + "|---" * len(TASKS) + "|---|---|"]
     for method in METHODS:
-        runs = [record[f"{method} {task.name}"]["runs"] for task in TASKS]
+        runs = [runs_of(method, task) for task in TASKS]
         means = [100 * statistics.mean(run["score"] for run in some) for some in runs]
         lines.append(" | ".join([
             f"| `{method}`", f"{runs[0][0]['parameters']:,}",
@@ -40,7 +53,8 @@ def table() -> str:
               f"{100 * max(run['score'] for run in some):.1f})"
               for mean, some in zip(means, runs, strict=True)),
             f"{statistics.mean(means):.1f}",
-            f"{statistics.median(run['examples_per_second'] for run in runs[0]):.0f} |"]))
+            "{:.0f} |".format(statistics.median(
+                run["examples_per_second"] for run in speeds[f"{method} speed"]["runs"]))]))
     return "\n".join(lines)
 
 
@@ -54,6 +68,8 @@ def main() -> None:
         with plain.folders(options) as places:
             plain.run_rows([row for row in ROWS if row.name in wanted], SEEDS, RECORD, places,
                            options.workers)
+            if not options.only:
+                plain.run_rows(SPEEDS, ROUNDS, RECORD, places, workers=1)
     print(table())
 
 

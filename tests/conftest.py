@@ -32,11 +32,9 @@ def fixture_graph():
 
 @pytest.fixture(autouse=True)
 def fixture_quiet():
-    """What a test makes of logging ends with it."""
-    levels = {name: logging.getLogger(name).level for name in (None, "absl")}
-    yield
+    """What another test, or an import, made of logging is not there in this one."""
     logging.getLogger().removeHandler(absl.logging.get_absl_handler())
-    for name, level in levels.items():
+    for name, level in ((None, logging.WARNING), ("absl", logging.NOTSET)):
         logging.getLogger(name).setLevel(level)
 
 
