@@ -1,5 +1,6 @@
 """The server: bank, batches, packs and addresses put together, from the first byte to SIGTERM."""
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -75,6 +76,8 @@ def serve(settings, bank):
     with contextlib.closing(listening), requests_log.limited(), running(
             settings, bank, admin, client) as server:
         sys.setswitchinterval(SWITCH_SECONDS)
+        gc.collect()
+        gc.freeze()   # a collection need not look at TensorFlow's million objects, for 0.2 s
         listening.listen(BACKLOG)
         host, port = listening.getsockname()[:2]
         # uvicorn raises the signal again when it is done; the process is to end with 0.
