@@ -171,6 +171,9 @@ ROWS = (
         "at most three restarts, medians within a point of the paper grids' best, as `make "
         "quality-defaults` measured it",
         f"{sys.executable} benchmarks/default_quality.py --verdict"),
+    Row("methods-quality", "with default flags, three seeds of four tasks: every run of every "
+        "method learns, and docs/methods.md has the scores, as `make quality-methods` measured "
+        "them", "pytest tests/test_benchmarks.py -k table_of_methods"),
     Row("messages", "README's own-data commands as typed; 300 messages of 4 intents, 3 seeds: "
         "at least 0.90 of new ones", "pytest tests/test_readme.py -k messages"),
     Row("command-line", "adapter-bert train, evaluate, predict: any file, no label column, a line "

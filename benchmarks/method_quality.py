@@ -15,7 +15,7 @@ import default_quality as plain
 from adapter_bert import files
 
 RECORD = plain.ROOT / "docs" / "results" / "methods.json"
-SEEDS, ROUNDS = 3, 3
+SEEDS, ROUNDS = 3, 2
 DEFAULT = "houlsby"
 METHODS = {
     DEFAULT: (),
@@ -40,21 +40,21 @@ def runs_of(method: str, task: plain.Row) -> list[dict]:
 
 def table() -> str:
     """The table in Markdown: a row a method; scores are means over the seeds, in points."""
-    speeds = files.read_json(RECORD)
+    record = files.read_json(RECORD)
     lines = ["| method | parameters | " + " | ".join(
         f"{task.name}, {task.metric.removeprefix('eval_')}" for task in TASKS)
         + " | mean | examples/s |", "|---|---" + "|---" * len(TASKS) + "|---|---|"]
     for method in METHODS:
         runs = [runs_of(method, task) for task in TASKS]
+        speeds = record[f"{method} speed"]["runs"]
         means = [100 * statistics.mean(run["score"] for run in some) for some in runs]
         lines.append(" | ".join([
-            f"| `{method}`", f"{runs[0][0]['parameters']:,}",
+            f"| `{method}`", f"{speeds[0]['parameters']:,}",
             *(f"{mean:.1f} ({100 * min(run['score'] for run in some):.1f} to "
               f"{100 * max(run['score'] for run in some):.1f})"
               for mean, some in zip(means, runs, strict=True)),
             f"{statistics.mean(means):.1f}",
-            "{:.0f} |".format(statistics.median(
-                run["examples_per_second"] for run in speeds[f"{method} speed"]["runs"]))]))
+            f"{statistics.median(run['examples_per_second'] for run in speeds):.0f} |"]))
     return "\n".join(lines)
 
 

@@ -326,3 +326,13 @@ def test_measured_runs_leave_nothing_to_the_recipe_and_the_guard(monkeypatch):
     for command in (*(quality.command(row, 0, "base", "data", "out") for row in quality.ROWS),
                     time_to_accuracy.our_command(0, options, "out")):
         assert {"--recipe=reference", "--guard=off"} <= set(command)
+
+
+def test_the_table_of_methods(benchmark):
+    """docs/methods.md has the scores that were measured, and every run learned something."""
+    method_quality = benchmark("method_quality")
+    with open(os.path.join(ROOT, "docs", "methods.md"), encoding="utf-8") as file:
+        assert method_quality.table() in file.read()
+    runs = [run for method in method_quality.METHODS for task in method_quality.TASKS
+            for run in method_quality.runs_of(method, task)]
+    assert len(runs) == 7 * 4 * 3 and all(run["learned"] for run in runs)
