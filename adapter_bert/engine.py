@@ -11,8 +11,8 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-import modeling
 from adapter_bert import kernels
+from adapter_bert.bert import modeling
 from adapter_bert.errors import InputError
 from adapter_bert.fields import KERNELS, PRECISIONS
 from adapter_bert.kernels.library import cpu_flags

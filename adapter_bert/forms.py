@@ -26,9 +26,8 @@ import shutil
 import numpy as np
 from safetensors.numpy import save_file
 
-import modeling
 from adapter_bert import base, files
-from adapter_bert.bert import tensor_files
+from adapter_bert.bert import modeling, tensor_files
 from adapter_bert.errors import InputError
 from adapter_bert.heads import masked_lm
 

@@ -8,9 +8,8 @@ import itertools
 
 import tensorflow.compat.v1 as tf
 
-import adapter_layers
-import modeling
 from adapter_bert import base, files, heads, kernels
+from adapter_bert.bert import adapters, modeling, tuning_modes
 from adapter_bert.errors import InputError
 
 
@@ -28,13 +27,13 @@ class Model:
     kind: str
     num_outputs: int
     tuning: str
-    adapter: adapter_layers.AdapterConfig | None
+    adapter: adapters.AdapterConfig | None
     precision: str = "float32"
 
     @property
     def rules(self):
-        """What trains, see adapter_layers.tuning_rules."""
-        return adapter_layers.tuning_rules(self.tuning, self.bert_config.num_hidden_layers,
+        """What trains, see tuning_modes.tuning_rules."""
+        return tuning_modes.tuning_rules(self.tuning, self.bert_config.num_hidden_layers,
                                            self.adapter)
 
 
@@ -63,7 +62,7 @@ def network(model, features, is_training, formulas, use_tpu, getter, head=None):
       heads.Output.
     """
     kind = heads.HEADS[model.kind]
-    methods = adapter_layers.attach(model.adapter, model.bert_config.num_hidden_layers)
+    methods = adapters.attach(model.adapter, model.bert_config.num_hidden_layers)
     with tf.variable_scope(tf.get_variable_scope(), custom_getter=getter):
         bert = modeling.BertModel(
             model.bert_config, is_training, features["input_ids"], features["input_mask"],
@@ -88,14 +87,14 @@ def towers(model, features, count, is_training, formulas, use_tpu=False, first_v
     Args:
       model, features, is_training, formulas, use_tpu: as for `network`.
       count: parts; 1 for the whole batch at once.
-      first_values: see adapter_layers.tuning_getter.
+      first_values: see tuning_modes.tuning_getter.
 
     Returns:
       heads.Output of the whole batch, and {name: variable}.
     """
     variables = {}
     frozen = tf.GraphKeys.GLOBAL_VARIABLES if use_tpu else tf.GraphKeys.LOCAL_VARIABLES
-    getter = adapter_layers.tuning_getter(model.rules, frozen, variables,
+    getter = tuning_modes.tuning_getter(model.rules, frozen, variables,
                                           tf.as_dtype(model.precision), first_values)
     outputs = []
     for part in split(features, count):
@@ -126,9 +125,9 @@ def trained_shapes(model):
     shapes = base.variable_shapes(config.to_dict()) | heads.HEADS[
         model.kind].variable_shapes(config, model.num_outputs)
     if model.adapter:
-        shapes |= adapter_layers.variable_shapes(model.adapter, config)
+        shapes |= adapters.variable_shapes(model.adapter, config)
     return {name: shape for name, shape in shapes.items()
-            if adapter_layers.group_of(name, model.rules) != adapter_layers.FROZEN}
+            if tuning_modes.group_of(name, model.rules) != tuning_modes.FROZEN}
 
 
 def load(session, values):

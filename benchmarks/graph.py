@@ -1,9 +1,8 @@
 """A model on a base, ready to run steps: what the benchmarks of ours measure."""
 import tensorflow.compat.v1 as tf
 
-import adapter_layers
-import optimization
 from adapter_bert import engine, heads, network
+from adapter_bert.bert import adapters, optimization, tuning_modes
 from adapter_bert.training import checkpoints
 
 
@@ -49,7 +48,7 @@ def build(options, batch, rows, is_training=True):
 
 def adapter_of(options):
     """The AdapterConfig of parsed `add_options`; None in a tuning mode without adapters."""
-    if not adapter_layers.uses_adapters(options.tuning):
+    if not tuning_modes.uses_adapters(options.tuning):
         return None
-    layers = options.adapter_layers and tuple(map(int, options.adapter_layers.split(",")))
-    return adapter_layers.AdapterConfig(layers=layers)
+    layers = options.adapter_layers and tuple(map(int, options.adapters.split(",")))
+    return adapters.AdapterConfig(layers=layers)

@@ -19,9 +19,8 @@ import numpy as np
 import sides
 import tensorflow.compat.v1 as tf
 
-import modeling
-import tokenization
 from adapter_bert import base, convert, files, network, tasks
+from adapter_bert.bert import modeling, tokenization
 from adapter_bert.packs import adapterhub, store
 from adapter_bert.pipeline import arrays, features
 

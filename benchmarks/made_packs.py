@@ -3,7 +3,7 @@ import os
 
 import numpy as np
 
-import adapter_layers
+from adapter_bert.bert import adapters
 from adapter_bert.packs import hub, manifest, store
 
 WIDTH = 64
@@ -13,7 +13,7 @@ def pack(base, number):
     """A Pack of the task task-NUMBER on a manifest.Base, with adapters of width 64."""
     found = manifest.Manifest(
         task=f"task-{number}", head="classification", labels=("negative", "positive"), pair=False,
-        tuning="adapters", adapter=adapter_layers.AdapterConfig(size=WIDTH), base=base,
+        tuning="adapters", adapter=adapters.AdapterConfig(size=WIDTH), base=base,
         do_lower_case=True, max_seq_length=min(128, base.config.max_position_embeddings),
         metrics={"accuracy": 0.9}, data={}, versions={}, description="Whether a film is liked.")
     random = np.random.default_rng(number)

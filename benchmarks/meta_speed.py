@@ -20,9 +20,8 @@ import sides
 import step_profile
 import tensorflow.compat.v1 as tf
 
-import adapter_layers
-import tokenization
 from adapter_bert import base, engine, network
+from adapter_bert.bert import adapters, tokenization
 from adapter_bert.metalearning import adaptation, domains, outer
 from adapter_bert.metalearning.learner import Inner, Learner
 from adapter_bert.training.checkpoints import Start
@@ -45,7 +44,7 @@ class Way:
 
     def __init__(self, bert_dir, tuning, count):
         located = base.locate(bert_dir)
-        adapter = adapter_layers.AdapterConfig(init_stddev=2e-2) if tuning == "adapters" else None
+        adapter = adapters.AdapterConfig(init_stddev=2e-2) if tuning == "adapters" else None
         model = network.Model(network.read_config(located.bert_config_file), "classification", 2,
                               tuning, adapter, engine.choose_precision("auto", False))
         self.engine = engine.choose_engine("auto", False, BATCH)

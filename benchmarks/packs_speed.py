@@ -19,7 +19,7 @@ import made_packs
 import sides
 
 import adapter_bert
-import modeling
+from adapter_bert.bert import modeling
 from adapter_bert.packs import bases, manifest, store
 
 PACKS, MOST, REPETITIONS, LOADS = 500, (1.0, 0.05), 5, 21

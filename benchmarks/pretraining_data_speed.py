@@ -27,7 +27,7 @@ import numpy as np
 import sides
 import tensorflow.compat.v1 as tf
 
-import tokenization
+from adapter_bert.bert import tokenization
 from adapter_bert.pipeline import messages, tfrecord
 from adapter_bert.pipeline.pretraining import instances, masking, pairs
 from adapter_bert.pipeline.pretraining.settings import PretrainingSettings

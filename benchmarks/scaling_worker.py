@@ -15,10 +15,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow.compat.v1 as tf
 
-import run_classifier
 from adapter_bert import files, run_command
 from adapter_bert.training import clusters, exchange
 from adapter_bert.training.hooks import CountingHook
+from adapter_bert.training.named_task import text_task
 from adapter_bert.training.settings import Settings
 
 WARM_UP_STEPS, SUMS = 5, 50
@@ -98,7 +98,7 @@ def main():
         return
     own = exchange.hooks
     exchange.hooks = lambda link, step: [*own(link, step), Meter(path)]
-    run_command.start(Settings, run_command.of_task(run_classifier.task_of))
+    run_command.start(Settings, run_command.of_task(text_task))
 
 
 if __name__ == "__main__":

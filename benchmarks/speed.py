@@ -17,9 +17,8 @@ import sides
 import step_profile
 import workload
 
-import modeling
-import tokenization
 from adapter_bert import base, convert, engine, forms, tasks
+from adapter_bert.bert import modeling, tokenization
 from adapter_bert.pipeline import features
 
 WORK_DIR = sides.ROOT / "demo" / "work" / "bench"

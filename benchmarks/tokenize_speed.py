@@ -16,8 +16,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import sides
 import tensorflow.compat.v1 as tf
 
-import tokenization
 from adapter_bert import tasks
+from adapter_bert.bert import tokenization
 from adapter_bert.pipeline import features, records
 
 TASKS, FLOOR, REPETITIONS, MAX_LENGTH = ("MRPC", "SST-2"), 10.0, 5, 128

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-import tokenization
+from adapter_bert.bert import tokenization
 from adapter_bert.errors import InputError, exit_on_input_error
 from adapter_bert.packs.answers import ANSWERS
 from adapter_bert.packs.bases import base_of

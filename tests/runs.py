@@ -4,9 +4,8 @@ import random
 
 import numpy as np
 
-import run_classifier
-import run_squad
 from adapter_bert import base, files
+from adapter_bert.training.named_task import squad_task, text_task
 from adapter_bert.training.run import run
 from adapter_bert.training.settings import Settings, SquadSettings
 
@@ -52,7 +51,7 @@ def go(**flags):
     flags = {"task_name": "SST-2", "max_seq_length": 16, "train_batch_size": 8,
              "learning_rate": 0.01, "adapter_size": 4, **REFERENCE, **flags}
     settings = Settings(**flags)
-    return run(settings, frozenset(flags), run_classifier.task_of(settings))
+    return run(settings, frozenset(flags), text_task(settings))
 
 
 FILLERS = ("a", "the", "film", "story", "plot", "was", "it", ".", "!")
@@ -92,7 +91,7 @@ def go_squad(**flags):
 def go_squad_with(flags):
     """Runs run_squad.py with these flags and no others."""
     settings = SquadSettings(**flags)
-    return run(settings, frozenset(flags), run_squad.task_of(settings))
+    return run(settings, frozenset(flags), squad_task(settings))
 
 
 def values(prefix):

@@ -4,7 +4,7 @@ import collections
 import numpy as np
 import pytest
 
-import tokenization
+from adapter_bert.bert import tokenization
 from adapter_bert.errors import InputError
 from adapter_bert.metalearning import adaptation
 from adapter_bert.metalearning.adaptation import Steps

@@ -5,15 +5,14 @@ import tensorflow.compat.v1 as tf
 from conftest import TINY
 from test_modeling import random_ids, tiny_bert
 
-import adapter_layers
-import modeling
 from adapter_bert import heads, network
-from adapter_layers import AdapterConfig
+from adapter_bert.bert import adapters, modeling, tuning_modes
+from adapter_bert.bert.adapters import AdapterConfig
 
 
 def test_adapter_by_hand():
     x, residual = tf.constant([[[1.0, 2.0]]]), tf.constant([[[10.0, 20.0]]])
-    y = adapter_layers.feedforward_adapter(
+    y = adapters.feedforward_adapter(
         x, residual, AdapterConfig(size=1, activation="relu"), modeling.plain_formulas())
     values = {"weights1": [[1.0], [1.0]], "biases1": [[0.5]], "weights2": [[2.0, -1.0]],
               "biases2": [[0.0, 1.0]]}
@@ -29,7 +28,7 @@ def test_near_zero_adapters_are_plain_bert(stddev, most):
     ids = random_ids(np.random.default_rng(0), 3, 6)
     plain = tiny_bert(ids).get_sequence_output()
     with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-        methods = adapter_layers.attach(AdapterConfig(size=8, init_stddev=stddev), 2)
+        methods = adapters.attach(AdapterConfig(size=8, init_stddev=stddev), 2)
         adapted = tiny_bert(ids, methods).get_sequence_output()
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
@@ -44,7 +43,7 @@ def test_near_zero_adapters_are_plain_bert(stddev, most):
     ("both", None, 4), ("attention", None, 2), ("feed_forward", None, 2), ("both", (1,), 2)])
 def test_placement(placement, layers, expected):
     config = AdapterConfig(size=3, placement=placement, layers=layers)
-    tiny_bert(random_ids(np.random.default_rng(0), 1, 3), adapter_layers.attach(config, 2))
+    tiny_bert(random_ids(np.random.default_rng(0), 1, 3), adapters.attach(config, 2))
     names = [v.op.name for v in tf.global_variables() if v.op.name.endswith("adapters/weights1")]
     assert len(names) == expected
     assert all("layer_1" in name for name in names) or layers is None
@@ -67,16 +66,16 @@ def test_config_round_trip():
 
 def test_layers_outside_the_model_are_refused():
     with pytest.raises(ValueError, match=r"\[2\].*0 to 1"):
-        adapter_layers.attach(AdapterConfig(layers=(0, 2)), 2)
+        adapters.attach(AdapterConfig(layers=(0, 2)), 2)
 
 
 def variables_of(tuning):
-    rules = adapter_layers.tuning_rules(tuning, TINY.num_hidden_layers)
-    config = AdapterConfig(size=4) if adapter_layers.uses_adapters(tuning) else None
+    rules = tuning_modes.tuning_rules(tuning, TINY.num_hidden_layers)
+    config = AdapterConfig(size=4) if tuning_modes.uses_adapters(tuning) else None
     with tf.variable_scope(tf.get_variable_scope(),
-                           custom_getter=adapter_layers.tuning_getter(rules)):
+                           custom_getter=tuning_modes.tuning_getter(rules)):
         model = tiny_bert(random_ids(np.random.default_rng(0), 1, 3),
-                          adapter_layers.attach(config, 2))
+                          adapters.attach(config, 2))
         heads.HEADS["classification"].build(model, {}, 2, network.undropped)
     return {v.op.name for v in tf.trainable_variables()}, {v.op.name for v in tf.local_variables()}
 
@@ -104,17 +103,17 @@ def test_what_trains(tuning, count, some, none):
 
 
 def test_top_layers_ten_is_not_layer_one():
-    rules = adapter_layers.tuning_rules("top_layers=2", 12)
-    assert adapter_layers.group_of("bert/encoder/layer_1/output/dense/bias", rules) == "frozen"
-    assert adapter_layers.group_of("bert/encoder/layer_10/output/dense/bias", rules) == "top_layers"
+    rules = tuning_modes.tuning_rules("top_layers=2", 12)
+    assert tuning_modes.group_of("bert/encoder/layer_1/output/dense/bias", rules) == "frozen"
+    assert tuning_modes.group_of("bert/encoder/layer_10/output/dense/bias", rules) == "top_layers"
 
 
 @pytest.mark.parametrize("tuning", ["none", "top_layers=0", "top_layers=3", "top_layers=x", ""])
 def test_unknown_tuning_is_refused(tuning):
     with pytest.raises(ValueError, match="tuning"):
-        adapter_layers.tuning_rules(tuning, 2)
+        tuning_modes.tuning_rules(tuning, 2)
 
 
 def test_an_uncovered_variable_is_refused():
     with pytest.raises(ValueError, match="no tuning rule covers the variable bert/x"):
-        adapter_layers.group_of("bert/x", [adapter_layers.HEAD])
+        tuning_modes.group_of("bert/x", [tuning_modes.HEAD])

@@ -14,9 +14,8 @@ from conftest import TINY
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-import adapter_layers
-import modeling
 from adapter_bert import base, network
+from adapter_bert.bert import adapters, modeling
 from adapter_bert.errors import InputError
 from adapter_bert.packs import adapterhub, manifest, store
 
@@ -47,7 +46,7 @@ def without_adapters(pack):
 
 def some_pack(seed=0, labels=("no", "yes"), tuning="adapters_only", head=None, **adapter):
     """A pack of random weights on the tiny BERT."""
-    config = adapter_layers.AdapterConfig(**{"size": 3, **adapter})
+    config = adapters.AdapterConfig(**{"size": 3, **adapter})
     head = head or ("classification" if labels else "regression")
     found = manifest.Manifest(
         "made", head, labels, True, tuning, config, TINY_BASE, True, 24, {}, {}, {})
@@ -129,10 +128,10 @@ def test_what_the_tiny_folders_say():
     default, houlsby = (adapterhub.read(str(FIXTURES / name), TINY_BASE).manifest
                         for name in ("default", "houlsby"))
     assert (default.tuning, default.labels) == ("adapters_pooler", ("no", "yes", "maybe"))
-    assert default.adapter == adapter_layers.AdapterConfig(
+    assert default.adapter == adapters.AdapterConfig(
         4, "feed_forward", activation="relu", original_ln_before=True)
     assert (houlsby.tuning, houlsby.head, houlsby.labels) == ("adapters_only", "regression", ())
-    assert houlsby.adapter == adapter_layers.AdapterConfig(3, layers=(1,), activation="swish")
+    assert houlsby.adapter == adapters.AdapterConfig(3, layers=(1,), activation="swish")
     assert (houlsby.task, houlsby.max_seq_length) == ("tiny", 24)
 
 

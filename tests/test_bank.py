@@ -10,6 +10,7 @@ import pytest
 from packs import tiny_pack
 
 import adapter_bert
+from adapter_bert.bert.adapters import AdapterConfig
 from adapter_bert.errors import InputError
 from adapter_bert.packs import hub, store
 from adapter_bert.packs.answers import ANSWERS
@@ -17,7 +18,6 @@ from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.manifest import Spans
 from adapter_bert.serving.bank import Bank, InOrder
 from adapter_bert.serving.catalogue import Catalogue
-from adapter_layers import AdapterConfig
 
 TEXTS = ["the film was good", "not a dull story ! " * 9, ""]
 # Everything in which packs of one base may differ.

@@ -11,10 +11,9 @@ import pytest
 import tensorflow.compat.v1 as tf
 from runs import write, write_domains, write_squad, write_sst2
 
-import modeling
-import optimization
 from adapter_bert import engine, heads, network
-from adapter_layers import AdapterConfig
+from adapter_bert.bert import modeling, optimization
+from adapter_bert.bert.adapters import AdapterConfig
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 

@@ -14,8 +14,8 @@ import tensorflow.compat.v1 as tf
 from conftest import TINY, TINY_VOCAB
 from runs import values, write, write_sst2
 
-import modeling
 from adapter_bert import base, heads, local_workers
+from adapter_bert.bert import modeling
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline.batches import share
 from adapter_bert.training import clusters, exchange

@@ -5,13 +5,12 @@ import tensorflow.compat.v1 as tf
 from conftest import TINY
 from runs import go, write_sst2
 
-import adapter_layers
-import optimization
 from adapter_bert import engine, heads, kernels, network
+from adapter_bert.bert import adapters, optimization
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
 
-ADAPTER = adapter_layers.AdapterConfig(size=4, init_stddev=0.1)
+ADAPTER = adapters.AdapterConfig(size=4, init_stddev=0.1)
 
 
 def batch(rows, tokens=9):
@@ -87,7 +86,7 @@ def kinds_of_operations(use_tpu, is_training):
         chosen = engine.choose_engine("auto", use_tpu, 32)
         tf.train.get_or_create_global_step()
         model = network.Model(TINY, "classification", 2, "adapters",
-                               adapter_layers.AdapterConfig(size=32), "bfloat16")
+                               adapters.AdapterConfig(size=32), "bfloat16")
         output, _ = network.towers(model, batch(4), 1, is_training,
                                     chosen.formulas(0, is_training), use_tpu)
         if is_training:

@@ -21,11 +21,11 @@ from test_export import (
 
 import adapter_bert
 from adapter_bert.__main__ import main
+from adapter_bert.bert.adapters import AdapterConfig
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest, store
 from adapter_bert.serving import many
 from adapter_bert.serving.export import export
-from adapter_layers import AdapterConfig
 
 # Everything in which packs of one SavedModel may differ.
 KINDS = {

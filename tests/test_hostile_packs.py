@@ -13,8 +13,8 @@ from banks import FakeBank, serving
 from packs import tiny_pack
 from test_packs import META, SPANS
 
-import adapter_layers
 from adapter_bert.__main__ import main
+from adapter_bert.bert import adapters
 from adapter_bert.cli.pack import lines
 from adapter_bert.errors import InputError
 from adapter_bert.packs import hub, index, manifest, store
@@ -29,7 +29,7 @@ QUICK, ALL = 1500, 10_000
 
 def sound():
     """Values of sound manifests of several kinds."""
-    lora = adapter_layers.AdapterConfig(adapter_fn="lora", size=2, scale=2.0)
+    lora = adapters.AdapterConfig(adapter_fn="lora", size=2, scale=2.0)
     packs = [tiny_pack(), tiny_pack(**SPANS), tiny_pack(**META),
              tiny_pack(adapter=lora, tuning="adapters_only"),
              tiny_pack(adapter=None, tuning="head", warning="learned nothing")]

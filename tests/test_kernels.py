@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import modeling
 from adapter_bert import kernels
+from adapter_bert.bert import modeling
 from adapter_bert.engine import Places
 from adapter_bert.kernels import library, ops, packing
 

@@ -6,9 +6,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import TINY
 
-import adapter_layers
-import modeling
 from adapter_bert import base, engine, network
+from adapter_bert.bert import adapters, modeling
 from adapter_bert.heads import batch_loss, labels
 from adapter_bert.metalearning import outer
 from adapter_bert.metalearning.adaptation import Steps
@@ -20,7 +19,7 @@ RATE, OUTER_RATE = 1e-2, 1e-3
 
 
 def model_of(tuning, config=SMALL):
-    adapter = adapter_layers.AdapterConfig(size=4, init_stddev=0.1)
+    adapter = adapters.AdapterConfig(size=4, init_stddev=0.1)
     return network.Model(config, "classification", 2, tuning,
                          adapter if tuning == "adapters" else None)
 

@@ -10,9 +10,8 @@ import tensorflow.compat.v1 as tf
 from conftest import TINY
 from masked import instances
 
-import adapter_layers
-import modeling
 from adapter_bert import heads, network
+from adapter_bert.bert import adapters, modeling, tuning_modes
 from adapter_bert.engine import Engine
 from adapter_bert.heads import masked_lm
 
@@ -117,7 +116,7 @@ def batch(count):
 
 
 def model(tuning, precision="float32"):
-    adapter = adapter_layers.AdapterConfig(size=4) if tuning == "adapters" else None
+    adapter = adapters.AdapterConfig(size=4) if tuning == "adapters" else None
     return network.Model(TINY, "masked_lm", 2, tuning, adapter, precision)
 
 
@@ -173,7 +172,7 @@ def test_what_trains_beside_the_adapters():
     """The head's own LayerNorm is the head's; the tied table is frozen, and trained in full."""
     names = masked_lm.shapes(16, 40)
     rules = model("adapters").rules
-    assert {adapter_layers.group_of(name, rules) for name in names} == {"head"}
+    assert {tuning_modes.group_of(name, rules) for name in names} == {"head"}
     trained = {tuning: network.trained_shapes(model(tuning)).keys()
                for tuning in ("adapters", "full", "head", "bias")}
     assert all(names.keys() <= some for some in trained.values())

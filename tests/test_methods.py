@@ -13,12 +13,9 @@ from test_bank import EXACT, TEXTS, alone, answers
 from test_engine import batch, losses_and_gradients
 
 import adapter_bert
-import adapter_layers
-import adapter_methods
-import modeling
-import optimization
-import tokenization
 from adapter_bert import heads, kernels, network
+from adapter_bert.bert import adapters, modeling, optimization, tokenization, tuning_modes
+from adapter_bert.bert.adapters import METHODS, AdapterConfig
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
 from adapter_bert.packs.bases import base_of
@@ -26,13 +23,12 @@ from adapter_bert.pipeline import arrays
 from adapter_bert.serving.bank import Bank
 from adapter_bert.serving.export import export
 from adapter_bert.training.settings import Settings, adapter_config, with_method
-from adapter_layers import METHODS, AdapterConfig
 
 
 class Row(NamedTuple):
     """A method.
 
-    name: key of adapter_layers.METHODS.
+    name: key of adapters.METHODS.
     fields: what of its AdapterConfig is another here.
     tuning: what trains; that of METHODS where None.
     start: how far from the base's output it starts at most; None for one that starts elsewhere.
@@ -83,7 +79,7 @@ each_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 
 def test_every_published_method_has_a_row():
     assert {row.name for row in ROWS.values()} == set(METHODS)
-    assert {row.adapter.adapter_fn for row in ROWS.values()} == set(adapter_layers.ADAPTERS)
+    assert {row.adapter.adapter_fn for row in ROWS.values()} == set(adapters.ADAPTERS)
 
 
 @pytest.fixture(name="on", scope="module")
@@ -300,12 +296,12 @@ def test_methods_of_different_kinds_share_no_exported_graph(tiny_dir, packs, tmp
 
 
 @pytest.mark.parametrize("build,config,values,expected", [
-    (adapter_methods.parallel, AdapterConfig(size=1, activation="relu", scale=2.0),
+    (adapters.parallel, AdapterConfig(size=1, activation="relu", scale=2.0),
      {"weights1": [[1.0], [1.0]], "biases1": [[0.5]], "weights2": [[2.0, -1.0]],
       "biases2": [[0.0, 1.0]]}, [10 + 2 * 7.0, 20 + 2 * (1 - 3.5)]),
-    (adapter_methods.lora, AdapterConfig(size=1, scale=3.0),
+    (adapters.lora, AdapterConfig(size=1, scale=3.0),
      {"weights1": [[2.0], [1.0]], "weights2": [[1.0, -1.0]]}, [10 + 3 * 10.0, 20 - 3 * 10.0]),
-    (adapter_methods.ia3, AdapterConfig(size=1), {"scale": [0.5, -1.0]}, [15.0, 0.0])])
+    (adapters.ia3, AdapterConfig(size=1), {"scale": [0.5, -1.0]}, [15.0, 0.0])])
 def test_by_hand(build, config, values, expected):
     """The sublayer reads [1, 2], a projection [3, 4], and what comes out is [10, 20]."""
     source, output, residual = (tf.constant([[pair]]) for pair in (
@@ -365,11 +361,11 @@ def test_adapter_drop_has_no_backward_pass_below_its_adapters():
 @pytest.mark.parametrize("layers,trained", [
     (None, {0, 1, 2}), ((1, 2), {1, 2}), ((2,), {2}), ((0, 2), {0, 1, 2}), ((), set())])
 def test_the_layer_norms_of_adapter_drop(layers, trained):
-    rules = adapter_layers.tuning_rules("adapters_drop", 3, AdapterConfig(layers=layers))
-    found = {layer for layer in range(3) if adapter_layers.group_of(
+    rules = tuning_modes.tuning_rules("adapters_drop", 3, AdapterConfig(layers=layers))
+    found = {layer for layer in range(3) if tuning_modes.group_of(
         f"bert/encoder/layer_{layer}/output/LayerNorm/beta", rules) == "layer_norm"}
     assert found == trained
-    assert adapter_layers.group_of("bert/embeddings/LayerNorm/beta", rules) == "frozen"
+    assert tuning_modes.group_of("bert/embeddings/LayerNorm/beta", rules) == "frozen"
 
 
 def resolved(**flags):

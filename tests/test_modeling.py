@@ -4,10 +4,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import TINY
 
-import adapter_layers
-import modeling
-import optimization
 from adapter_bert import base, heads, kernels, network
+from adapter_bert.bert import adapters, modeling, optimization, tuning_modes
 from adapter_bert.engine import Places
 from adapter_bert.files import read_json
 
@@ -96,11 +94,11 @@ def recorded_training_graph(config, formulas, dtype=tf.float32):
     feed = {name: tf.placeholder(tf.int32, [8, 64])
             for name in ("input_ids", "input_mask", "segment_ids")}
     feed["label_ids"] = tf.placeholder(tf.int32, [8])
-    getter = adapter_layers.tuning_getter(adapter_layers.tuning_rules("adapters", 6), dtype=dtype)
+    getter = tuning_modes.tuning_getter(tuning_modes.tuning_rules("adapters", 6), dtype=dtype)
     with tf.variable_scope(tf.get_variable_scope(), custom_getter=getter):
         model = modeling.BertModel(
             config, True, feed["input_ids"], feed["input_mask"], feed["segment_ids"],
-            methods=adapter_layers.attach(adapter_layers.AdapterConfig(), 6), formulas=formulas,
+            methods=adapters.attach(adapters.AdapterConfig(), 6), formulas=formulas,
             dtype=dtype)
         output = heads.HEADS["classification"].build(model, feed, 2, network.undropped)
     loss = heads.batch_loss(output)
@@ -173,11 +171,11 @@ def test_padding_and_mask_change_nothing_for_real_tokens():
 
 
 @pytest.mark.parametrize("tokens", [1, 7])
-@pytest.mark.parametrize("method", adapter_layers.METHODS)
+@pytest.mark.parametrize("method", adapters.METHODS)
 def test_the_pooled_output_alone_is_the_same(formulas, method, tokens):
-    fields = {**adapter_layers.METHODS[method], "size": 4, "init_stddev": 0.3}
+    fields = {**adapters.METHODS[method], "size": 4, "init_stddev": 0.3}
     fields.pop("tuning")
-    methods = adapter_layers.attach(adapter_layers.AdapterConfig(**fields), 2)
+    methods = adapters.attach(adapters.AdapterConfig(**fields), 2)
     ids = random_ids(np.random.default_rng(0), 3, max(3, tokens))
     ids = {name: tf.constant(array[:, :tokens]) for name, array in ids.items()}
     found, last = [], []
@@ -212,7 +210,7 @@ def perturbed(random, shapes):
 
 
 def adapter_classifier(ids):
-    model = tiny_bert(ids, adapter_layers.attach(adapter_layers.AdapterConfig(size=4), 2))
+    model = tiny_bert(ids, adapters.attach(adapters.AdapterConfig(size=4), 2))
     return heads.HEADS["classification"].build(
         model, {}, 3, network.undropped).predictions["logits"]
 

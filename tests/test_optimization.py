@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import optimization
+from adapter_bert.bert import optimization
 
 
 @pytest.mark.parametrize("step,expected", [(0, 0.0), (1, 0.5), (2, 0.8), (5, 0.5), (10, 0.0)])

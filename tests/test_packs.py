@@ -14,9 +14,8 @@ from hypothesis import strategies
 from packs import tiny_pack
 from safetensors.numpy import save
 
-import adapter_layers
-import modeling
 from adapter_bert import base
+from adapter_bert.bert import adapters, modeling
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest, store
 
@@ -62,7 +61,7 @@ def test_size_for_bert_base(record_property):
     config = modeling.BertConfig(30522, type_vocab_size=2)
     whole = 4 * sum(np.prod(shape) for shape in base.variable_shapes(config.to_dict()).values())
     pack = tiny_pack(base=manifest.Base("bert-base", "0" * 64, "1" * 64, config),
-                     adapter=adapter_layers.AdapterConfig(size=64))
+                     adapter=adapters.AdapterConfig(size=64))
     for dtype, most in (("float32", 0.023), ("bfloat16", 0.012)):
         share = len(store.to_zip("", pack, dtype)) / whole
         record_property(dtype, float(share))

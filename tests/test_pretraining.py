@@ -14,8 +14,8 @@ from packs import tiny_pack
 from runs import same, values
 
 import adapter_bert
-import modeling
 from adapter_bert import base, convert, forms
+from adapter_bert.bert import modeling
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
 from adapter_bert.heads import masked_lm
@@ -111,8 +111,8 @@ def metrics_by_numpy(prefix, tiny_dir, rows):
 
 
 def adapters():
-    import adapter_layers
-    return adapter_layers.attach(adapter_layers.AdapterConfig(size=FLAGS["adapter_size"]), 2)
+    from adapter_bert.bert import adapters
+    return adapters.attach(adapters.AdapterConfig(size=FLAGS["adapter_size"]), 2)
 
 
 def entropies(logits, labels):
@@ -263,9 +263,9 @@ def start(flags):
     from adapter_bert.training.run import run
     from adapter_bert.training.settings import Settings
     flags = {"task_name": "SST-2", "max_seq_length": 16, "train_batch_size": 8, **flags}
-    import run_classifier
+    from adapter_bert.training.named_task import text_task
     settings = Settings(**flags)
-    return run(settings, frozenset(flags), run_classifier.task_of(settings))
+    return run(settings, frozenset(flags), text_task(settings))
 
 
 def test_a_task_starts_from_the_packs_encoder_and_a_new_head(started, pack):

@@ -10,8 +10,8 @@ import pytest
 from conftest import TINY, TINY_VOCAB
 from runs import go, write, write_sst2
 
-import modeling
 from adapter_bert import base, files
+from adapter_bert.bert import modeling
 from adapter_bert.errors import InputError, exit_on_input_error
 from adapter_bert.files import read_json
 from adapter_bert.training import checkpoints

@@ -18,8 +18,8 @@ from test_export import (
 )
 
 import adapter_bert
-import tokenization
 from adapter_bert import tasks
+from adapter_bert.bert import tokenization
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
 from adapter_bert.packs.answers import ANSWERS, names_in

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_tokenization import ASSIGNED, GLUE, HARD, SPECIAL, TEXTS, UNASSIGNED, write_vocab
 
-import tokenization
+from adapter_bert.bert import tokenization
+from adapter_bert.bert.tokenization import cleaned
 from adapter_bert.pipeline import features, words
 from adapter_bert.serving import characters, text
-from tokenization import cleaned
 
 # A code point alone, inside a word, between marks and at the places that a final sigma looks at.
 CONTEXTS = ["{0} a{0}b Ab{0} {0}b", "aΣ{0} aΣ{0}b a{0}Σ {0}Σ \U0001d16d{0}\U0001d165e\u0301{0}"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tokenization
+from adapter_bert.bert import tokenization
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 GLUE = pathlib.Path(__file__).parents[1] / "../shared/data/glue"

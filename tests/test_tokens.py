@@ -14,8 +14,8 @@ from packs import tiny_pack
 from runs import go, write
 
 import adapter_bert
-import tokenization
 from adapter_bert import heads, network, tasks
+from adapter_bert.bert import tokenization
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
 from adapter_bert.packs import store

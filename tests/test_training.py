@@ -10,13 +10,13 @@ import tensorflow.compat.v1 as tf
 from conftest import TINY
 from runs import REFERENCE, go, same, values, write, write_sst2
 
-import run_classifier
 from adapter_bert import base, convert
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
 from adapter_bert.pipeline.batches import evaluation_batches
 from adapter_bert.training import checkpoints, evaluation, setup
 from adapter_bert.training.data import Split, prepare, read
+from adapter_bert.training.named_task import text_task
 from adapter_bert.training.passes import by_estimator
 from adapter_bert.training.run import make_schedule, run
 from adapter_bert.training.settings import Settings
@@ -160,7 +160,7 @@ def test_evaluation_alone_needs_no_adapter_flags(copied, data, tiny_dir, finishe
     settings = dict(task_name="SST-2", data_dir=data, bert_dir=tiny_dir, output_dir=copied)
     settings = Settings(**settings, do_eval=True)
     assert run(settings, {"data_dir", "bert_dir", "output_dir", "do_eval"},
-               run_classifier.task_of(settings)) == finished[1]
+               text_task(settings)) == finished[1]
 
 
 def predictions(folder):
@@ -388,7 +388,7 @@ def test_a_session_that_stays_predicts_what_a_new_one_does(
     settings = Settings(task_name="SST-2", max_seq_length=16, train_batch_size=8, do_train=True,
                         learning_rate=0.01, do_eval=True, data_dir=data, bert_dir=tiny_dir,
                         output_dir=out, tuning=tuning, precision=precision, **REFERENCE)
-    task = run_classifier.task_of(settings)
+    task = text_task(settings)
     run(settings, frozenset(), task)
     current, examples = read(setup.open_run(settings, frozenset(), task))
     splits = prepare(current, examples)

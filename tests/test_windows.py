@@ -7,7 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from hypothesis import strategies as st
 
-import tokenization
+from adapter_bert.bert import tokenization
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline import features, messages, windows
 from adapter_bert.tasks import answers

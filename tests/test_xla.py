@@ -6,10 +6,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import TINY
 
-import adapter_layers
-import modeling
-import optimization
 from adapter_bert import heads, network
+from adapter_bert.bert import adapters, modeling, optimization
 from adapter_bert.engine import Places
 from adapter_bert.network import Model, towers
 
@@ -90,7 +88,7 @@ def losses(model, is_training, compiled):
     ("classification", "adapters"), ("classification", "full"), ("regression", "adapters"),
     ("spans", "adapters"), ("masked_lm", "adapters"), ("masked_lm", "full")])
 def test_compiled_equals_plain(kind, tuning, is_training, record_property):
-    config = adapter_layers.AdapterConfig(size=4) if tuning == "adapters" else None
+    config = adapters.AdapterConfig(size=4) if tuning == "adapters" else None
     model = Model(TINY, kind, heads.width(kind, ("0", "1")), tuning, config)
     plain, values = losses(model, is_training, compiled=False)
     compiled, compiled_values = losses(model, is_training, compiled=True)
@@ -109,7 +107,7 @@ def test_compiled_equals_plain(kind, tuning, is_training, record_property):
 def test_the_dropout_of_training_compiles():
     """Its masks may differ from the plain path's: XLA orders random bits of large shapes anew."""
     tf.train.get_or_create_global_step()
-    model = Model(TINY, "classification", 2, "adapters", adapter_layers.AdapterConfig(size=4))
+    model = Model(TINY, "classification", 2, "adapters", adapters.AdapterConfig(size=4))
     compute = computation(model, True, Places(7).dropout)
     fetch = tf.xla.experimental.compile(compute, fed(model))
     with tf.Session() as session:
@@ -136,7 +134,7 @@ def operations_on_a_tpu(compute, inputs):
 @pytest.mark.parametrize("kind", ["classification", "regression", "tokens", "spans", "masked_lm"])
 def test_every_operation_is_one_that_a_tpu_compiles(kind, tuning, is_training):
     tf.train.get_or_create_global_step()
-    config = adapter_layers.AdapterConfig(size=4) if tuning == "adapters" else None
+    config = adapters.AdapterConfig(size=4) if tuning == "adapters" else None
     model = Model(TINY, kind, heads.width(kind, ("0", "1")), tuning, config)
     found = operations_on_a_tpu(computation(model, is_training, Places(7).dropout), fed(model))
     assert {"MatMul", "Softmax"} < found <= known_to_tpus()

@@ -2,11 +2,11 @@
 import os
 import signal
 
-import run_classifier
 from adapter_bert import run_command
 from adapter_bert.heads import labels
 from adapter_bert.training import exchange
 from adapter_bert.training.hooks import CountingHook
+from adapter_bert.training.named_task import text_task
 from adapter_bert.training.settings import Settings
 
 
@@ -34,4 +34,4 @@ if __name__ == "__main__":
     labels.HEAD_DROPOUT = 0.0
     if "DIE_AFTER" in os.environ:
         exchange.hooks = mortal
-    run_command.start(Settings, run_command.of_task(run_classifier.task_of))
+    run_command.start(Settings, run_command.of_task(text_task))

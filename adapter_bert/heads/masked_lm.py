@@ -4,7 +4,7 @@ Letters: B batch, T tokens, P predictions, D hidden, V vocabulary.
 """
 import tensorflow.compat.v1 as tf
 
-import modeling
+from adapter_bert.bert import modeling
 from adapter_bert.heads.output import Loss, Output, of_text, once
 
 NEXT, WIDTH = "cls/seq_relationship", 2   # of a pair: the second follows the first, or is random

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-import modeling
+from adapter_bert.bert import modeling
 
 HEAD_DROPOUT = 0.1
 HEAD_STDDEV = 0.02

@@ -3,7 +3,7 @@ import functools
 
 import tensorflow.compat.v1 as tf
 
-import modeling
+from adapter_bert.bert import modeling
 from adapter_bert.kernels import ops, packing
 from adapter_bert.kernels.library import UnavailableError, load
 from adapter_bert.kernels.ops import pack

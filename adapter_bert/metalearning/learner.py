@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import adapter_layers
 from adapter_bert import heads, network
+from adapter_bert.bert import tuning_modes
 from adapter_bert.pipeline import arrays
 from adapter_bert.training import checkpoints
 
@@ -253,11 +253,11 @@ def getter_of(model, task, made):
 
     Arguments as for `build`.
     """
-    tune = adapter_layers.tuning_getter(model.rules, made=made,
+    tune = tuning_modes.tuning_getter(model.rules, made=made,
                                         dtype=tf.as_dtype(model.precision))
 
     def get(getter, name, *args, **options):
-        is_shared = not task or adapter_layers.group_of(name, model.rules) == adapter_layers.FROZEN
+        is_shared = not task or tuning_modes.group_of(name, model.rules) == tuning_modes.FROZEN
         own_name = name if is_shared else f"task_{task}/{name}"
 
         def get_own(_, *args, **options):

@@ -2,9 +2,8 @@
 import dataclasses
 import os
 
-import modeling
-import tokenization
 from adapter_bert import base, engine, heads
+from adapter_bert.bert import modeling, tokenization
 from adapter_bert.errors import InputError
 from adapter_bert.metalearning.domains import Dataset, check_labels
 from adapter_bert.metalearning.learner import Learner

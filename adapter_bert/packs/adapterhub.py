@@ -24,10 +24,9 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save
 
-import adapter_layers
 from adapter_bert import base as bases
 from adapter_bert import files, forms
-from adapter_bert.bert import torch_file
+from adapter_bert.bert import adapters, torch_file
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest as manifests
 from adapter_bert.packs import store
@@ -224,7 +223,7 @@ def _adapter(values, config):
     widths = {_width(config.hidden_size, values["reduction_factor"], layer) for layer in layers}
     if len(widths) != 1:
         raise ValueError(f"reduction_factor gives layers different widths: {sorted(widths)}")
-    return adapter_layers.AdapterConfig(
+    return adapters.AdapterConfig(
         size=widths.pop(), placement=_PLACEMENTS[places],
         layers=None if len(layers) == config.num_hidden_layers else layers,
         activation=_ACTIVATIONS[activation.lower()],

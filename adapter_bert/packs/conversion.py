@@ -1,8 +1,8 @@
 """adapter-bert pack convert: packs from and to AdapterHub's form, and from checkpoints."""
 import os
 
-import tokenization
 from adapter_bert import base
+from adapter_bert.bert import tokenization
 from adapter_bert.data import casing
 from adapter_bert.errors import InputError
 from adapter_bert.packs import adapterhub, from_checkpoint, store

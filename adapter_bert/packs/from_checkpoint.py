@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
-import adapter_layers
 from adapter_bert import base
+from adapter_bert.bert import adapters
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest as manifests
 from adapter_bert.packs.store import Pack
@@ -65,14 +65,14 @@ def adapter_of(shapes, num_layers):
               if (match := _ADAPTER.fullmatch(name))}
     layers = tuple(sorted({int(layer) for layer, _ in places}))
     sites = {site for _, site in places}
-    placements = [name for name, wanted in adapter_layers.PLACEMENTS.items()
-                  if {adapter_layers.SCOPES[site] for site in wanted} == sites]
+    placements = [name for name, wanted in adapters.PLACEMENTS.items()
+                  if {adapters.SCOPES[site] for site in wanted} == sites]
     sizes = {shape[-1] for shape in places.values()}
     if not placements or {len(shape) for shape in places.values()} != {2} or len(
             sizes) != 1 or len(places) != len(layers) * len(sites):
         raise InputError(f"the checkpoint has adapters at {len(places)} places, of the widths "
                          f"{sorted(sizes)}: no set of adapters that a pack can hold")
-    return adapter_layers.AdapterConfig(
+    return adapters.AdapterConfig(
         size=sizes.pop(), placement=placements[0],
         layers=None if layers == tuple(range(num_layers)) else layers)
 

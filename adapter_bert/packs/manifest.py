@@ -4,8 +4,7 @@ import hashlib
 import json
 import math
 
-import adapter_layers
-import modeling
+from adapter_bert.bert import adapters, modeling, tuning_modes
 from adapter_bert.errors import InputError
 from adapter_bert.heads import HEADS, width
 from adapter_bert.network import Model, trained_shapes
@@ -94,7 +93,7 @@ class Manifest:
       head: key of heads.HEADS.
       labels: names of the classes in the order of their ids; () for a head without classes.
       pair: whether its examples are pairs of texts; None where nobody knows.
-      tuning: what trained, see adapter_layers.tuning_rules.
+      tuning: what trained, see tuning_modes.tuning_rules.
       adapter: AdapterConfig; None in a tuning mode without adapters.
       base: Base.
       do_lower_case: whether texts are put in lower case.
@@ -115,7 +114,7 @@ class Manifest:
     labels: tuple[str, ...]
     pair: bool | None
     tuning: str
-    adapter: adapter_layers.AdapterConfig | None
+    adapter: adapters.AdapterConfig | None
     base: Base
     do_lower_case: bool
     max_seq_length: int
@@ -191,7 +190,7 @@ def _manifest(values):
         "weights": _part(Weights, values["weights"], "weights", _WEIGHTS_CHECKS),
         "spans": _part(Spans, values["spans"], "spans", _SPANS_CHECKS) if has_spans else None,
         "meta": _meta(values["meta"]) if "meta" in values else None,
-        "adapter": adapter and adapter_layers.AdapterConfig.from_dict(adapter)})
+        "adapter": adapter and adapters.AdapterConfig.from_dict(adapter)})
     check(manifest)
     return manifest
 
@@ -218,7 +217,7 @@ def check(manifest):
         raise ValueError(f"doc_stride {manifest.spans.doc_stride}: windows of "
                          f"{manifest.max_seq_length} need at least "
                          f"{-(-manifest.max_seq_length // MOST_OVERLAPPING)}")
-    if bool(manifest.adapter) != adapter_layers.uses_adapters(manifest.tuning):
+    if bool(manifest.adapter) != tuning_modes.uses_adapters(manifest.tuning):
         raise ValueError(f"tuning {manifest.tuning!r} and the adapter contradict each other")
     for name, most in MOST.items():
         if getattr(config, name) > most:
@@ -240,7 +239,7 @@ def _check_adapter(adapter, layers):
         if abs(getattr(adapter, name)) > most:
             raise ValueError(f"an adapter with {name} {checks.short(getattr(adapter, name))}, more "
                              f"than {most:g}")
-    adapter_layers.attach(adapter, layers)   # its layers exist
+    adapters.attach(adapter, layers)   # its layers exist
 
 
 def _check_labels(head, labels):

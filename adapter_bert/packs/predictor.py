@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import tokenization
 from adapter_bert import base, engine, network
+from adapter_bert.bert import tokenization
 from adapter_bert.data.unknown_words import UNKNOWN
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store

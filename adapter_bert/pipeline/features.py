@@ -2,9 +2,9 @@
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from adapter_bert.bert.tokenization import ragged_positions
 from adapter_bert.pipeline.messages import Feature, Rows
 from adapter_bert.pipeline.truncation import truncate_pairs
-from tokenization import ragged_positions
 
 # Texts are tokenized together, up to so many, or fewer where they are long: memory stays bounded.
 TEXTS_AT_ONCE, CHARACTERS_AT_ONCE = 4096, 4_000_000

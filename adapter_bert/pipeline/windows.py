@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adapter_bert.bert.tokenization import ragged_positions
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline.features import chunks, join
 from adapter_bert.tasks.answers import Passage
 from adapter_bert.tasks.readers import shown
-from tokenization import ragged_positions
 
 # Rows are made together up to so many, however many windows an example has.
 WINDOWS_AT_ONCE = 4096

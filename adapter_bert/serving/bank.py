@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import adapter_layers
-import tokenization
 from adapter_bert import base, engine, network
+from adapter_bert.bert import tokenization, tuning_modes
 from adapter_bert.errors import InputError
 from adapter_bert.kernels import ops
 from adapter_bert.packs import store
@@ -245,8 +244,8 @@ class Bank:
             self.inputs["addresses"] = tf.placeholder(tf.int64, [None, None], "addresses")
             self.formulas = self.engine.formulas(trains=False)
             self._session = tf.Session(config=self.engine.session_config())
-        self.getter = adapter_layers.tuning_getter(
-            [adapter_layers.REST_FROZEN], made=self._variables,
+        self.getter = tuning_modes.tuning_getter(
+            [tuning_modes.REST_FROZEN], made=self._variables,
             dtype=tf.as_dtype(self.precision))
 
     def add(self, name, pack):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-import tokenization
+from adapter_bert.bert import tokenization
 
 CODE_POINTS = 0x110000
 SIGMA, FINAL_SIGMA = 0x3A3, CODE_POINTS   # the latter: a capital sigma that ends its word

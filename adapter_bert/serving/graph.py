@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import adapter_layers
-import modeling
 from adapter_bert import base, network
+from adapter_bert.bert import adapters, modeling, tuning_modes
 from adapter_bert.errors import InputError
 from adapter_bert.heads import Output, best_classes, token_logits, width
 from adapter_bert.kernels import ops, packing
@@ -37,7 +36,7 @@ class Form(NamedTuple):
     of_tokens: whether heads say something of every token, not of the text.
     """
 
-    adapter: adapter_layers.AdapterConfig
+    adapter: adapters.AdapterConfig
     classes: int
     pooler: bool
     of_tokens: bool
@@ -61,7 +60,7 @@ def form_of(manifest, size, classes):
         or a pack too large.
     """
     check_head(manifest)
-    own = manifest.adapter or adapter_layers.AdapterConfig()
+    own = manifest.adapter or adapters.AdapterConfig()
     if manifest.tuning not in TUNINGS:
         raise InputError(f"{manifest.task}: its tuning mode is {manifest.tuning}; served together "
                          f"are {', '.join(TUNINGS)}")
@@ -71,9 +70,9 @@ def form_of(manifest, size, classes):
                          f"there is room for {size} and {classes}; start with a higher "
                          "--max_adapter_size or --max_labels")
     adapter = dataclasses.replace(own, init_stddev=0.0, scale=1.0)   # `values_of` multiplies by it
-    if adapter_layers.ADAPTERS[own.adapter_fn].is_padded:
+    if adapters.ADAPTERS[own.adapter_fn].is_padded:
         adapter = dataclasses.replace(adapter, size=size)
-    if adapter_layers.zeros_are_none(own):
+    if adapters.zeros_are_none(own):
         adapter = dataclasses.replace(adapter, placement="both", layers=None)
     return Form(adapter, classes, manifest.tuning in WITH_POOLER,
                 manifest.head in OF_TOKENS)
@@ -119,7 +118,7 @@ def values_of(pack, shapes, base_values):
 def own_value(pack, name):
     """A weight of a store.Pack, times the adapter's scale where it belongs to its last product."""
     adapter, value = pack.manifest.adapter, pack.weights[name]
-    is_scaled = adapter and adapter_layers.ADAPTERS[adapter.adapter_fn].is_scaled
+    is_scaled = adapter and adapters.ADAPTERS[adapter.adapter_fn].is_scaled
     if is_scaled and adapter.scale != 1 and LAST_PRODUCT.search(name):
         return value * np.float32(adapter.scale)
     return value
@@ -193,7 +192,7 @@ class Slots:
 
 def is_factor(name):
     """Whether a weight is a factor of an adapter's product, which packs and lower types pay for."""
-    return bool(adapter_layers.PRODUCT_WEIGHT.search(name)) and "/adapters/" in name
+    return bool(tuning_modes.PRODUCT_WEIGHT.search(name)) and "/adapters/" in name
 
 
 def build(form, config, slots, features, formulas, count, otherwise, precision):

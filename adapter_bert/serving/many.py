@@ -7,10 +7,8 @@ import dataclasses
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import adapter_layers
-import modeling
-import tokenization
 from adapter_bert import base, network
+from adapter_bert.bert import adapters, modeling, tokenization, tuning_modes
 from adapter_bert.errors import InputError
 from adapter_bert.heads import width
 from adapter_bert.serving import graph, text
@@ -51,8 +49,8 @@ class ManyTasks:
             self._slots = graph.Slots(self._shapes, len(packs), False, tf.float32,
                                       changes=False)
         self._variables: dict[str, tf.Variable] = {}
-        self._getter = adapter_layers.tuning_getter(
-            [adapter_layers.REST_FROZEN], tf.GraphKeys.GLOBAL_VARIABLES, self._variables)
+        self._getter = tuning_modes.tuning_getter(
+            [tuning_modes.REST_FROZEN], tf.GraphKeys.GLOBAL_VARIABLES, self._variables)
         vocab = {} if ids_only else tokenization.load_vocab(located.vocab_file)
         self._tokenizers = {} if ids_only else {
             lower: text.GraphTokenizer(vocab, lower) for lower in sorted(
@@ -194,7 +192,7 @@ def common_form(manifests):
 
 def _check_fits(manifest, adapter, task, wanted):
     """InputError where a pack's adapters are not computed as those of a task."""
-    if manifest.adapter is None and adapter_layers.zeros_are_none(wanted):
+    if manifest.adapter is None and adapters.zeros_are_none(wanted):
         return
     if manifest.adapter is None:
         raise InputError(f"{manifest.task} has no adapters, and those of {task} change what is "

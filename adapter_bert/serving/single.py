@@ -8,10 +8,8 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-import adapter_layers
-import modeling
-import tokenization
 from adapter_bert import base, network
+from adapter_bert.bert import adapters, modeling, tokenization, tuning_modes
 from adapter_bert.heads import token_logits
 from adapter_bert.serving import labels, questions, tagging, text
 
@@ -73,7 +71,7 @@ class SingleTask:
         self.takes_pairs, self.of_examples = self._kind.takes_pairs, self._kind.of_examples
         self.needs_pair = bool(self._manifest.pair)
         self._variables: dict[str, tf.Variable] = {}
-        self._getter = adapter_layers.tuning_getter(
+        self._getter = tuning_modes.tuning_getter(
             self._model.rules, tf.GraphKeys.GLOBAL_VARIABLES, self._variables)
         self._tokenizer = None if ids_only else text.GraphTokenizer(
             tokenization.load_vocab(located.vocab_file), self._manifest.do_lower_case)
@@ -138,7 +136,7 @@ def merged(pack, base_values):
       network.Model and {name: float32 array}.
     """
     model, adapter = pack.manifest.model(), pack.manifest.adapter
-    merge = adapter and adapter_layers.ADAPTERS[adapter.adapter_fn].merge
+    merge = adapter and adapters.ADAPTERS[adapter.adapter_fn].merge
     if not merge:
         return model, pack.weights
     others = {name: value for name, value in pack.weights.items() if "/adapters/" not in name}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-import tokenization
+from adapter_bert.bert import tokenization
 from adapter_bert.serving import characters
 
 _LONGEST = 4 * tokenization.MAX_WORD_CHARACTERS   # in bytes of UTF-8

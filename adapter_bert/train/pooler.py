@@ -8,8 +8,8 @@ nothing; trained together with the adapters it costs 0.6 % of the parameters.
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import modeling
 from adapter_bert import base, network
+from adapter_bert.bert import modeling
 from adapter_bert.pipeline import batches
 
 ROWS = 32

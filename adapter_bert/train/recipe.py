@@ -23,7 +23,7 @@ import math
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-import adapter_layers
+from adapter_bert.bert import tuning_modes
 
 # Peak learning rates: of tuning modes without adapters, and of the kinds of adapter.
 MODE_RATES = {"full": 5e-5, "top_layers": 1e-4, "layer_norm": 3e-3, "bias": 3e-3, "head": 3e-3}
@@ -80,7 +80,7 @@ def choose(settings, explicit: Collection[str], facts: Facts) -> list[Choice]:
         Choice("warmup_proportion", 0.1, "share of the steps in which the rate rises"),
         Choice("bias_correction", True, "keeps the first steps of Adam short"),
         Choice("head_bias_init", "labels", "the head starts at the frequencies of the labels")]
-    if adapter_layers.uses_adapters(settings.tuning):
+    if tuning_modes.uses_adapters(settings.tuning):
         candidates.append(Choice("adapter_init_stddev", round(INIT_STDDEV / TRUNCATED, 4),
                                  f"{INIT_STDDEV:g} after truncation at two deviations"))
     chosen = [choice for choice in candidates if choice.flag not in explicit]
@@ -93,7 +93,7 @@ def learning_rate(settings, facts: Facts) -> Choice:
     Wider models take smaller rates: the published ones for adapters fall from 1e-3 for small bases
     to 3e-4 for BERT-large.
     """
-    if not adapter_layers.uses_adapters(settings.tuning):
+    if not tuning_modes.uses_adapters(settings.tuning):
         mode = settings.tuning.removesuffix("_pooler").partition("=")[0]
         return Choice("learning_rate", MODE_RATES[mode], f"for --tuning={mode}")
     rate = ADAPTER_RATES[settings.adapter_fn] * min(1.0, WIDTH_OF_RATES / facts.hidden_size)
@@ -114,14 +114,14 @@ def epochs(facts: Facts) -> Choice:
 def may_train_pooler(settings, explicit: Collection[str], reads_pooler: bool) -> bool:
     """Whether the recipe decides if the pooler trains, so that the base's must be measured."""
     return (settings.recipe == "auto" and reads_pooler and "train_pooler" not in explicit
-            and adapter_layers.with_pooler(settings.tuning) != settings.tuning)
+            and tuning_modes.with_pooler(settings.tuning) != settings.tuning)
 
 
 def pooler(settings, explicit: Collection[str], facts: Facts) -> list[Choice]:
     """The tuning mode that also trains the pooler, where that of the base never was."""
     if facts.pooler_is_trained or not may_train_pooler(settings, explicit, facts.reads_pooler):
         return []
-    wanted = adapter_layers.with_pooler(settings.tuning)
+    wanted = tuning_modes.with_pooler(settings.tuning)
     return [Choice("tuning", wanted, "the base's pooler was never trained, so it trains too; "
                                      "--notrain_pooler keeps it frozen")]
 
@@ -140,7 +140,7 @@ def apply(settings, explicit: Collection[str], facts: Facts,
                    for choice in choose(settings, explicit, facts)]
     settings = dataclasses.replace(settings, **{one.flag: one.value for one in choices})
     if settings.train_pooler:
-        settings = dataclasses.replace(settings, tuning=adapter_layers.with_pooler(settings.tuning))
+        settings = dataclasses.replace(settings, tuning=tuning_modes.with_pooler(settings.tuning))
     return settings, choices
 
 

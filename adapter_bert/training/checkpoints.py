@@ -8,8 +8,8 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-import adapter_layers
 from adapter_bert import base, network, paths
+from adapter_bert.bert import tuning_modes
 from adapter_bert.errors import InputError
 
 OUTPUT_BIAS = "output_bias"   # of the heads of tasks
@@ -107,8 +107,8 @@ def encoder_values(start, model):
         found = base.Checkpoint(prefix)
         shapes = {name: shape for name, shape in wanted.items() if name not in values
                   and found.shapes.get(name) == shape and found.dtypes[name] == tf.float32}
-        values |= network.restored(prefix, shapes, lambda name: adapter_layers.group_of(
-            name, model.rules) != adapter_layers.FROZEN)
+        values |= network.restored(prefix, shapes, lambda name: tuning_modes.group_of(
+            name, model.rules) != tuning_modes.FROZEN)
     return values
 
 
@@ -391,6 +391,6 @@ def has_head(prefix):
 
 def counts(variables, rules):
     """{group: {"variables", "parameters", "trained"}} of a model, see docs of tuning_rules."""
-    rows = adapter_layers.count_parameters(variables, rules)
-    return {group: {**row, "trained": group != adapter_layers.FROZEN}
+    rows = tuning_modes.count_parameters(variables, rules)
+    return {group: {**row, "trained": group != tuning_modes.FROZEN}
             for group, row in rows.items()}

@@ -4,8 +4,8 @@ import functools
 
 import tensorflow.compat.v1 as tf
 
-import optimization
 from adapter_bert import heads
+from adapter_bert.bert import optimization
 from adapter_bert.network import towers
 from adapter_bert.training import checkpoints, exchange
 from adapter_bert.training.hooks import ProgressHook

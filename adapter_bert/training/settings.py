@@ -9,7 +9,7 @@ from adapter_bert.fields import KERNELS, PRECISIONS, setting
 from adapter_bert.packs import checks
 from adapter_bert.training.clusters import DISTRIBUTIONS
 
-# The names of adapter_layers.METHODS and ADAPTERS: that module imports TensorFlow, --help does not.
+# The names of adapters.METHODS and ADAPTERS: that module imports TensorFlow, --help does not.
 METHODS = ("houlsby", "pfeiffer", "parallel", "lora", "ia3", "prefix")
 ADAPTERS = ("feedforward_adapter", "parallel_adapter", "lora", "ia3", "prefix")
 CHOICES = {"adapter_method": METHODS, "precision": PRECISIONS,
@@ -366,11 +366,11 @@ def adapter_config(settings):
     Raises:
       InputError: a flag that no adapter can have.
     """
-    import adapter_layers
-    if not adapter_layers.uses_adapters(settings.tuning):
+    from adapter_bert.bert import adapters, tuning_modes
+    if not tuning_modes.uses_adapters(settings.tuning):
         return None
     try:
-        return adapter_layers.AdapterConfig(
+        return adapters.AdapterConfig(
             size=settings.adapter_size, placement=settings.adapter_placement,
             layers=_layers(settings.adapter_layers), activation=settings.adapter_activation,
             init_stddev=settings.adapter_init_stddev, adapter_fn=settings.adapter_fn,
@@ -393,12 +393,12 @@ def with_method(settings, given):
     """
     if "adapter_method" not in given:
         return settings, given
-    import adapter_layers
-    if "tuning" in given and not adapter_layers.uses_adapters(settings.tuning):
+    from adapter_bert.bert import adapters, tuning_modes
+    if "tuning" in given and not tuning_modes.uses_adapters(settings.tuning):
         raise InputError(f"--adapter_method={settings.adapter_method}: --tuning={settings.tuning} "
                          "has no adapters; give one of the two")
     flags = {name if name in ("tuning", "adapter_fn") else f"adapter_{name}": value
-             for name, value in adapter_layers.METHODS[settings.adapter_method].items()}
+             for name, value in adapters.METHODS[settings.adapter_method].items()}
     flags = {name: value for name, value in flags.items() if name not in given}
     return dataclasses.replace(settings, **flags), frozenset(given) | flags.keys() - CHOSEN
 

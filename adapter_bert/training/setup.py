@@ -6,11 +6,8 @@ from typing import Any
 
 from absl import logging
 
-import adapter_layers
-import modeling
-import tokenization
 from adapter_bert import base, engine, files, heads, paths, tasks
-from adapter_bert.bert import source
+from adapter_bert.bert import adapters, modeling, source, tokenization, tuning_modes
 from adapter_bert.data import casing
 from adapter_bert.errors import InputError
 from adapter_bert.network import Model, read_config
@@ -244,7 +241,7 @@ def refuse_other_split(settings, given, recorded):
 def agrees(settings, name, value):
     """Whether a flag that was given fits its recorded value: a recipe may add the pooler."""
     given = getattr(settings, name)
-    return given == value or (name == "tuning" and given == adapter_layers.without_pooler(value))
+    return given == value or (name == "tuning" and given == tuning_modes.without_pooler(value))
 
 
 def with_recorded_labels(task, recorded):
@@ -288,8 +285,8 @@ def check_model(settings, bert_config):
                          f"positions; give 5 to {positions}")
     try:
         adapter, layers = adapter_config(settings), bert_config.num_hidden_layers
-        adapter_layers.tuning_rules(settings.tuning, layers, adapter)
-        adapter_layers.attach(adapter, layers)
+        tuning_modes.tuning_rules(settings.tuning, layers, adapter)
+        adapters.attach(adapter, layers)
     except ValueError as error:
         raise InputError(str(error)) from error
 

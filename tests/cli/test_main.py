@@ -8,8 +8,8 @@ import sys
 import pytest
 import tomllib
 
-import adapter_layers
 from adapter_bert import __version__, errors
+from adapter_bert.bert import adapters
 from adapter_bert.cli.main import main, without_debug
 from adapter_bert.errors import InputError, exit_on_input_error
 from adapter_bert.training import settings
@@ -54,8 +54,8 @@ def test_commands_that_need_no_model_do_not_import_tensorflow(tmp_path):
 
 
 def test_the_names_that_are_written_twice_are_the_same():
-    assert tuple(adapter_layers.METHODS) == settings.METHODS
-    assert tuple(adapter_layers.ADAPTERS) == settings.ADAPTERS
+    assert tuple(adapters.METHODS) == settings.METHODS
+    assert tuple(adapters.ADAPTERS) == settings.ADAPTERS
     with open(ROOT / "pyproject.toml", "rb") as file:
         extras = tomllib.load(file)["project"]["optional-dependencies"]
     assert set(errors._REQUIREMENTS.values()) == set(extras["beam"])

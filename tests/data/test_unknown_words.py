@@ -1,8 +1,8 @@
 """When a person is warned of [UNK]."""
 import pytest
 
-import tokenization
 from adapter_bert import tasks
+from adapter_bert.bert import tokenization
 from adapter_bert.data import unknown_words
 
 

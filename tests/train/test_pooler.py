@@ -4,8 +4,8 @@ import pytest
 from conftest import TINY
 from runs import values
 
-import tokenization
 from adapter_bert import base
+from adapter_bert.bert import tokenization
 from adapter_bert.pipeline import features, records
 from adapter_bert.tasks import Example
 from adapter_bert.train import pooler

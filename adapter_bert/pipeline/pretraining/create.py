@@ -11,8 +11,8 @@ import apache_beam as beam
 import numpy as np
 from absl import logging
 
-import tokenization
 from adapter_bert import fields
+from adapter_bert.bert import tokenization
 from adapter_bert.data import casing, unknown_words
 from adapter_bert.errors import InputError
 from adapter_bert.pipeline import messages, progress, runner, storage, tfrecord

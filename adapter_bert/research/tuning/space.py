@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from optuna import distributions
 from optuna.distributions import BaseDistribution
 
-import adapter_layers
 from adapter_bert import fields
+from adapter_bert.bert import tuning_modes
 from adapter_bert.errors import InputError
 from adapter_bert.training.settings import RunSettings
 
@@ -81,7 +81,7 @@ def _why_fixed(name: str, settings: RunSettings, explicit_flags: Set[str]) -> st
         return f"--{FLAGS[name]} is set"
     if name not in ("size", "method"):
         return None
-    if not adapter_layers.uses_adapters(settings.tuning):
+    if not tuning_modes.uses_adapters(settings.tuning):
         return f"--tuning={settings.tuning} has no adapters"
     start = next((flag for flag in ("pack", "init_pack") if getattr(settings, flag)), None)
     if start:
@@ -111,7 +111,7 @@ def make(names: list[str], settings: RunSettings) -> dict[str, Parameter]:
 def _rates(settings: RunSettings) -> tuple[float, float]:
     """The lowest and the highest learning rate to try."""
     mode = settings.tuning.removesuffix("_pooler").partition("=")[0]
-    group = "adapters" if adapter_layers.uses_adapters(mode) else mode
+    group = "adapters" if tuning_modes.uses_adapters(mode) else mode
     low, high = METHOD_RATES.get(settings.adapter_method, RATES[group])
     rate = settings.learning_rate or low
     return min(low, rate), max(high, rate)

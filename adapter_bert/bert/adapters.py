@@ -1,18 +1,21 @@
-"""Bottleneck adapters (Houlsby et al., ICML 2019) and their kin, and which variables train.
+"""Bottleneck adapters (Houlsby et al., ICML 2019) and other methods: where each attaches to BERT.
 
-Letters: B batch, T tokens, D hidden, A adapter width, L layers.
+A method is a function of a `modeling.Site` and an `AdapterConfig`; its result replaces the site's
+output. Its variables are in the scope `adapters` of the site; the factors of a low-rank product are
+`weights1` and `weights2`.
+
+Letters: B batch, T tokens, D hidden, F feed-forward, A adapter width, P = A keys of a prefix,
+L layers.
 """
 import dataclasses
 import functools
 import math
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-import adapter_methods
-import modeling
+from adapter_bert.bert import modeling
 
 # The scope of each site in a layer, and the sites of each placement.
 SCOPES = {"query": "attention/self/query", "key": "attention/self/key",
@@ -102,6 +105,28 @@ def as_layers(values):
     return tuple(values)
 
 
+def first_values(config):
+    """The initializer of weights that do not start at 0."""
+    return tf.truncated_normal_initializer(stddev=config.init_stddev)
+
+
+def bottleneck_weights(width, size, down, up):
+    """W1 [D, A], b1 [A], W2 [A, D] and b2 [D], biases zero at first.
+
+    Args:
+      width: D.
+      size: A.
+      down, up: initializers of W1 and W2.
+    """
+    zeros = tf.zeros_initializer()
+    with tf.variable_scope("adapters"):
+        weights1 = tf.get_variable("weights1", [width, size], initializer=down)
+        biases1 = tf.get_variable("biases1", [1, size], initializer=zeros)
+        weights2 = tf.get_variable("weights2", [size, width], initializer=up)
+        biases2 = tf.get_variable("biases2", [1, width], initializer=zeros)
+    return weights1, tf.squeeze(biases1, axis=-2), weights2, tf.squeeze(biases2, axis=-2)
+
+
 def feedforward_adapter(x, residual, config, formulas):
     """h + W2 f(W1 x + b1) + b2, the bottleneck of the paper's figure 2, where x is h.
 
@@ -114,8 +139,8 @@ def feedforward_adapter(x, residual, config, formulas):
     Returns:
       Float [B, T, D]. With `init_stddev` 0 it starts as `residual` exactly.
     """
-    first = adapter_methods.first_values(config)
-    weights1, down, weights2, up = adapter_methods.bottleneck_weights(
+    first = first_values(config)
+    weights1, down, weights2, up = bottleneck_weights(
         x.shape[-1], config.size, first, first)
     hidden = formulas.linear(x, weights1, down, config.activation)     # [B, T, A]
     return formulas.linear(hidden, weights2, up, residual=residual)
@@ -129,6 +154,109 @@ def bottleneck(site, config):
     return feedforward_adapter(x, residual, config, site.formulas)
 
 
+def parallel(site, config):
+    """h + s (W2 f(W1 x + b1) + b2), where x is what the sublayer reads and h what it gives.
+
+    The scaled parallel adapter of He et al., Towards a Unified View of Parameter-Efficient Transfer
+    Learning (ICLR 2022), section 4; s is the config's scale, 4 in their summaries. W2 starts at 0.
+
+    Args:
+      site: modeling.Site of attention_output or output.
+      config: AdapterConfig.
+
+    Returns:
+      Float [B, T, D], at first the site's output exactly.
+    """
+    weights1, down, weights2, up = bottleneck_weights(
+        site.output.shape[-1], config.size, first_values(config), tf.zeros_initializer())
+    hidden = site.formulas.linear(site.residual, weights1, down, config.activation)  # [B, T, A]
+    return site.formulas.linear(config.scale * hidden, weights2, config.scale * up,
+                                residual=site.output)
+
+
+def lora(site, config):
+    """h + s (x A) B, a change of rank r to the projection h = x W + b.
+
+    Hu et al., LoRA: Low-Rank Adaptation of Large Language Models (ICLR 2022), section 4. A is
+    `weights1`, B `weights2`, which starts at 0; r is the config's size, and its scale s is what
+    they write as alpha / r. There is no dropout of x.
+
+    Args:
+      site: modeling.Site of a projection.
+      config: AdapterConfig.
+
+    Returns:
+      Float [B, T, D], at first the site's output exactly.
+    """
+    width, size = site.output.shape[-1], config.size
+    with tf.variable_scope("adapters"):
+        weights1 = tf.get_variable("weights1", [site.input.shape[-1], size],
+                                   initializer=first_values(config))
+        weights2 = tf.get_variable("weights2", [size, width], initializer=tf.zeros_initializer())
+    low = site.formulas.linear(site.input, weights1, tf.zeros([size]))     # [B, T, r]
+    return site.formulas.linear(config.scale * low, weights2, tf.zeros([width]),
+                                residual=site.output)
+
+
+def merge_lora(config, weights, base):
+    """The kernels of a base with a LoRA's change in them: W + s A B.
+
+    Args:
+      config: AdapterConfig of the weights.
+      weights: {name: float32 array}, of which those of LoRAs are read.
+      base: mapping of the base's variables.
+
+    Returns:
+      {name of a kernel: float32 array [D, D]}.
+    """
+    end = "/adapters/weights1"
+    places = [name.removesuffix(end) for name in weights if name.endswith(end)]
+    return {f"{place}/kernel": base[f"{place}/kernel"] + config.scale * (
+        weights[f"{place}{end}"] @ weights[f"{place}/adapters/weights2"]) for place in places}
+
+
+def ia3(site, config):
+    """(1 + l) h, each feature of the output h times a learned factor.
+
+    (IA)3 of Liu et al., Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than
+    In-Context Learning (NeurIPS 2022), section 3.3. Their vector is 1 + l here, so that what starts
+    at 0 and is pulled there by weight decay is the base.
+
+    Args:
+      site: modeling.Site.
+      config: AdapterConfig, of which nothing is read.
+
+    Returns:
+      Float, as the site's output, and at first that exactly.
+    """
+    del config
+    with tf.variable_scope("adapters"):
+        change = tf.get_variable("scale", [site.output.shape[-1]],
+                                 initializer=tf.zeros_initializer())
+    return site.output * tf.cast(1.0 + modeling.over_tokens(change), site.output.dtype)
+
+
+def prefix(site, config):
+    """P keys and values of each layer that every token attends to, besides the tokens.
+
+    Li & Liang, Prefix-Tuning (ACL 2021), with the prefixes as they are when trained, not as the
+    product of a network that is thrown away; He et al. (2022), section 2.2, write it so. A prefix
+    has its share of the attention from the first step on, so that the model does not start as the
+    base: the values are 0 at first, which makes the context smaller and leaves its direction.
+
+    Args:
+      site: modeling.Site of the prefix.
+      config: AdapterConfig; its size is P.
+
+    Returns:
+      Keys and values, float32 [P, D] each.
+    """
+    shape = [config.size, site.input.shape[-1]]
+    with tf.variable_scope("adapters"):
+        return (tf.get_variable("keys", shape, initializer=first_values(config)),
+                tf.get_variable("values", shape, initializer=tf.zeros_initializer()))
+
+
 class Kind(NamedTuple):
     """A kind of adapter.
 
@@ -139,7 +267,7 @@ class Kind(NamedTuple):
     is_padded: whether zeros for values that it lacks change nothing, be it a wider adapter or one
       in a layer that has none; else a batch can hold those of one size and layers only.
     merge: function (AdapterConfig, weights, base) -> {name of a variable: array} of a base that
-      computes the same without it, see adapter_methods.merge_lora; None where there is none.
+      computes the same without it, see merge_lora; None where there is none.
     """
 
     build: Callable
@@ -151,14 +279,14 @@ class Kind(NamedTuple):
 
 ADAPTERS = {
     "feedforward_adapter": Kind(bottleneck),
-    "parallel_adapter": Kind(adapter_methods.parallel, is_scaled=True),
-    "lora": Kind(adapter_methods.lora, ("query", "value"), is_scaled=True,
-                 merge=adapter_methods.merge_lora),
-    "ia3": Kind(adapter_methods.ia3, ("key", "value", "intermediate")),
-    "prefix": Kind(adapter_methods.prefix, ("prefix",), is_padded=False),
+    "parallel_adapter": Kind(parallel, is_scaled=True),
+    "lora": Kind(lora, ("query", "value"), is_scaled=True,
+                 merge=merge_lora),
+    "ia3": Kind(ia3, ("key", "value", "intermediate")),
+    "prefix": Kind(prefix, ("prefix",), is_padded=False),
 }
 
-# Published methods: the fields of an AdapterConfig, and what trains, see `tuning_rules`.
+# Published methods: the fields of an AdapterConfig, and the tuning mode, see `tuning_modes`.
 METHODS: dict[str, dict] = {
     "houlsby": {"adapter_fn": "feedforward_adapter", "placement": "both",
                 "original_ln_before": False, "tuning": "adapters"},
@@ -237,161 +365,3 @@ def stand_in(name, bert_config):
     output = {"intermediate": wide, "prefix": None}.get(name, x)
     return modeling.Site(name, 0, wide if name == "output" else x, output, x,
                          modeling.plain_formulas(), lambda: x)
-
-
-FROZEN = "frozen"
-ADAPTER = (r"/adapters/", "adapters")
-LAYER_NORM = (r"^bert/.*/LayerNorm/", "layer_norm")
-POOLER = (r"^bert/pooler/", "pooler")
-HEAD = (r"^(?!bert/)", "head")
-REST_FROZEN = (r"", FROZEN)
-
-# {tuning mode that leaves the pooler frozen: the mode that trains it as well}
-POOLER_MODES = {"adapters": "adapters_norms_pooler", "adapters_only": "adapters_pooler",
-                "adapters_drop": "adapters_drop_pooler", "layer_norm": "layer_norm_pooler",
-                "bias": "bias_pooler", "head": "head_pooler"}
-
-
-def tuning_rules(tuning, num_layers, adapter=None):
-    """What trains in a tuning mode: [(pattern, group or FROZEN)], the first match wins.
-
-    | tuning                | trained besides the head                                             |
-    |-----------------------|----------------------------------------------------------------------|
-    | adapters              | adapters and every LayerNorm, the embeddings' too (Houlsby et al.,   |
-    |                       | 2019)                                                                |
-    | adapters_drop         | adapters, and the LayerNorms of their first layer and above:         |
-    |                       | AdapterDrop (Rücklé et al., 2021); the layers below need no backward |
-    |                       | pass                                                                 |
-    | adapters_only         | adapters: what AdapterHub's format can carry                         |
-    | adapters_pooler       | adapters and the pooler, AdapterHub's head of two layers             |
-    | adapters_norms_pooler | adapters, every LayerNorm and the pooler: for a base whose own was   |
-    |                       | not trained, as of sentence encoders                                 |
-    | full                  | everything                                                           |
-    | top_layers=K          | the last K layers and the pooler (the paper's "variable fine-        |
-    |                       | tuning")                                                             |
-    | layer_norm            | every LayerNorm                                                      |
-    | bias                  | every bias, LayerNorm's beta among them (BitFit, Ben Zaken et al.,   |
-    |                       | 2022)                                                                |
-    | head                  | nothing                                                              |
-
-    Each mode that leaves the pooler frozen has a twin that trains it, see `with_pooler`.
-
-    Args:
-      tuning: str.
-      num_layers: L of the model.
-      adapter: AdapterConfig; None in a mode without adapters.
-
-    Raises:
-      ValueError: an unknown mode, or K outside 1..L.
-    """
-    modes = {
-        "adapters": [ADAPTER, LAYER_NORM, HEAD, REST_FROZEN],
-        "adapters_drop": [ADAPTER, layer_norms_above(adapter, num_layers), HEAD, REST_FROZEN],
-        "adapters_only": [ADAPTER, HEAD, REST_FROZEN],
-        "adapters_pooler": [ADAPTER, POOLER, HEAD, REST_FROZEN],
-        "adapters_norms_pooler": [ADAPTER, LAYER_NORM, POOLER, HEAD, REST_FROZEN],
-        "full": [(r"^bert/embeddings/", "embeddings"), (r"^bert/encoder/", "encoder"), POOLER,
-                 HEAD],
-        "layer_norm": [LAYER_NORM, HEAD, REST_FROZEN],
-        "bias": [(r"^bert/.*/(bias|beta)$", "bias"), HEAD, REST_FROZEN],
-        "head": [HEAD, REST_FROZEN],
-    }
-    modes |= {twin: [POOLER, *modes[mode]] for mode, twin in POOLER_MODES.items()
-              if twin not in modes}
-    if tuning in modes:
-        return modes[tuning]
-    match = re.fullmatch(r"top_layers=(\d+)", tuning)
-    if not match:
-        raise ValueError(f"tuning {tuning!r}: not one of {sorted(modes)} or top_layers=K")
-    return top_layers_rules(int(match[1]), num_layers)
-
-
-def top_layers_rules(count, num_layers):
-    """The rules that train the last `count` layers, the pooler and the head."""
-    if not 1 <= count <= num_layers:
-        raise ValueError(f"tuning top_layers={count}: the model has {num_layers} layers")
-    top = layers_from(num_layers - count, num_layers)
-    return [(top, "top_layers"), POOLER, HEAD, REST_FROZEN]
-
-
-def layers_from(first, num_layers):
-    """The pattern of what lies in the layers from `first` on."""
-    return rf"^bert/encoder/layer_({'|'.join(map(str, range(first, num_layers)))})/"
-
-
-def layer_norms_above(adapter, num_layers):
-    """The rule of the LayerNorms of the first layer with an adapter and of all above it."""
-    first = min(adapter.layers, default=num_layers) if adapter and adapter.layers is not None else 0
-    return (layers_from(first, num_layers) + r".*/LayerNorm/", "layer_norm")
-
-
-def with_pooler(tuning):
-    """The mode that trains the pooler besides what `tuning` trains; `tuning` where that does."""
-    return POOLER_MODES.get(tuning, tuning)
-
-
-def without_pooler(tuning):
-    """The mode of which `tuning` is `with_pooler`; `tuning` where it is of none."""
-    return next((mode for mode, twin in POOLER_MODES.items() if twin == tuning), tuning)
-
-
-def uses_adapters(tuning):
-    """Whether a model in this tuning mode has adapters."""
-    return tuning.startswith("adapters")
-
-
-def group_of(name, rules):
-    """The group of the first rule that matches a variable's name; ValueError where none does."""
-    for pattern, group in rules:
-        if re.search(pattern, name):
-            return group
-    raise ValueError(f"no tuning rule covers the variable {name}")
-
-
-PRODUCT_WEIGHT = re.compile(r"/(kernel|weights[12])$")
-
-
-def tuning_getter(rules, frozen_collection=tf.GraphKeys.LOCAL_VARIABLES, made=None,
-                  dtype=tf.float32, first_values=None):
-    """A `custom_getter` for `tf.variable_scope` that makes each variable train or stay.
-
-    A frozen variable has no gradient and no optimizer slot. In the LOCAL_VARIABLES collection it
-    is also left out of checkpoints, and set from its initializer at every start of a session.
-
-    Args:
-      rules: what `tuning_rules` returns.
-      frozen_collection: the collection of frozen variables; GLOBAL_VARIABLES puts them into
-        checkpoints (what TPU needs).
-      made: a dict that takes every variable under its name, in the order of their making.
-      dtype: the type of the weights of matrix products. A frozen one is kept in it; one that trains
-        is kept in float32, and what arrives is a cast copy, the same one wherever it is asked for.
-      first_values: {name: float32 tensor} of the variables that do not start with what their
-        initializer makes.
-    """
-    made, copies, first_values = {} if made is None else made, {}, first_values or {}
-
-    def tune(getter, name, *args, **options):
-        is_frozen, is_factor = group_of(name, rules) == FROZEN, PRODUCT_WEIGHT.search(name)
-        if is_frozen:
-            options.update(trainable=False, collections=[frozen_collection],
-                           dtype=dtype if is_factor else tf.float32)
-        if name in first_values:
-            options["initializer"] = lambda shape, dtype: tf.cast(first_values[name], dtype)
-        variable = getter(name, *args, **options)
-        made.setdefault(name, variable)
-        if is_frozen or not is_factor or dtype == tf.float32:
-            return variable
-        if name not in copies:
-            copies[name] = tf.cast(variable, dtype)
-        return copies[name]
-    return tune
-
-
-def count_parameters(variables, rules):
-    """{group: {"variables": count, "parameters": count}} in the order of the rules."""
-    counts = {group: {"variables": 0, "parameters": 0} for _, group in rules}
-    for variable in variables:
-        row = counts[group_of(variable.op.name, rules)]
-        row["variables"] += 1
-        row["parameters"] += variable.shape.num_elements()
-    return {group: row for group, row in counts.items() if row["variables"]}
