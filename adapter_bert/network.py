@@ -8,9 +8,10 @@ import itertools
 
 import tensorflow.compat.v1 as tf
 
-from adapter_bert import base, files, heads, kernels
-from adapter_bert.bert import adapters, modeling, tuning_modes
+from adapter_bert import files, kernels
+from adapter_bert.bert import adapters, checkpoint_io, modeling, tuning_modes
 from adapter_bert.errors import InputError
+from adapter_bert.kinds import heads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ def network(model, features, is_training, formulas, use_tpu, getter, head=None):
       formulas: modeling.Formulas.
       use_tpu: embeddings are looked up by product.
       getter: custom_getter of the variables.
-      head: function as heads.Head.build, in the place of that of model.kind.
+      head: function as kinds.heads.Head.build, in the place of that of model.kind.
 
     Returns:
       heads.Output.
@@ -122,7 +123,7 @@ def joined(outputs):
 def trained_shapes(model):
     """{name: shape tuple} of the variables of a Model that train."""
     config = model.bert_config
-    shapes = base.variable_shapes(config.to_dict()) | heads.HEADS[
+    shapes = checkpoint_io.variable_shapes(config.to_dict()) | heads.HEADS[
         model.kind].variable_shapes(config, model.num_outputs)
     if model.adapter:
         shapes |= adapters.variable_shapes(model.adapter, config)

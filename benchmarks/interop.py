@@ -19,10 +19,10 @@ import numpy as np
 import sides
 import tensorflow.compat.v1 as tf
 
-from adapter_bert import base, convert, files, network, tasks
-from adapter_bert.bert import modeling, tokenization
+from adapter_bert import files, kinds, network
+from adapter_bert.bert import checkpoint_io, conversion, modeling, tokenization
+from adapter_bert.data import features, padding
 from adapter_bert.packs import adapterhub, store
-from adapter_bert.pipeline import arrays, features
 
 RECORD = sides.ROOT / "docs" / "interop.json"
 WORK_DIR = sides.ROOT / "demo" / "work" / "interop"
@@ -43,17 +43,20 @@ def train(options):
 
 def dev_ids(options):
     """The dev set of MRPC: {name: int32 [examples, longest]}."""
-    task = tasks.get_task("MRPC")
-    examples = tasks.read_examples(task, os.path.join(options.glue_dir, "MRPC"), "dev")
+    task = kinds.get_task("MRPC")
+    examples = kinds.read_examples(task, os.path.join(options.glue_dir, "MRPC"), "dev")
     tokenizer = tokenization.FullTokenizer(os.path.join(options.bert_dir, "vocab.txt"))
     labels = {label: index for index, label in enumerate(task.labels)}
-    return arrays.padded([row for rows in features.featurize(examples, tokenizer, 128, labels)
-                          for row in arrays.rows_of(rows)])
+    return padding.padded([row for rows in features.featurize(examples, tokenizer, 128, labels)
+                          for row in padding.rows_of(rows)])
 
 
 def our_logits(pack, bert_dir, ids):
     """Float [examples, classes] of the pack on its base, in float32."""
-    values = {**base.Checkpoint(base.locate(bert_dir).init_checkpoint), **pack.weights}
+    values = {
+        **checkpoint_io.Checkpoint(checkpoint_io.locate(bert_dir).init_checkpoint),
+        **pack.weights,
+    }
     with tf.Graph().as_default(), tf.Session() as session:
         batch = {name: tf.placeholder(tf.int32, [None, None]) for name in INPUTS}
         output, variables = network.towers(pack.manifest.model(), batch, 1, False,
@@ -74,7 +77,9 @@ def without_adapters(pack):
 def ask_library(options, ids, folder):
     """Has the library load folder/ours; what it computes and saves lies in `folder` then."""
     hugging_face = WORK_DIR / "minilm-huggingface"
-    print(convert.convert(options.bert_dir, str(hugging_face), to="huggingface"), file=sys.stderr)
+    print(
+        conversion.convert(options.bert_dir, str(hugging_face), to="huggingface"), file=sys.stderr
+    )
     np.savez(folder / "ids.npz", **ids)
     subprocess.run([str(sides.PEER_PYTHON), "benchmarks/peer_interop.py", f"--base={hugging_face}",
                     f"--folder={folder}"], cwd=sides.ROOT, check=True, stdout=sys.stderr,

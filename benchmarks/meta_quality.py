@@ -24,7 +24,7 @@ from sides import commit
 
 from adapter_bert import files
 from adapter_bert.errors import InputError, exit_on_input_error
-from adapter_bert.metalearning.comparison import KEYS, mean_of
+from adapter_bert.research.meta.start_comparison import KEYS, mean_of
 
 PLAIN, META, TRAINED = meta_report.STARTS
 # What a rate is chosen for: a part of the config, the rates in it, their flag.

@@ -2,8 +2,8 @@
 import pathlib
 
 from adapter_bert import files
-from adapter_bert.metalearning import comparison, plots
-from adapter_bert.metalearning.statistics import mean_and_interval
+from adapter_bert.research.meta import meta_figures, start_comparison
+from adapter_bert.research.meta.intervals import mean_and_interval
 
 RESULTS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "results" / "meta"
 ZERO_SHOT, GAINS = 0.75, {"zero-shot": 0.057, "one domain": 0.022}   # the least that is claimed
@@ -45,8 +45,8 @@ def _missed(results, tuning):
     if not all(path.exists() for path in few + one_domain):
         yield "not measured yet"
         return
-    compared = {row[0]: row for row in comparison.compare(*few)}
-    (_, _, _, low_resource), = comparison.compare(*one_domain)
+    compared = {row[0]: row for row in start_comparison.compare(*few)}
+    (_, _, _, low_resource), = start_comparison.compare(*one_domain)
     _, zero, _, zero_gain = compared[0]
     if zero.mean <= ZERO_SHOT:
         yield f"zero-shot accuracy {zero.percent()}, not {ZERO_SHOT:.0%}"
@@ -62,8 +62,8 @@ def _few_shots(results, tuning):
     paths = _curves_of(results, tuning)
     if not paths:
         return []
-    curves = {start: dict(comparison.estimates(path)) for start, path in paths.items()}
-    gains = [{row[0]: row[3] for row in comparison.compare(paths["meta"], paths[other])}
+    curves = {start: dict(start_comparison.estimates(path)) for start, path in paths.items()}
+    gains = [{row[0]: row[3] for row in start_comparison.compare(paths["meta"], paths[other])}
              for other in ("plain", "trained")]
     domains = ", ".join(files.read_json(paths["meta"])["test_domains"])
     return ["", f"### Few shots, {tuning}: {domains}", "",
@@ -93,7 +93,7 @@ def _domains(results, tuning):
     for count in _counts(results, tuning):
         paths = [results / f"domains{count}-{start}-{tuning}.json" for start in ("meta", "plain")]
         if all(path.exists() for path in paths):
-            (_, meta, plain, gain), = comparison.compare(*paths)
+            (_, meta, plain, gain), = start_comparison.compare(*paths)
             named = f"{count}, low-resource" if count == 1 else f"up to {count}"
             rows.append(f"| {named} | {plain.percent()} | {meta.percent()} | {gain.percent(True)} "
                         f"| {gain.size} |")
@@ -137,15 +137,15 @@ def draw(results=RESULTS):
         if not (paths := _curves_of(results, tuning)):
             continue
         domains = files.read_json(paths["meta"])["test_domains"]
-        curves = {NAMED[start]: comparison.estimates(path) for start, path in paths.items()}
-        plots.few_shot_curves(str(results / figure(tuning)), curves, domains)
+        curves = {NAMED[start]: start_comparison.estimates(path) for start, path in paths.items()}
+        meta_figures.few_shot_curves(str(results / figure(tuning)), curves, domains)
         together |= {f"{NAMED[start]}, {tuning}": curves[NAMED[start]]
                      for start in ("plain", "meta")}
     if together:
-        plots.few_shot_curves(str(results / "few-shot.png"), together, domains)
+        meta_figures.few_shot_curves(str(results / "few-shot.png"), together, domains)
     for path in sorted(results.glob("meta-*.json")):
         history = files.read_json(path)["history"]
-        plots.learning_curve(
+        meta_figures.learning_curve(
             str(path.with_suffix(".png")), [(row["step"], row["query_loss"]) for row in history],
             [(row["step"], mean_and_interval(row["accuracies"])) for row in history
              if row.get("accuracies")])

@@ -20,11 +20,11 @@ import sides
 import step_profile
 import tensorflow.compat.v1 as tf
 
-from adapter_bert import base, engine, network
-from adapter_bert.bert import adapters, tokenization
-from adapter_bert.metalearning import adaptation, domains, outer
-from adapter_bert.metalearning.learner import Inner, Learner
-from adapter_bert.training.checkpoints import Start
+from adapter_bert import compute, network
+from adapter_bert.bert import adapters, checkpoint_io, tokenization
+from adapter_bert.research.meta import adaptation, domains, outer
+from adapter_bert.research.meta.learner import Inner, Learner
+from adapter_bert.train.initial_values import Start
 
 TASKS, SUPPORT, QUERY, BATCH, PASSES, ROUNDS, LENGTH = 5, 80, 20, 16, 2, 5, 128
 WAYS = {"side by side": ("adapters", TASKS), "one after the other": ("adapters", 1),
@@ -43,11 +43,11 @@ class Way:
     """
 
     def __init__(self, bert_dir, tuning, count):
-        located = base.locate(bert_dir)
+        located = checkpoint_io.locate(bert_dir)
         adapter = adapters.AdapterConfig(init_stddev=2e-2) if tuning == "adapters" else None
         model = network.Model(network.read_config(located.bert_config_file), "classification", 2,
-                              tuning, adapter, engine.choose_precision("auto", False))
-        self.engine = engine.choose_engine("auto", False, BATCH)
+                              tuning, adapter, compute.choose_precision("auto", False))
+        self.engine = compute.choose_engine("auto", False, BATCH)
         self._count = count
         self._learner = Learner(model, Start(None, located.init_checkpoint, ""), self.engine,
                                 Inner("adam", 5e-5 if tuning == "full" else 1e-3), count)
@@ -89,10 +89,10 @@ def measure(options, sizes, rounds):
     round, in which TensorFlow prepares its graphs, does not count.
     """
     dataset = domains.read_dataset(options.reviews)
-    located = base.locate(options.bert_dir)
+    located = checkpoint_io.locate(options.bert_dir)
     config = network.read_config(located.bert_config_file)
     tokenizer = tokenization.FullTokenizer(located.vocab_file)
-    cores, precision = len(os.sched_getaffinity(0)), engine.choose_precision("auto", False)
+    cores, precision = len(os.sched_getaffinity(0)), compute.choose_precision("auto", False)
     limits = step_profile.limits(config, BATCH * LENGTH, precision, cores).values()
     ways = {name: Way(options.bert_dir, *way) for name, way in WAYS.items()}
     found = {name: [] for name in [*ways, PRODUCTS]}

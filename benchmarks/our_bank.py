@@ -14,7 +14,7 @@ import numpy as np
 import sides
 
 from adapter_bert.packs.bases import base_of
-from adapter_bert.serving.bank import Bank
+from adapter_bert.serve.engine import Bank
 
 ROWS, TOKENS = 32, 24
 TEXT = " ".join(["film"] * (TOKENS - 2))

@@ -12,7 +12,7 @@ import sides
 import tensorflow.compat.v1 as tf
 import workload
 
-from adapter_bert.pipeline import batches, features, messages, records
+from adapter_bert.data import batches, example_codec, features, records
 
 BATCH, MAX_LENGTH = 32, 128
 
@@ -22,7 +22,7 @@ def input_batch(folder, rows, is_training):
     def rows_between(start, stop):
         ends = np.concatenate([[0], np.cumsum(rows["lengths"])])
         tokens, own = slice(ends[start], ends[stop]), slice(start, stop)
-        yield messages.Rows(rows["lengths"][own], {
+        yield example_codec.Rows(rows["lengths"][own], {
             "input_ids": rows["input_ids"][tokens],
             "segment_ids": rows["segment_ids"][tokens],
             "label_ids": rows["label_ids"][own], "index": np.arange(start, stop)})

@@ -9,7 +9,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from adapter_bert.paper.tables import MARGIN
+from adapter_bert.research.report.paper_tables import MARGIN
 
 REPORTS = pathlib.Path(__file__).resolve().parent.parent / "docs/paper"
 

@@ -206,9 +206,9 @@ def peer_jobs(options: argparse.Namespace, record: Record) -> list[Callable[[], 
 
 def converted(options: argparse.Namespace) -> str:
     """The base in Hugging Face's form, in the work folder."""
-    from adapter_bert import convert  # TensorFlow, which --verdict does without
+    from adapter_bert.bert import conversion  # TensorFlow, which --verdict does without
     folder = str(options.work_dir / "huggingface")
-    print(convert.convert(options.bert_dir, folder, to="huggingface"), flush=True)
+    print(conversion.convert(options.bert_dir, folder, to="huggingface"), flush=True)
     return folder
 
 

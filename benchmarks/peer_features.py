@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import workload
 
-from adapter_bert import heads
-from adapter_bert.training import data, setup
-from adapter_bert.training.kinds import KINDS
-from adapter_bert.training.named_task import squad_task, text_task
-from adapter_bert.training.settings import Settings, SquadSettings
+from adapter_bert.kinds import heads
+from adapter_bert.train import resolve, split_records
+from adapter_bert.train.kind_runs import KINDS
+from adapter_bert.train.named_task import squad_task, text_task
+from adapter_bert.train.settings import Settings, SquadSettings
 
 # What gold labels must score at least, as a share of the highest score: of a long context an
 # answer, and of a long sentence the last words, may lie beyond the longest row.
@@ -26,12 +26,12 @@ _OF_PROGRAM = {"run_classifier.py": (Settings, text_task),
 class Features(NamedTuple):
     """A task whose examples are in files.
 
-    run: setup.Run with the task's labels.
+    run: resolve.Run with the task's labels.
     targets: what predictions of the dev split are held against, see kinds.Kind.
     train, dev: paths of the .npz files.
     """
 
-    run: setup.Run
+    run: resolve.Run
     targets: Any
     train: pathlib.Path
     dev: pathlib.Path
@@ -57,8 +57,10 @@ def write(program: str, flags: Mapping[str, Any], folder: pathlib.Path) -> Featu
     """
     settings_class, task_of = _OF_PROGRAM[program]
     settings = settings_class(do_train=True, do_eval=True, output_dir=str(folder), **flags)
-    run, examples = data.read(setup.open_run(settings, frozenset(flags), task_of(settings)))
-    train, dev = data.drawn(run, examples["train"]), examples["dev"]
+    run, examples = split_records.read(
+        resolve.open_run(settings, frozenset(flags), task_of(settings))
+    )
+    train, dev = split_records.drawn(run, examples["train"]), examples["dev"]
     kind = KINDS[run.task.kind]
     paths = [folder / f"{name}.npz" for name in ("train", "dev")]
     folder.mkdir(parents=True, exist_ok=True)

@@ -28,9 +28,9 @@ import sides
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.bert import tokenization
-from adapter_bert.pipeline import messages, tfrecord
-from adapter_bert.pipeline.pretraining import instances, masking, pairs
-from adapter_bert.pipeline.pretraining.settings import PretrainingSettings
+from adapter_bert.data import example_codec, tfrecord
+from adapter_bert.data.pretraining import instances, masking, pairs
+from adapter_bert.data.pretraining.creation_settings import PretrainingSettings
 
 SENTENCES, SAMPLE, REPETITIONS, FLOOR = 1_000_000, 20_000, 3, 8.0
 FLAGS = PretrainingSettings()
@@ -189,7 +189,7 @@ def between(corpus, tokenizer, count, path):
         for dupe in range(FLAGS.dupe_factor):
             for rows, counts in instances.make(
                     documents, FLAGS, pieces, np.random.default_rng(dupe)):
-                file.writelines(tfrecord.framed(messages.serialize(spec, rows)))
+                file.writelines(tfrecord.framed(example_codec.serialize(spec, rows)))
                 made += counts["instances"]
     return made
 

@@ -25,7 +25,7 @@ import numpy as np
 import sides
 
 from adapter_bert import files
-from adapter_bert.local_workers import free_ports
+from adapter_bert.train.distributed.launch import free_ports
 
 BATCH, STEPS, LENGTH, ROUNDS = 32, 45, 128, 3
 WORKER = pathlib.Path(__file__).parent / "scaling_worker.py"

@@ -15,11 +15,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow.compat.v1 as tf
 
-from adapter_bert import files, run_command
-from adapter_bert.training import clusters, exchange
-from adapter_bert.training.hooks import CountingHook
-from adapter_bert.training.named_task import text_task
-from adapter_bert.training.settings import Settings
+from adapter_bert import files
+from adapter_bert.cli import run_command
+from adapter_bert.train.distributed import allreduce, clusters
+from adapter_bert.train.hooks import CountingHook
+from adapter_bert.train.named_task import text_task
+from adapter_bert.train.settings import Settings
 
 WARM_UP_STEPS, SUMS = 5, 50
 BYTES_SENT_AND_RECEIVED = 120   # their offset in Linux's struct tcp_info
@@ -76,10 +77,10 @@ def write(path, readings):
 def only_sums(path, count):
     """Sums `count` numbers over the workers of TF_CONFIG, again and again."""
     settings = Settings(distribution="multi_worker", train_batch_size=64)
-    link = exchange.open_link(clusters.find(settings))
-    link, _, _ = exchange.meet(link, 0, 1, "0" * 64)
+    link = allreduce.open_link(clusters.find(settings))
+    link, _, _ = allreduce.meet(link, 0, 1, "0" * 64)
     with tf.Graph().as_default(), tf.device(link.device):
-        summed = exchange.Sums(link)
+        summed = allreduce.Sums(link)
         total = [tf.reduce_sum(summed([tf.random.uniform([count])], "sums")[0]), *summed.done]
         with tf.Session(link.target, config=link.session_config()) as session:
             readings = []
@@ -87,7 +88,7 @@ def only_sums(path, count):
                 session.run(total)
                 readings.append(reading())
             write(path, readings[WARM_UP_STEPS:])
-    exchange.meet(link, 0, 1, "0" * 64)
+    allreduce.meet(link, 0, 1, "0" * 64)
 
 
 def main():
@@ -96,8 +97,8 @@ def main():
     if sys.argv[1].startswith("--sums="):
         only_sums(path, int(sys.argv[1].removeprefix("--sums=")))
         return
-    own = exchange.hooks
-    exchange.hooks = lambda link, step: [*own(link, step), Meter(path)]
+    own = allreduce.hooks
+    allreduce.hooks = lambda link, step: [*own(link, step), Meter(path)]
     run_command.start(Settings, run_command.of_task(text_task))
 
 

@@ -17,9 +17,9 @@ import sides
 import step_profile
 import workload
 
-from adapter_bert import base, convert, engine, forms, tasks
-from adapter_bert.bert import modeling, tokenization
-from adapter_bert.pipeline import features
+from adapter_bert import compute, kinds
+from adapter_bert.bert import checkpoint_io, conversion, formats, modeling, tokenization
+from adapter_bert.data import features
 
 WORK_DIR = sides.ROOT / "demo" / "work" / "bench"
 BERT_BASE = modeling.BertConfig(vocab_size=30522, type_vocab_size=2)
@@ -70,11 +70,11 @@ def bases(shape, minilm_dir, work_dir=WORK_DIR):
         google.mkdir(parents=True, exist_ok=True)
         config, random = BERT_BASE.to_dict(), np.random.default_rng(0)
         weights = {name: random.normal(float(name.endswith("gamma")), 0.02, size).astype(np.float32)
-                   for name, size in base.variable_shapes(config).items()}
+                   for name, size in checkpoint_io.variable_shapes(config).items()}
         vocabulary = pathlib.Path(minilm_dir, "vocab.txt").read_bytes()
-        forms.write_google(forms.Bert(config, vocabulary, True, weights), str(google))
+        formats.write_google(formats.Bert(config, vocabulary, True, weights), str(google))
     hugging_face = work_dir / f"{shape}-huggingface"
-    print(convert.convert(str(google), str(hugging_face), to="huggingface"), file=sys.stderr)
+    print(conversion.convert(str(google), str(hugging_face), to="huggingface"), file=sys.stderr)
     return google, hugging_face
 
 
@@ -84,8 +84,8 @@ def rows_file(task_name, options):
     if task_name == "128":
         workload.write_even(path, rows_file("MRPC", options), 128)
     elif not path.exists():
-        task = tasks.get_task(task_name)
-        examples = tasks.read_examples(task, os.path.join(options.glue_dir, task_name), "train")
+        task = kinds.get_task(task_name)
+        examples = kinds.read_examples(task, os.path.join(options.glue_dir, task_name), "train")
         tokenizer = tokenization.FullTokenizer(os.path.join(options.bert_dir, "vocab.txt"))
         labels = {label: index for index, label in enumerate(task.labels)}
         rows = features.featurize(examples[:ROWS_OF_A_WORKLOAD], tokenizer, 128, labels)
@@ -158,7 +158,7 @@ class Products:
             flop = np.mean([step_profile.step_flop(config, length, row.work == "train")
                             for length in rows["lengths"]]) / step_profile.BATCH
         self._works = step_profile.limits(
-            config, step_profile.BATCH * PRODUCT_TOKENS, engine.choose_precision("auto", False),
+            config, step_profile.BATCH * PRODUCT_TOKENS, compute.choose_precision("auto", False),
             len(os.sched_getaffinity(0)))
         self.record = {"flop_an_example": flop, "rates": {name: [] for name in self._works}}
 

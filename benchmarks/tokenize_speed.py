@@ -16,9 +16,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import sides
 import tensorflow.compat.v1 as tf
 
-from adapter_bert import tasks
+from adapter_bert import kinds
 from adapter_bert.bert import tokenization
-from adapter_bert.pipeline import features, records
+from adapter_bert.data import features, records
 
 TASKS, FLOOR, REPETITIONS, MAX_LENGTH = ("MRPC", "SST-2"), 10.0, 5, 128
 LABELS = {"0": 0, "1": 1}
@@ -97,7 +97,7 @@ def main():
     parser.add_argument("--glue_dir", required=True)
     parser.add_argument("--smoke", action="store_true", help="200 examples, once")
     options = parser.parse_args()
-    examples = {name: tasks.read_examples(tasks.get_task(name), os.path.join(
+    examples = {name: kinds.read_examples(kinds.get_task(name), os.path.join(
         options.glue_dir, name), "train")[:200 if options.smoke else None] for name in TASKS}
     times = measure(examples, os.path.join(options.bert_dir, "vocab.txt"),
                     1 if options.smoke else REPETITIONS)

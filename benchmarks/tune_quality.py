@@ -25,12 +25,12 @@ import sides
 from absl import logging
 
 from adapter_bert import files
-from adapter_bert.paper import config, grid, results
+from adapter_bert.research.sweep import experiment_config, grid, result_files
 from adapter_bert.research.tuning import plan as plans
 from adapter_bert.research.tuning import search as searches
 from adapter_bert.research.tuning import summary
-from adapter_bert.training.hooks import speak_plainly
-from adapter_bert.training.settings import Settings
+from adapter_bert.train.hooks import speak_plainly
+from adapter_bert.train.settings import Settings
 
 SHARE, SEEDS, GRID_EPOCHS = 0.4, 5, 3.0
 EXPERIMENT, GRID_RESULTS = "experiments/paper_small.json", "docs/paper/results"
@@ -54,12 +54,12 @@ class GridScore(NamedTuple):
     flags: dict
 
 
-def grid_score(experiment: config.Experiment, task: str, metric: str) -> GridScore:
+def grid_score(experiment: experiment_config.Experiment, task: str, metric: str) -> GridScore:
     """The GridScore of a task over the runs with adapters whose first values are not varied."""
     scores, examples = {}, 0.0
     for run in grid.plan(experiment):
         if run.task.name == task and run.mode.tuning == "adapters" and not run.mode.init_stddevs:
-            result = results.read(GRID_RESULTS, run.name)
+            result = result_files.read(GRID_RESULTS, run.name)
             setting = json.dumps({name: run.point[name] for name in ("size", "learning_rate")})
             scores.setdefault(setting, []).append(result["metrics"][f"eval_{metric}"])
             examples += result["examples"] * run.point["epochs"]
@@ -104,7 +104,7 @@ def score_of_seed(plan: plans.Plan, values: dict, seed: int, metric: str) -> flo
     return files.read_object(os.path.join(folder, "results.json"))["metrics"][f"eval_{metric}"]
 
 
-def measure(task: str, options: argparse.Namespace, experiment: config.Experiment,
+def measure(task: str, options: argparse.Namespace, experiment: experiment_config.Experiment,
             folder: str) -> dict:
     """What the search of a task reached, against the grid."""
     metric = {"MRPC": "accuracy", "STS-B": "pearson"}[task]
@@ -157,7 +157,7 @@ def main() -> None:
     speak_plainly()
     os.environ.update(BERT_DIR=options.bert_dir, GLUE_DIR=options.glue_dir,
                       PYTHONPATH=str(sides.ROOT))
-    experiment, found = config.read(EXPERIMENT), {}
+    experiment, found = experiment_config.read(EXPERIMENT), {}
     for task in options.tasks.split(","):
         with tempfile.TemporaryDirectory() as folder:
             found[task] = measure(task, options, experiment, os.path.join(folder, "search"))

@@ -11,7 +11,7 @@ BATCHES_PER_WINDOW = 50
 
 
 def write(path: str | Path, rows: Sequence) -> None:
-    """Writes a list of pipeline.messages.Rows; columns with a value per token stay ragged."""
+    """Writes a list of data.example_codec.Rows; columns with a value per token stay ragged."""
     columns = {name: np.concatenate([some.columns[name] for some in rows])
                for name in rows[0].columns}
     np.savez(path, lengths=np.concatenate([some.lengths for some in rows]), **columns)

@@ -8,7 +8,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")   # before TensorFlow is imported
 
 import adapter_bert  # noqa: E402
-from adapter_bert import base  # noqa: E402
+from adapter_bert.bert import checkpoint_io  # noqa: E402
 from adapter_bert.errors import exit_on_input_error  # noqa: E402
 from adapter_bert.files import read_object  # noqa: E402
 
@@ -23,7 +23,7 @@ def predict(run, sentences):
     Raises:
       InputError: there is no such run, or its base is not where it was.
     """
-    record = read_object(os.path.join(run, base.RUN_FILE), *base.RUN_KEYS)
+    record = read_object(os.path.join(run, checkpoint_io.RUN_FILE), *checkpoint_io.RUN_KEYS)
     bert_dir = os.path.dirname(record["base"]["init_checkpoint"])
     with adapter_bert.load(bert_dir, os.path.join(run, "pack")) as task:
         return task.predict(sentences)

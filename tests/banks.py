@@ -20,8 +20,8 @@ from adapter_bert.errors import InputError, exit_on_input_error
 from adapter_bert.packs.answers import ANSWERS
 from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.store import Pack
-from adapter_bert.serving import server
-from adapter_bert.serving.settings import Settings
+from adapter_bert.serve import server
+from adapter_bert.serve.server_settings import Settings
 
 TOKEN = "a-token-of-some-length"
 
@@ -71,7 +71,7 @@ def predictions(row):
 
 
 class FakeBank:
-    """Has the methods of serving.bank.Bank.
+    """Has the methods of serve.engine.Bank.
 
     Attributes:
       seconds: how long a batch takes.

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from adapter_bert.local_workers import free_ports
+from adapter_bert.train.distributed.launch import free_ports
 
 WORKER = os.path.join(os.path.dirname(__file__), "worker.py")
 FLAGS = {"task_name": "SST-2", "do_train": True, "max_seq_length": 16, "train_batch_size": 12,

@@ -49,14 +49,14 @@ def fixture_tiny_dir(tmp_path_factory):
 
 def write_base(folder, config, vocab):
     """Makes a Google-style folder of a BERT with random weights, a config and a list of pieces."""
-    from adapter_bert import base
+    from adapter_bert.bert import checkpoint_io
     folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
     (folder / "bert_config.json").write_text(config.to_json_string())
     random = np.random.default_rng(0)
-    base.write_checkpoint(str(folder / "bert_model.ckpt"), {
+    checkpoint_io.write_checkpoint(str(folder / "bert_model.ckpt"), {
         name: random.normal(float(name.endswith("gamma")), 0.3, shape).astype(np.float32)
-        for name, shape in base.variable_shapes(config.to_dict()).items()})
+        for name, shape in checkpoint_io.variable_shapes(config.to_dict()).items()})
 
 
 @pytest.fixture(name="minilm_dir", scope="session")

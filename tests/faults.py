@@ -11,9 +11,9 @@ import time
 
 from runs import go
 
-from adapter_bert import run_command
+from adapter_bert.cli import run_command
 from adapter_bert.errors import exit_on_input_error
-from adapter_bert.training import preemption
+from adapter_bert.train import preemption
 
 FLAGS = {"do_train": True, "num_train_epochs": 5.0, "save_checkpoints_steps": 2,
          "precision": "float32", "kernels": "plain"}

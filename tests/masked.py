@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from conftest import TINY
 
-from adapter_bert.training.pretraining import Settings, run
+from adapter_bert.train.pretraining_run import Settings, run
 
 LENGTH, PREDICTIONS = 16, 4
 CLS, SEP, MASK, FIRST = 2, 3, 4, 5

@@ -4,10 +4,11 @@ import random
 
 import numpy as np
 
-from adapter_bert import base, files
-from adapter_bert.training.named_task import squad_task, text_task
-from adapter_bert.training.run import run
-from adapter_bert.training.settings import Settings, SquadSettings
+from adapter_bert import files
+from adapter_bert.bert import checkpoint_io
+from adapter_bert.train.named_task import squad_task, text_task
+from adapter_bert.train.run import run
+from adapter_bert.train.settings import Settings, SquadSettings
 
 # What a run does that leaves nothing to the recipe and the guard.
 REFERENCE = {"recipe": "reference", "guard": "off"}
@@ -96,7 +97,7 @@ def go_squad_with(flags):
 
 def values(prefix):
     """{name: array} of a checkpoint."""
-    checkpoint = base.Checkpoint(prefix)
+    checkpoint = checkpoint_io.Checkpoint(prefix)
     return {name: checkpoint[name] for name in checkpoint}
 
 

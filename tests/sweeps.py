@@ -3,7 +3,7 @@ import numpy as np
 from runs import write_sst2
 
 from adapter_bert import files
-from adapter_bert.paper import config, grid, results
+from adapter_bert.research.sweep import experiment_config, grid, result_files
 
 SMALL = {"max_seq_length": 16, "train_batch_size": 8, "bias_correction": True,
          "precision": "float32"}
@@ -38,15 +38,15 @@ def made_results(folder, path, rate, count=200):
       count: of dev examples, of two classes.
 
     Returns:
-      The config.Experiment.
+      The experiment_config.Experiment.
     """
-    experiment, random = config.read(path), np.random.default_rng(0)
-    results.bind(folder, {"base": {"name": "made", "fingerprint": "0" * 64}, "data": {}})
+    experiment, random = experiment_config.read(path), np.random.default_rng(0)
+    result_files.bind(folder, {"base": {"name": "made", "fingerprint": "0" * 64}, "data": {}})
     for run in grid.plan(experiment):
         labels = np.random.default_rng(5).integers(0, 2, count)
         wrong = random.random(count) >= rate(run)
         size = run.point["size"] or 1000
-        results.write(folder, run.name, {
+        result_files.write(folder, run.name, {
             "task": run.task.name, "mode": run.mode.name, "flags": run.flags, "point": run.point,
             "seed": run.seed, "metrics": {}, "trained_parameters": 100 * size,
             "encoder_parameters": 100_000, "seconds": 1.0, "versions": {"tensorflow": "2.15.1"},

@@ -6,10 +6,10 @@ import pytest
 
 from adapter_bert.bert import tokenization
 from adapter_bert.errors import InputError
-from adapter_bert.metalearning import adaptation
-from adapter_bert.metalearning.adaptation import Steps
-from adapter_bert.metalearning.learner import Row
-from adapter_bert.tasks import Example
+from adapter_bert.kinds import Example
+from adapter_bert.research.meta import adaptation
+from adapter_bert.research.meta.adaptation import Steps
+from adapter_bert.research.meta.learner import Row
 
 
 def rows_of(*labels):

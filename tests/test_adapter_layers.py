@@ -5,9 +5,10 @@ import tensorflow.compat.v1 as tf
 from conftest import TINY
 from test_modeling import random_ids, tiny_bert
 
-from adapter_bert import heads, network
+from adapter_bert import network
 from adapter_bert.bert import adapters, modeling, tuning_modes
 from adapter_bert.bert.adapters import AdapterConfig
+from adapter_bert.kinds import heads
 
 
 def test_adapter_by_hand():

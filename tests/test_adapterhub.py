@@ -14,8 +14,8 @@ from conftest import TINY
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from adapter_bert import base, network
-from adapter_bert.bert import adapters, modeling
+from adapter_bert import network
+from adapter_bert.bert import adapters, checkpoint_io, modeling
 from adapter_bert.errors import InputError
 from adapter_bert.packs import adapterhub, manifest, store
 
@@ -28,7 +28,7 @@ INPUTS = ("input_ids", "input_mask", "segment_ids")
 
 def logits_of(pack, bert_dir, ids, key="logits"):
     """What the network makes of the pack's weights on the base of a folder."""
-    values = {**base.Checkpoint(f"{bert_dir}/bert_model.ckpt"), **pack.weights}
+    values = {**checkpoint_io.Checkpoint(f"{bert_dir}/bert_model.ckpt"), **pack.weights}
     with tf.Graph().as_default():
         output, variables = network.towers(
             pack.manifest.model(), {name: tf.constant(ids[name]) for name in INPUTS}, 1, False,

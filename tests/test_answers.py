@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from adapter_bert.errors import InputError
-from adapter_bert.tasks import answers
-from adapter_bert.tasks.answers import Passage
-from adapter_bert.tasks.squad import SquadExample
+from adapter_bert.kinds import span_decoding
+from adapter_bert.kinds.span_decoding import Passage
+from adapter_bert.kinds.squad_files import SquadExample
 
 # Ten words of one piece each, of which the third and the last are the same.
 CONTEXT = "Zero óne two three four five six seven eight two"
@@ -76,7 +76,7 @@ def test_equals_the_loops(pieces, starts, lengths, n_best_size, longest):
         logits = random.integers(-9, 10, [2, len(starts), 20]).astype(np.float32) / 2
         wanted = slow_texts(passage, slow_spans(passage, *logits, n_best_size, longest, True),
                             n_best_size)
-        found = answers.predict(passage, *logits, n_best_size, longest)
+        found = span_decoding.predict(passage, *logits, n_best_size, longest)
         if not wanted:
             assert found.text == "" and len(found.n_best) == 1
             continue
@@ -96,7 +96,7 @@ def test_where_windows_overlap_enough_the_rule_is_run_squads():
     for seed in range(4):
         logits = np.random.default_rng(seed).normal(size=[2, 3, 210]).astype(np.float32)
         spans = slow_spans(passage, *logits, 20, 30, of_whole_spans=False)
-        found = answers.predict(passage, *logits)
+        found = span_decoding.predict(passage, *logits)
         assert [answer.text for answer in found.n_best] == list(slow_texts(passage, spans, 20))
 
 
@@ -104,7 +104,7 @@ def test_in_short_windows_an_answer_is_found_that_run_squad_loses():
     """Piece 5 has more context in the first window, which does not hold piece 8."""
     passage = passage_of(12, [0, 4], [8, 8])
     logits = np.stack([logits_of(2, 12, w1t4=9), logits_of(2, 12, w1t7=9)])
-    assert answers.predict(passage, *logits).text == "w5 w6 w0 w8"
+    assert span_decoding.predict(passage, *logits).text == "w5 w6 w0 w8"
     assert slow_spans(passage, *logits, 20, 30, of_whole_spans=True)[0] == (18, 5, 8)
     assert slow_spans(passage, *logits, 20, 30, of_whole_spans=False)[0][0] == 9
 
@@ -113,13 +113,17 @@ def test_a_much_longer_window_outweighs_a_piece_more_of_context():
     """Pieces 248 to 250 have 1 to -3 pieces more on the nearer side in the first window."""
     passage = passage_of(372, [0, 128], [370, 244])
     pieces = np.array([248, 249, 250])
-    assert answers.has_most_context(passage, 0, pieces, pieces).tolist() == [True, True, False]
+    assert span_decoding.has_most_context(passage, 0, pieces, pieces).tolist() == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_many_windows_are_compared_with_their_neighbours_alone():
     starts = np.arange(0, 5000, 2)
     passage = passage_of(5010, starts, np.full_like(starts, 10))
-    assert answers.has_most_context(passage, 1000, np.array([2000, 2004, 2005, 2006, 2007]),
+    assert span_decoding.has_most_context(passage, 1000, np.array([2000, 2004, 2005, 2006, 2007]),
                                     np.array([2000, 2009, 2005, 2007, 2009])).tolist() == [
         False, True, True, False, False]
 
@@ -127,17 +131,17 @@ def test_many_windows_are_compared_with_their_neighbours_alone():
 def test_what_is_no_context_does_not_count():
     passage = Passage(CONTEXT, SPANS, np.array([0]), np.array([10]), 4)
     start, end = logits_of(1, 20, w0t5=3), logits_of(1, 20, w0t6=3)
-    wanted = answers.predict(passage, start, end)
+    wanted = span_decoding.predict(passage, start, end)
     assert wanted.text == "óne two" and wanted.best.start == 5
     for token in (0, 3, 14, 19):
         start[0, token] = end[0, token] = 99
-    assert answers.predict(passage, start, end) == wanted
+    assert span_decoding.predict(passage, start, end) == wanted
 
 
 def test_equal_texts_are_one_answer():
     passage = Passage(CONTEXT, SPANS, np.array([0]), np.array([10]), 0)
     start = logits_of(1, 10, w0t2=2, w0t9=3)
-    found = answers.predict(passage, start, start, n_best_size=4, max_answer_length=1)
+    found = span_decoding.predict(passage, start, start, n_best_size=4, max_answer_length=1)
     assert [(answer.text, answer.start) for answer in found.n_best] == [
         ("two", CONTEXT.rindex("two")), ("Zero", 0), ("óne", 5)]
     assert found.n_best[0].probability == pytest.approx(math.exp(6) / (math.exp(6) + 2))
@@ -151,7 +155,7 @@ LOGITS = (STARTS, np.float32([[3, 0, 2, 0], [2, 0, 2, 0]]))
 
 @pytest.mark.parametrize("threshold, text", [(-2, ""), (-1.5, ""), (-1, "ab"), (0, "ab")])
 def test_no_answer_is_that_of_the_window_that_likes_it_least(threshold, text):
-    found = answers.predict(TWO, *LOGITS, null_threshold=threshold)
+    found = span_decoding.predict(TWO, *LOGITS, null_threshold=threshold)
     assert (found.text, found.best.text, found.null_odds) == (text, "ab", 4 - 5)
     assert [answer[:4] for answer in found.n_best] == [
         ("ab", 0, 3, 2), ("", None, 1, 3), ("cd", 3, 1, 2)]
@@ -161,22 +165,22 @@ def test_no_answer_is_that_of_the_window_that_likes_it_least(threshold, text):
 
 
 def test_no_answer_is_always_among_the_n_best():
-    found = answers.predict(TWO, *LOGITS, n_best_size=1, null_threshold=0.0)
+    found = span_decoding.predict(TWO, *LOGITS, n_best_size=1, null_threshold=0.0)
     assert [answer.text for answer in found.n_best] == ["ab", ""]
     likely = (STARTS + np.float32([2, 0, 0, 0]), LOGITS[1])
-    found = answers.predict(TWO, *likely, n_best_size=2, null_threshold=0.0)
+    found = span_decoding.predict(TWO, *likely, n_best_size=2, null_threshold=0.0)
     assert [answer.text for answer in found.n_best] == ["", "ab"]
     assert (found.text, found.best.text, found.null_odds) == ("", "ab", 1)
-    assert answers.predict(TWO, *likely, n_best_size=1, null_threshold=0.0).best.text == "ab"
+    assert span_decoding.predict(TWO, *likely, n_best_size=1, null_threshold=0.0).best.text == "ab"
 
 
 def test_where_no_start_has_an_end_there_is_no_answer():
     passage = Passage(CONTEXT, SPANS, np.array([0]), np.array([10]), 1)
     logits = logits_of(1, 12, w0t9=9), logits_of(1, 12, w0t2=9)
-    found = answers.predict(passage, *logits, n_best_size=1)
+    found = span_decoding.predict(passage, *logits, n_best_size=1)
     assert (found.text, found.best, found.n_best) == (
         "", ("", None, 0, 0, 1), [("", None, 0, 0, 1)])
-    found = answers.predict(passage, *logits, n_best_size=1, null_threshold=0.0)
+    found = span_decoding.predict(passage, *logits, n_best_size=1, null_threshold=0.0)
     assert (found.text, found.null_odds, [answer.text for answer in found.n_best]) == ("", 0, [""])
 
 
@@ -194,10 +198,10 @@ def examples_and_windows():
 
 
 def test_windows_of_many_questions_in_any_order(tmp_path):
-    predictions = answers.predict_all(*examples_and_windows(), null_threshold=0.0)
+    predictions = span_decoding.predict_all(*examples_and_windows(), null_threshold=0.0)
     assert {name: found.text for name, found in predictions.items()} == {"x": "ab", "é": ""}
-    assert predictions["x"] == answers.predict(TWO, *LOGITS, null_threshold=0.0)
-    answers.write_predictions(str(tmp_path / "new"), predictions)
+    assert predictions["x"] == span_decoding.predict(TWO, *LOGITS, null_threshold=0.0)
+    span_decoding.write_predictions(str(tmp_path / "new"), predictions)
     read = {path.name: json.loads(path.read_text()) for path in (tmp_path / "new").iterdir()}
     nbest = read.pop("nbest_predictions.json")
     assert read == {"predictions.json": {"x": "ab", "é": ""}, "null_odds.json": {"x": -1, "é": 9}}
@@ -209,15 +213,17 @@ def test_windows_of_many_questions_in_any_order(tmp_path):
 
 
 def test_predictions_of_squad_1_have_no_odds(tmp_path):
-    answers.write_predictions(str(tmp_path), answers.predict_all(*examples_and_windows()))
+    span_decoding.write_predictions(
+        str(tmp_path), span_decoding.predict_all(*examples_and_windows())
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "nbest_predictions.json", "predictions.json"]
     with pytest.raises(InputError, match="cannot be written"):
-        answers.write_predictions(str(tmp_path / "predictions.json" / "below"), {})
+        span_decoding.write_predictions(str(tmp_path / "predictions.json" / "below"), {})
 
 
 @pytest.mark.parametrize("name, value", [("index", [0, 0, 0]), ("doc_start", [0, 2, 0])])
 def test_other_windows_are_refused(name, value):
     examples, passages, windows = examples_and_windows()
     with pytest.raises(ValueError, match="the logits are those of other windows"):
-        answers.predict_all(examples, passages, {**windows, name: np.array(value)})
+        span_decoding.predict_all(examples, passages, {**windows, name: np.array(value)})

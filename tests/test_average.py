@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from packs import tiny_pack
 
-from adapter_bert import base
+from adapter_bert.bert import checkpoint_io
 from adapter_bert.errors import InputError
 from adapter_bert.packs import from_checkpoint, manifest
 from adapter_bert.packs.average import average
@@ -85,8 +85,10 @@ def test_what_has_no_average(other, shares, message):
 def fixture_reference(tiny_dir, tmp_path):
     """A checkpoint as the reference writes it, with slots, and the Base and weights it is of."""
     prefix = f"{tiny_dir}/bert_model.ckpt"
-    original = base.Checkpoint(prefix)
-    on = manifest.Base("tiny", base.fingerprint(prefix), "1" * 64, tiny_pack().manifest.base.config)
+    original = checkpoint_io.Checkpoint(prefix)
+    on = manifest.Base(
+        "tiny", checkpoint_io.fingerprint(prefix), "1" * 64, tiny_pack().manifest.base.config
+    )
     pack = tiny_pack(5, base=on)
     whole = {**dict(original), **pack.weights, "global_step": np.int64(573),
              **{f"{name}/adam_m": value for name, value in pack.weights.items()}}
@@ -95,7 +97,7 @@ def fixture_reference(tiny_dir, tmp_path):
 
 def convert(reference, **changes):
     checkpoint, prefix, on, _, whole = reference
-    base.write_checkpoint(checkpoint, {**whole, **changes})
+    checkpoint_io.write_checkpoint(checkpoint, {**whole, **changes})
     return from_checkpoint.read(checkpoint, on, prefix, "MRPC", ("0", "1"), True, 16)
 
 

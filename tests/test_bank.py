@@ -16,8 +16,8 @@ from adapter_bert.packs import hub, store
 from adapter_bert.packs.answers import ANSWERS
 from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.manifest import Spans
-from adapter_bert.serving.bank import Bank, InOrder
-from adapter_bert.serving.catalogue import Catalogue
+from adapter_bert.serve.engine import Bank, InOrder
+from adapter_bert.serve.registry import Catalogue
 
 TEXTS = ["the film was good", "not a dull story ! " * 9, ""]
 # Everything in which packs of one base may differ.

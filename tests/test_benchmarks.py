@@ -11,9 +11,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 from runs import write, write_domains, write_squad, write_sst2
 
-from adapter_bert import engine, heads, network
+from adapter_bert import compute, network
 from adapter_bert.bert import modeling, optimization
 from adapter_bert.bert.adapters import AdapterConfig
+from adapter_bert.kinds import heads
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -103,7 +104,7 @@ def test_the_products_of_a_step_are_those_of_its_graph(monkeypatch, trains):
         batch = {"input_ids": ids, "input_mask": ids, "segment_ids": ids, "label_ids": ids[:, 0]}
         output, _ = network.towers(
             network.Model(config, "classification", 2, "adapters", AdapterConfig(), "float32"),
-            batch, 1, trains, engine.choose_engine("plain", False, rows).formulas(trains=trains))
+            batch, 1, trains, compute.choose_engine("plain", False, rows).formulas(trains=trains))
         end = heads.batch_loss(output).op
         if trains:
             end = optimization.create_optimizer(end.outputs[0], 1e-4, 10, 1)
@@ -233,7 +234,7 @@ def test_both_sides_of_the_comparison_mean_the_same_examples(benchmark, tiny_dir
 
 
 def test_a_file_of_rows_read_back_and_padded(benchmark, tmp_path):
-    workload, rows = benchmark("workload"), benchmark("adapter_bert.pipeline.messages").Rows
+    workload, rows = benchmark("workload"), benchmark("adapter_bert.data.example_codec").Rows
     ids = np.array([2, 5, 3, 2, 3])
     workload.write(tmp_path / "rows.npz", [rows(np.array([3, 2]), {
         "input_ids": ids, "segment_ids": 0 * ids, "word_starts": np.array([0, 1, 0, 0, 0]),

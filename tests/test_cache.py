@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 
-from adapter_bert import cache, engine
+from adapter_bert import cache, compute
 from adapter_bert.errors import InputError
 from adapter_bert.kernels import library
 
@@ -50,11 +50,11 @@ def test_kernels_without_a_cache(variables, tmp_path, caplog, hinder):
     variables.setattr(library, "_load_once", functools.lru_cache(library._load_once.__wrapped__))
     variables.chdir(tmp_path)
     for _ in range(2):
-        chosen = engine.choose_engine("auto", use_tpu=False, rows=8)
+        chosen = compute.choose_engine("auto", use_tpu=False, rows=8)
         assert not chosen.fused and reason in chosen.reason
         assert not library.has_tiles.__wrapped__()
     with pytest.raises(InputError, match="--kernels=fused: .*environment variable ADAPTER"):
-        engine.choose_engine("fused", use_tpu=False, rows=8)
+        compute.choose_engine("fused", use_tpu=False, rows=8)
     (warning,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
     assert reason in warning and "ADAPTER_BERT_CACHE" in warning and "\n" not in warning
     assert not [name for name in os.listdir(tmp_path) if name != "file"]

@@ -7,7 +7,7 @@ import pytest
 from banks import FakeBank, serving
 
 from adapter_bert import addresses
-from adapter_bert.serving import server
+from adapter_bert.serve import server
 
 GET = b"GET /page/page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from adapter_bert import __main__, base, forms
-from adapter_bert.convert import convert
+from adapter_bert import __main__
+from adapter_bert.bert import checkpoint_io, formats
+from adapter_bert.bert.conversion import convert
 from adapter_bert.errors import InputError
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##a", "##b"]
@@ -91,13 +92,17 @@ def test_there_and_back_gives_every_bit(tmp_path, prefix, heads):
     config = json.loads((back / "config.json").read_text())
     assert CONFIG.items() <= config.items()
     assert config["architectures"] == ["BertForPreTraining" if heads else "BertModel"]
-    assert base.fingerprint(base.locate(google).init_checkpoint) == base.fingerprint_of(
-        forms.read_hugging_face(source).weights)
+    assert checkpoint_io.fingerprint(
+        checkpoint_io.locate(google).init_checkpoint
+    ) == checkpoint_io.fingerprint_of(formats.read_hugging_face(source).weights)
 
 
 def test_names_and_axes_are_googles(google):
-    tensors, checkpoint = _tensors(), base.Checkpoint(base.locate(google).init_checkpoint)
-    assert checkpoint.shapes == base.variable_shapes(CONFIG)
+    tensors, checkpoint = (
+        _tensors(),
+        checkpoint_io.Checkpoint(checkpoint_io.locate(google).init_checkpoint),
+    )
+    assert checkpoint.shapes == checkpoint_io.variable_shapes(CONFIG)
     for name, expected in {
             "bert/encoder/layer_1/output/dense/kernel":
                 tensors["encoder.layer.1.output.dense.weight"].T,
@@ -113,7 +118,7 @@ def test_names_and_axes_are_googles(google):
 def test_heads_of_pre_training_get_googles_names(tmp_path):
     tensors = _tensors("bert.", heads=True)
     convert(_hugging_face_folder(tmp_path / "source", tensors), str(tmp_path / "google"))
-    checkpoint = base.Checkpoint(str(tmp_path / "google" / "bert_model.ckpt"))
+    checkpoint = checkpoint_io.Checkpoint(str(tmp_path / "google" / "bert_model.ckpt"))
     for name, expected in {
             "cls/predictions/transform/dense/kernel":
                 tensors["cls.predictions.transform.dense.weight"].T,
@@ -144,8 +149,8 @@ def test_old_names_buffers_and_tied_copies_are_understood(tmp_path):
     old |= {"bert.embeddings.position_ids": np.arange(5)[None],
             "cls.predictions.decoder.weight": tensors["bert.embeddings.word_embeddings.weight"],
             "cls.predictions.decoder.bias": tensors["cls.predictions.bias"]}
-    read = forms.read_hugging_face(_hugging_face_folder(tmp_path / "old", old)).weights
-    new = forms.read_hugging_face(_hugging_face_folder(tmp_path / "new", tensors)).weights
+    read = formats.read_hugging_face(_hugging_face_folder(tmp_path / "old", old)).weights
+    new = formats.read_hugging_face(_hugging_face_folder(tmp_path / "new", tensors)).weights
     _assert_same_bits(read, new)
 
 
@@ -153,7 +158,7 @@ def test_old_names_buffers_and_tied_copies_are_understood(tmp_path):
 def test_half_precision_is_widened(tmp_path, dtype):
     half = {name: value.astype(dtype) for name, value in _tensors().items()}
     folder = _hugging_face_folder(tmp_path / "source", half)
-    kernel = forms.read_hugging_face(folder).weights["bert/pooler/dense/kernel"]
+    kernel = formats.read_hugging_face(folder).weights["bert/pooler/dense/kernel"]
     assert kernel.dtype == np.float32
     np.testing.assert_array_equal(kernel, half["pooler.dense.weight"].astype(np.float32).T)
 
@@ -235,13 +240,13 @@ def test_vocabulary_comes_from_tokenizer_json_too(tmp_path, source):
     vocabulary.unlink()
     tokenizer = tmp_path / "hugging_face" / "tokenizer.json"
     tokenizer.write_text(json.dumps(_tokenizer()))
-    assert forms.read_hugging_face(source).vocabulary == expected
+    assert formats.read_hugging_face(source).vocabulary == expected
     tokenizer.write_text(json.dumps(_tokenizer("Unigram")))
     with pytest.raises(InputError, match=r"tokenizer\.json: a Unigram tokenizer"):
-        forms.read_hugging_face(source)
+        formats.read_hugging_face(source)
     tokenizer.write_text(json.dumps(_tokenizer() | {"added_tokens": [{"content": "x", "id": 20}]}))
     with pytest.raises(InputError, match="its ids are not 0 to 9"):
-        forms.read_hugging_face(source)
+        formats.read_hugging_face(source)
 
 
 @pytest.mark.parametrize("settings, tokenizer, vocabulary, lower", [
@@ -299,13 +304,13 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path, source, monkeypatch)
         with open(f"{prefix}.data-00000-of-00001", "wb") as file:
             file.write(b"half")
         raise KeyboardInterrupt
-    monkeypatch.setattr(base, "write_checkpoint", interrupt)
+    monkeypatch.setattr(checkpoint_io, "write_checkpoint", interrupt)
     with pytest.raises(KeyboardInterrupt):
         convert(source, str(tmp_path / "google"))
     assert [path.name for path in tmp_path.iterdir()] == ["hugging_face"]
     monkeypatch.undo()
     convert(source, str(tmp_path / "google"))
-    assert base.locate(str(tmp_path / "google"))
+    assert checkpoint_io.locate(str(tmp_path / "google"))
 
 
 def test_a_folder_of_both_forms_or_of_none_needs_a_word(tmp_path, source):
@@ -320,8 +325,8 @@ def test_a_folder_of_both_forms_or_of_none_needs_a_word(tmp_path, source):
 
 
 def _change_checkpoint(folder, change):
-    prefix = base.locate(folder).init_checkpoint
-    base.write_checkpoint(prefix, change(dict(base.Checkpoint(prefix))))
+    prefix = checkpoint_io.locate(folder).init_checkpoint
+    checkpoint_io.write_checkpoint(prefix, change(dict(checkpoint_io.Checkpoint(prefix))))
 
 
 def test_googles_training_state_is_dropped_and_adapters_are_refused(tmp_path, google):
@@ -342,7 +347,7 @@ ADAPTER = "bert/encoder/layer_0/output/adapters/biases1"
 def _run(folder, base_prefix, **changed):
     """A checkpoint as an adapter run leaves it, with run.json beside; its prefix."""
     folder.mkdir()
-    digits = base.fingerprint(base_prefix)
+    digits = checkpoint_io.fingerprint(base_prefix)
     (folder / "run.json").write_text(json.dumps(
         {"flags": {}, "labels": [], "train_data": "",
          "base": {"init_checkpoint": base_prefix, "fingerprint": digits}}))
@@ -351,8 +356,8 @@ def _run(folder, base_prefix, **changed):
     slots = {f"{name}/{slot}": np.zeros_like(value) for name, value in variables.items()
              for slot in ("adam_m", "adam_v")}
     prefix = str(folder / "model.ckpt-573")
-    base.write_checkpoint(prefix, variables | slots | {
-        base.FINGERPRINT_VARIABLE: base.fingerprint_as_int64(digits)} | changed)
+    checkpoint_io.write_checkpoint(prefix, variables | slots | {
+        checkpoint_io.FINGERPRINT_VARIABLE: checkpoint_io.fingerprint_as_int64(digits)} | changed)
     return prefix
 
 
@@ -360,46 +365,46 @@ def _run(folder, base_prefix, **changed):
 def test_a_full_checkpoint_has_the_base_and_what_was_trained(tmp_path, google, named_by):
     _change_checkpoint(google, lambda weights: weights | {
         "global_step": np.int64(3), f"{GAMMA}/adam_m": np.ones(4, np.float32)})
-    base_prefix = base.locate(google).init_checkpoint
+    base_prefix = checkpoint_io.locate(google).init_checkpoint
     run = _run(tmp_path / "run", base_prefix)
     full = str(tmp_path / "full" / "bert_model.ckpt")
     base_path = {"run.json": None, "folder": google, "prefix": base_prefix}[named_by]
     convert(run, full, to="full", base_path=base_path)
-    expected = _without(dict(base.Checkpoint(base_prefix)), f"{GAMMA}/adam_m") | {
+    expected = _without(dict(checkpoint_io.Checkpoint(base_prefix)), f"{GAMMA}/adam_m") | {
         GAMMA: np.full(4, 2, np.float32), ADAPTER: np.full((1, 2), 3, np.float32),
         "output_bias": np.full(2, 4, np.float32), "global_step": np.array(573)}
-    _assert_same_bits(dict(base.Checkpoint(full)), expected)
+    _assert_same_bits(dict(checkpoint_io.Checkpoint(full)), expected)
     assert convert(run, full, base_path=base_path).endswith("nothing to do")
 
 
 def test_a_best_checkpoint_finds_run_json_above_it(tmp_path, google):
-    run = _run(tmp_path / "run", base.locate(google).init_checkpoint)
+    run = _run(tmp_path / "run", checkpoint_io.locate(google).init_checkpoint)
     best = tmp_path / "run" / "best" / "model.ckpt-573"
     best.parent.mkdir()
-    base.write_checkpoint(str(best), dict(base.Checkpoint(run)))
+    checkpoint_io.write_checkpoint(str(best), dict(checkpoint_io.Checkpoint(run)))
     assert convert(str(best), str(tmp_path / "full.ckpt")).startswith(str(tmp_path / "full.ckpt"))
 
 
 def test_a_full_checkpoint_replaces_no_other(tmp_path, google):
-    run = _run(tmp_path / "run", base.locate(google).init_checkpoint)
-    before = dict(base.Checkpoint(run))
+    run = _run(tmp_path / "run", checkpoint_io.locate(google).init_checkpoint)
+    before = dict(checkpoint_io.Checkpoint(run))
     with pytest.raises(InputError, match="a checkpoint of this name exists"):
         convert(run, run)
-    _assert_same_bits(dict(base.Checkpoint(run)), before)
+    _assert_same_bits(dict(checkpoint_io.Checkpoint(run)), before)
 
 
 def test_another_base_is_refused_with_both_fingerprints(tmp_path, google):
-    prefix = base.locate(google).init_checkpoint
-    run, first = _run(tmp_path / "run", prefix), base.fingerprint(prefix)
+    prefix = checkpoint_io.locate(google).init_checkpoint
+    run, first = _run(tmp_path / "run", prefix), checkpoint_io.fingerprint(prefix)
     _change_checkpoint(google, lambda weights: weights | {GAMMA: weights[GAMMA] + 1})
     with pytest.raises(InputError) as raised:
         convert(run, str(tmp_path / "full.ckpt"))
-    assert first in str(raised.value) and base.fingerprint(prefix) in str(raised.value)
+    assert first in str(raised.value) and checkpoint_io.fingerprint(prefix) in str(raised.value)
     assert not list(tmp_path.glob("full*"))
 
 
 def test_a_base_that_cannot_be_found_is_asked_for(tmp_path, google):
-    run = _run(tmp_path / "run", base.locate(google).init_checkpoint)
+    run = _run(tmp_path / "run", checkpoint_io.locate(google).init_checkpoint)
     (tmp_path / "google").rename(tmp_path / "moved")
     with pytest.raises(InputError, match=r"its base is not at .*google.*; name.*--base"):
         convert(run, str(tmp_path / "full.ckpt"))
@@ -411,7 +416,7 @@ def test_a_base_that_cannot_be_found_is_asked_for(tmp_path, google):
 
 def test_full_needs_a_run_and_base_needs_full(tmp_path, google):
     with pytest.raises(InputError, match="holds no base_fingerprint"):
-        convert(base.locate(google).init_checkpoint, str(tmp_path / "full.ckpt"))
+        convert(checkpoint_io.locate(google).init_checkpoint, str(tmp_path / "full.ckpt"))
     with pytest.raises(InputError, match="--base belongs to --to=full"):
         convert(google, str(tmp_path / "back"), base_path=google)
 

@@ -20,10 +20,10 @@ from apache_beam.io.filesystem import FileMetadata  # noqa: E402
 from apache_beam.io.localfilesystem import LocalFileSystem  # noqa: E402
 
 from adapter_bert import errors, files  # noqa: E402
+from adapter_bert.data import tfrecord  # noqa: E402
+from adapter_bert.data.pretraining import corpus, create, parts  # noqa: E402
+from adapter_bert.data.pretraining.creation_settings import PretrainingSettings  # noqa: E402
 from adapter_bert.errors import InputError  # noqa: E402
-from adapter_bert.pipeline import tfrecord  # noqa: E402
-from adapter_bert.pipeline.pretraining import corpus, create, parts  # noqa: E402
-from adapter_bert.pipeline.pretraining.settings import PretrainingSettings  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

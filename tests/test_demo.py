@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter_bert import base
-from adapter_bert.bert import demo_base
+from adapter_bert.bert import checkpoint_io, demo_base
 from adapter_bert.errors import InputError
 from demo import prepare
 
@@ -208,7 +207,7 @@ def _skip_without_network(make):
 
 def test_the_real_base_has_its_fingerprint():
     folder = _skip_without_network(demo_base.folder)
-    assert base.fingerprint(base.locate(folder).init_checkpoint) == (
+    assert checkpoint_io.fingerprint(checkpoint_io.locate(folder).init_checkpoint) == (
         "a07416b0b272f1ab26c13cedaeaf8e701643744dfdcfc3e3522bbc707992835e")
 
 

@@ -14,12 +14,12 @@ import tensorflow.compat.v1 as tf
 from conftest import TINY, TINY_VOCAB
 from runs import values, write, write_sst2
 
-from adapter_bert import base, heads, local_workers
-from adapter_bert.bert import modeling
+from adapter_bert.bert import checkpoint_io, modeling
+from adapter_bert.data.batches import share
 from adapter_bert.errors import InputError
-from adapter_bert.pipeline.batches import share
-from adapter_bert.training import clusters, exchange
-from adapter_bert.training.settings import Settings, check
+from adapter_bert.kinds import heads
+from adapter_bert.train.distributed import allreduce, clusters, launch
+from adapter_bert.train.settings import Settings, check
 
 TWO = ("127.0.0.1:1", "127.0.0.1:2")
 
@@ -79,16 +79,16 @@ def test_bad_flags_get_one_line(flags, message):
 
 def test_mirrored_wants_gpus_or_a_number():
     with pytest.raises(InputError, match="sees no GPU; give --num_replicas"):
-        local_workers.run(0, 8)
+        launch.run(0, 8)
     with pytest.raises(InputError, match="multiple of the 3 processes"):
-        local_workers.run(3, 8)
+        launch.run(3, 8)
 
 
 def test_a_port_in_use_gets_one_line():
     with socket.create_server(("0.0.0.0", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(InputError, match=f"no server starts at {address}"):
-            exchange.start_server(clusters.Cluster((address, TWO[0]), timeout=5))
+            allreduce.start_server(clusters.Cluster((address, TWO[0]), timeout=5))
 
 
 def test_readers_share_each_batch_without_overlap(graph):
@@ -138,11 +138,11 @@ def in_threads(function, count):
 @pytest.fixture(name="links", scope="module")
 def fixture_links():
     """Links of three workers with two parameter servers, all in this process."""
-    ports = [f"127.0.0.1:{port}" for port in local_workers.free_ports(5)]
+    ports = [f"127.0.0.1:{port}" for port in launch.free_ports(5)]
     cluster = clusters.Cluster(tuple(ports[:3]), tuple(ports[3:]), timeout=30)
     for number in range(2):
-        exchange.start_server(dataclasses.replace(cluster, number=number, is_server=True))
-    return [exchange.open_link(dataclasses.replace(cluster, number=number)) for number in range(3)]
+        allreduce.start_server(dataclasses.replace(cluster, number=number, is_server=True))
+    return [allreduce.open_link(dataclasses.replace(cluster, number=number)) for number in range(3)]
 
 
 def test_sums_on_two_parameter_servers(links):
@@ -152,7 +152,7 @@ def test_sums_on_two_parameter_servers(links):
         link = link_of[number]
         with tf.Graph().as_default(), tf.device(link.device):
             own = [tf.fill([2, 2], 10.0 ** number), tf.constant(float(number)), tf.zeros([3])]
-            summed = exchange.Sums(link)
+            summed = allreduce.Sums(link)
             sums = summed(own, "sums")
             with tf.Session(link.target, config=link.session_config()) as session:
                 return [session.run([sums, summed.done])[0] for _ in range(5)]
@@ -163,15 +163,15 @@ def test_sums_on_two_parameter_servers(links):
 
 
 def test_workers_learn_where_the_chief_stands(links):
-    met = in_threads(lambda n: exchange.meet(links[n], 40 + n, 50 - n, "ab" * 32), 3)
+    met = in_threads(lambda n: allreduce.meet(links[n], 40 + n, 50 - n, "ab" * 32), 3)
     assert [(step, stop) for _, step, stop in met] == [(40, 50)] * 3
     assert len({link.stretch for link, _, _ in met}) == 1
-    again = in_threads(lambda n: exchange.meet(links[n], 50, 50, "ab" * 32), 3)
+    again = in_threads(lambda n: allreduce.meet(links[n], 50, 50, "ab" * 32), 3)
     assert again[0][0].stretch != met[0][0].stretch
 
 
 def test_a_worker_with_other_data_is_refused(links):
-    met = in_threads(lambda n: exchange.meet(links[n], 0, 5, ("ab", "ab", "cd")[n] * 32), 3)
+    met = in_threads(lambda n: allreduce.meet(links[n], 0, 5, ("ab", "ab", "cd")[n] * 32), 3)
     assert all(isinstance(error, InputError) for error in met)
     assert "worker 2 was started with other data" in str(met[0])
 
@@ -179,7 +179,7 @@ def test_a_worker_with_other_data_is_refused(links):
 def test_a_worker_started_twice_is_noticed():
     rows = np.array([[1, 0, 5, 1, 9], [2, 0, 5, 2, 18]])
     with pytest.raises(InputError, match="started again while the others waited"):
-        exchange.refuse_others(rows)
+        allreduce.refuse_others(rows)
 
 
 def test_dropout_of_the_chief_is_that_of_one_process():
@@ -198,9 +198,9 @@ def fixture_flags(tmp_path_factory):
     write(str(bert / "vocab.txt"), TINY_VOCAB + [
         f"word{i}" for i in range(TINY.vocab_size - len(TINY_VOCAB))])
     source = np.random.default_rng(0)
-    base.write_checkpoint(str(bert / "bert_model.ckpt"), {
+    checkpoint_io.write_checkpoint(str(bert / "bert_model.ckpt"), {
         name: source.normal(float(name.endswith("gamma")), 0.3, shape).astype(np.float32)
-        for name, shape in base.variable_shapes(TINY.to_dict()).items()})
+        for name, shape in checkpoint_io.variable_shapes(TINY.to_dict()).items()})
     data = write_sst2(str(folder / "SST-2"), train=120)
     return {"bert_dir": str(bert), "data_dir": data, "num_train_epochs": 5.0}
 

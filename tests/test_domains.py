@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapter_bert.errors import InputError
-from adapter_bert.metalearning import domains
+from adapter_bert.research.meta import domains
 
 LABELS = ("negative", "positive")
 

@@ -5,10 +5,11 @@ import tensorflow.compat.v1 as tf
 from conftest import TINY
 from runs import go, write_sst2
 
-from adapter_bert import engine, heads, kernels, network
+from adapter_bert import compute, kernels, network
 from adapter_bert.bert import adapters, optimization
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
+from adapter_bert.kinds import heads
 
 ADAPTER = adapters.AdapterConfig(size=4, init_stddev=0.1)
 
@@ -26,7 +27,7 @@ def losses_and_gradients(towers, rows, fused=False, precision="float32", tuning=
                          adapter=ADAPTER):
     model = network.Model(TINY, "classification", 2, tuning, adapter, precision)
     tf.train.get_or_create_global_step()
-    chosen = engine.Engine(fused, towers)
+    chosen = compute.Engine(fused, towers)
     output, variables = network.towers(model, batch(rows), towers, False, chosen.formulas())
     trained = [variable for variable in variables.values() if variable.trainable]
     gradients = tf.gradients(heads.batch_loss(output), trained)
@@ -83,7 +84,7 @@ def test_both_kernels_and_precisions_train_from_the_command(tmp_path, tiny_dir):
 def kinds_of_operations(use_tpu, is_training):
     """The types and attributes in a graph of the engine that is chosen for a device."""
     with tf.Graph().as_default() as graph:
-        chosen = engine.choose_engine("auto", use_tpu, 32)
+        chosen = compute.choose_engine("auto", use_tpu, 32)
         tf.train.get_or_create_global_step()
         model = network.Model(TINY, "classification", 2, "adapters",
                                adapters.AdapterConfig(size=32), "bfloat16")
@@ -100,41 +101,41 @@ def test_a_tpu_graph_holds_nothing_that_was_compiled_here(is_training):
     found = kinds_of_operations(True, is_training)
     assert "_XlaMustCompile" not in found
     assert not any(name.startswith("AdapterBert") for name in found)
-    if engine.choose_engine("auto", False, 32).fused:
+    if compute.choose_engine("auto", False, 32).fused:
         assert any(name.startswith("AdapterBert") for name in kinds_of_operations(
             False, is_training))
 
 
 def test_precision_and_kernels_of_the_device(monkeypatch):
-    monkeypatch.setattr(engine, "cpu_flags", lambda: b"flags: fpu avx2 amx_bf16")
-    assert engine.choose_precision("auto", use_tpu=False) == "bfloat16"
-    assert engine.choose_precision("auto", use_tpu=True) == "float32"
-    assert engine.choose_precision("float32", use_tpu=False) == "float32"
-    monkeypatch.setattr(engine, "cpu_flags", lambda: b"flags: fpu avx2")
-    assert engine.choose_precision("auto", use_tpu=False) == "float32"
-    assert engine.choose_engine("auto", use_tpu=True, rows=32) == engine.Engine()
-    assert engine.choose_engine("plain", use_tpu=False, rows=32) == engine.Engine()
+    monkeypatch.setattr(compute, "cpu_flags", lambda: b"flags: fpu avx2 amx_bf16")
+    assert compute.choose_precision("auto", use_tpu=False) == "bfloat16"
+    assert compute.choose_precision("auto", use_tpu=True) == "float32"
+    assert compute.choose_precision("float32", use_tpu=False) == "float32"
+    monkeypatch.setattr(compute, "cpu_flags", lambda: b"flags: fpu avx2")
+    assert compute.choose_precision("auto", use_tpu=False) == "float32"
+    assert compute.choose_engine("auto", use_tpu=True, rows=32) == compute.Engine()
+    assert compute.choose_engine("plain", use_tpu=False, rows=32) == compute.Engine()
     with pytest.raises(InputError, match="are for the CPU"):
-        engine.choose_engine("fused", use_tpu=True, rows=32)
+        compute.choose_engine("fused", use_tpu=True, rows=32)
 
 
 def test_without_a_compiler_the_plain_formulas_stand_in(monkeypatch):
     def unavailable():
         raise kernels.UnavailableError("there is no C compiler")
     monkeypatch.setattr(kernels, "load", unavailable)
-    chosen = engine.choose_engine("auto", use_tpu=False, rows=32)
+    chosen = compute.choose_engine("auto", use_tpu=False, rows=32)
     assert not chosen.fused
     assert "plain TensorFlow kernels (there is no C compiler)" in chosen.line("float32")
     with pytest.raises(InputError, match="--kernels=fused: there is no C compiler"):
-        engine.choose_engine("fused", use_tpu=False, rows=32)
+        compute.choose_engine("fused", use_tpu=False, rows=32)
 
 
 def test_the_line_names_device_precision_and_kernels():
-    line = engine.Engine(True, 2).line("bfloat16")
-    assert line.startswith(f"device {engine.device_name()}, ")
+    line = compute.Engine(True, 2).line("bfloat16")
+    assert line.startswith(f"device {compute.device_name()}, ")
     assert line.endswith("precision bfloat16, compiled CPU kernels, 2 parallel workers per batch")
     assert "threads" in line or "GPU" in line
-    assert engine.Engine(reason="no C compiler").line("float32").endswith(
+    assert compute.Engine(reason="no C compiler").line("float32").endswith(
         "precision float32, plain TensorFlow kernels (no C compiler)")
 
 
@@ -147,18 +148,18 @@ def test_a_gpu_that_tensorflow_cannot_use_is_warned_of_once(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if chosen is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-    monkeypatch.setattr(engine, "_DRIVER_GPUS", str(tmp_path / "gpus"))
+    monkeypatch.setattr(compute, "_DRIVER_GPUS", str(tmp_path / "gpus"))
     if driver:
         (tmp_path / "gpus" / "0000:01").mkdir(parents=True)
     if smi is not None:
         (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho '{smi} (UUID: x)'\n")
         (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    monkeypatch.setattr(engine, "has_gpu", lambda: False)
-    engine.warn_of_unused_gpu.cache_clear()
+    monkeypatch.setattr(compute, "has_gpu", lambda: False)
+    compute.warn_of_unused_gpu.cache_clear()
     with caplog.at_level("WARNING"):
         for _ in range(2):
-            engine.choose_engine("plain", False, 8)
+            compute.choose_engine("plain", False, 8)
     warnings = [record.getMessage() for record in caplog.records]
     assert len(warnings) == (shown is not None)
     assert not shown or shown in warnings[0]

@@ -13,8 +13,8 @@ from sweeps import adapters, full, write_config
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
-from adapter_bert.paper import claims, config, grid, results, worker
-from adapter_bert.paper.sweep import sweep
+from adapter_bert.research.sweep import experiment_config, grid, queue, result_files, worker
+from adapter_bert.research.sweep.run_sweep import sweep
 
 pytestmark = pytest.mark.slow
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -24,9 +24,9 @@ TIMES = ("seconds", "train_seconds", "commit")
 
 def outcomes(folder, experiment):
     """{name of a run: its result without times} of those that are done."""
-    return {run.name: {key: value for key, value in results.read(folder, run.name).items()
+    return {run.name: {key: value for key, value in result_files.read(folder, run.name).items()
                        if key not in TIMES}
-            for run in grid.plan(experiment) if results.is_done(folder, run.name)}
+            for run in grid.plan(experiment) if result_files.is_done(folder, run.name)}
 
 
 def start(path, folder):
@@ -45,10 +45,10 @@ def test_runs_their_results_and_a_failure(tmp_path, tiny_dir):
     path = write_config(tmp_path, tiny_dir, [
         adapters(spans=True, epochs=[5], settings={"adapter_init_stddev": 0.5}),
         full(name="too large", settings={"train_batch_size": 500})])
-    experiment, folder = config.read(path), str(tmp_path / "results")
+    experiment, folder = experiment_config.read(path), str(tmp_path / "results")
     planned = grid.plan(experiment)
     assert worker.work(experiment, planned, folder) == 0
-    result, dev = results.read(folder, planned[0].name), results.read_dev(folder, "films")
+    result, dev = result_files.read(folder, planned[0].name), result_files.read_dev(folder, "films")
     assert np.mean(np.array(result["predictions"]["dev"]) == dev["dev"]) == pytest.approx(
         result["metrics"]["eval_accuracy"])
     assert result["trained_parameters"] == 4 * (2 * 16 * 4 + 16 + 4) + 5 * 2 * 16 + 2 * 16 + 2
@@ -56,16 +56,16 @@ def test_runs_their_results_and_a_failure(tmp_path, tiny_dir):
     whole = 100 * result["metrics"]["eval_accuracy"]
     assert [span[:2] for span in result["spans"]] == [[0, 0], [0, 1], [1, 1]]
     assert any(points != pytest.approx(whole) for _, _, points in result["spans"]), result
-    reason = results.failures(folder, [run.name for run in planned])[planned[1].name]
+    reason = result_files.failures(folder, [run.name for run in planned])[planned[1].name]
     assert reason.startswith("32 examples make no batch of 500")
     assert not os.listdir(os.path.join(folder, "work"))
-    before = files.sha256(results.path_of(folder, results.RUNS, planned[0].name))
+    before = files.sha256(result_files.path_of(folder, result_files.RUNS, planned[0].name))
     worker.work(experiment, planned, folder)
-    assert files.sha256(results.path_of(folder, results.RUNS, planned[0].name)) == before
+    assert files.sha256(result_files.path_of(folder, result_files.RUNS, planned[0].name)) == before
 
 
 def test_nothing_is_begun_after_the_budget_or_while_another_does_it(tmp_path, tiny_dir):
-    experiment = config.read(write_config(tmp_path, tiny_dir, [full()]))
+    experiment = experiment_config.read(write_config(tmp_path, tiny_dir, [full()]))
     run, folder = grid.plan(experiment)[0], str(tmp_path / "results")
     assert worker.work(experiment, [run], folder, until=time.time()) == 0
     (tmp_path / "results" / "claims").mkdir(parents=True)
@@ -75,9 +75,9 @@ def test_nothing_is_begun_after_the_budget_or_while_another_does_it(tmp_path, ti
 
 def test_a_folder_of_other_data_is_refused(tmp_path, tiny_dir):
     path = write_config(tmp_path, tiny_dir, [full()])
-    experiment, folder = config.read(path), str(tmp_path / "results")
+    experiment, folder = experiment_config.read(path), str(tmp_path / "results")
     data = {"films": grid.data_files(experiment, grid.plan(experiment)[0])}
-    results.bind(folder, results.facts_of(experiment.base, data))
+    result_files.bind(folder, result_files.facts_of(experiment.base, data))
     with open(tmp_path / "data" / "dev.tsv", "a", encoding="utf-8") as file:
         file.write("a good film\t1\n")
     with pytest.raises(InputError, match="the data of films differed; name another --results"):
@@ -96,7 +96,7 @@ def compare_with_killed(tmp_path, tiny_dir, modes, kills, seconds, **changes):
     It must have more runs than can be done in `kills` times as many seconds.
     """
     path = write_config(tmp_path, tiny_dir, modes, **changes)
-    experiment, killed = config.read(path), str(tmp_path / "killed")
+    experiment, killed = experiment_config.read(path), str(tmp_path / "killed")
     source = random.Random(0)
     for _ in range(kills):
         before, process = begun(killed), start(path, killed)
@@ -114,7 +114,7 @@ def compare_with_killed(tmp_path, tiny_dir, modes, kills, seconds, **changes):
     assert outcomes(killed, experiment) == outcomes(alone, experiment)
     assert outcomes(killed, experiment).keys() == names
     for folder in (killed, alone):
-        assert not claims.owners(os.path.join(folder, "claims"))
+        assert not queue.owners(os.path.join(folder, "claims"))
         assert not os.listdir(os.path.join(folder, "work"))
         assert os.path.exists(os.path.join(folder, "README.md"))
 

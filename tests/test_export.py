@@ -17,10 +17,10 @@ from tensorflow_serving.apis import prediction_log_pb2
 import adapter_bert
 from adapter_bert.__main__ import main
 from adapter_bert.errors import InputError
+from adapter_bert.export import warmup
+from adapter_bert.export.savedmodel import SERVING_VERSION, export
 from adapter_bert.packs import manifest, store
 from adapter_bert.packs.bases import base_of
-from adapter_bert.serving import warmup
-from adapter_bert.serving.export import SERVING_VERSION, export
 
 MRPC = pathlib.Path(__file__).parents[1] / "../shared/data/glue/MRPC"
 TEXTS = ["the film was good", "Éa 你好 🙂 very bad", "", "a dull story ! " * 700, "not\u0301 ΟΔΟΣ"]

@@ -23,9 +23,9 @@ import adapter_bert
 from adapter_bert.__main__ import main
 from adapter_bert.bert.adapters import AdapterConfig
 from adapter_bert.errors import InputError
+from adapter_bert.export import savedmodel_multi
+from adapter_bert.export.savedmodel import export
 from adapter_bert.packs import manifest, store
-from adapter_bert.serving import many
-from adapter_bert.serving.export import export
 
 # Everything in which packs of one SavedModel may differ.
 KINDS = {
@@ -165,12 +165,12 @@ def test_other_slots_would_be_seen(tiny_dir, on, tmp_path, ask, monkeypatch):
     kinds = {"one": {}, "two": {}}
     paths, rows = packs_of(tmp_path, on, kinds), [("one", TEXTS[0]), ("two", TEXTS[0])]
     wanted, asked = alone(tiny_dir, paths, rows), {"task": ["one", "two"], "text_a": TEXTS[:1] * 2}
-    real = many.ManyTasks.restore
+    real = savedmodel_multi.ManyTasks.restore
 
     def turned(self, session):
         self._packs = self._packs[::-1]
         real(self, session)
-    monkeypatch.setattr(many.ManyTasks, "restore", turned)
+    monkeypatch.setattr(savedmodel_multi.ManyTasks, "restore", turned)
     version = export(tiny_dir, list(paths.values()), str(tmp_path / "model"))
     found = ask(version, [("serving_default", asked)])[0]
     assert largest(paths, rows, found, wanted) > 1e-3

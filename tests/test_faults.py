@@ -17,7 +17,7 @@ from test_checkpoints import flip
 
 from adapter_bert import files, processes
 from adapter_bert.errors import InputError
-from adapter_bert.training import checkpoints, fit
+from adapter_bert.train import initial_values, loop
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
@@ -121,13 +121,13 @@ def test_a_record_file_deleted_midway(alone, tmp_path, monkeypatch):
              "save_checkpoints_steps": 100}
     message = r"train\.tf_record.*was it removed while the run was at work"
     with monkeypatch.context() as patch, pytest.raises(InputError, match=message) as error:
-        patch.setattr(fit, "note_scores", lambda folder, *_: pathlib.Path(
+        patch.setattr(loop, "note_scores", lambda folder, *_: pathlib.Path(
             folder, "train.tf_record").unlink(missing_ok=True))
         go(**flags, eval_steps=20)
     assert "\n" not in str(error.value)
-    left = checkpoints.latest_step(flags["output_dir"])[1]
+    left = initial_values.latest_step(flags["output_dir"])[1]
     go(**flags)
-    assert 0 < left < checkpoints.latest_step(flags["output_dir"])[1] == 360
+    assert 0 < left < initial_values.latest_step(flags["output_dir"])[1] == 360
 
 
 # A disk of our own: something else fills it while the run is at work; then it is read-only; then

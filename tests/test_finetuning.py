@@ -8,9 +8,9 @@ from runs import write_domains
 import adapter_bert
 from adapter_bert import files
 from adapter_bert.errors import InputError
-from adapter_bert.metalearning import domains, finetuning
-from adapter_bert.metalearning.finetuning_settings import FinetuningSettings, check
 from adapter_bert.packs import bases, store
+from adapter_bert.research.meta import domains, finetuning
+from adapter_bert.research.meta.finetuning_settings import FinetuningSettings, check
 
 
 @pytest.fixture(name="data", scope="module")

@@ -7,11 +7,11 @@ import pytest
 import tensorflow.compat.v1 as tf
 from runs import go, write_sst2
 
-from adapter_bert import engine
+from adapter_bert import compute
 from adapter_bert.files import read_json
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow, pytest.mark.skipif(
-    not engine.has_gpu(), reason="TensorFlow sees no GPU on this machine: nothing was tested")]
+    not compute.has_gpu(), reason="TensorFlow sees no GPU on this machine: nothing was tested")]
 
 
 def test_a_gpu_gives_the_scores_of_the_cpu(tmp_path, tiny_dir):

@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from adapter_bert.errors import InputError
-from adapter_bert.serving import rest, strict_json
+from adapter_bert.serve import rest, strict_json
 
 BODY = 1 << 20
 LIMITS = rest.Limits(rows=256, characters=20_000, all_characters=BODY)

@@ -18,15 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapter_bert.errors import InputError
-from adapter_bert.packs import hub, index, sources, store
+from adapter_bert.packs import hub, hub_sources, index, store
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @pytest.fixture(name="no_pauses", autouse=True)
 def fixture_no_pauses(monkeypatch):
-    monkeypatch.setattr(sources, "PAUSES", (0, 0, 0, 0))
-    monkeypatch.setattr(sources, "BLOCK", 512)
+    monkeypatch.setattr(hub_sources, "PAUSES", (0, 0, 0, 0))
+    monkeypatch.setattr(hub_sources, "BLOCK", 512)
 
 
 @pytest.fixture(name="folder")
@@ -559,7 +559,7 @@ def test_the_benchmark_starts():
 
 
 def test_a_dripping_server_is_given_up(server, out, monkeypatch):
-    monkeypatch.setattr(sources, "PATIENCE", 0.3)
+    monkeypatch.setattr(hub_sources, "PATIENCE", 0.3)
     server.way = "dripping"
     start = time.monotonic()
     refused("gave up after .* bytes in .* s", hub.pull, server.address, "p0", f"{out}/p0.zip")
@@ -567,14 +567,14 @@ def test_a_dripping_server_is_given_up(server, out, monkeypatch):
 
 
 def test_a_dripping_head_is_given_up(server, out, monkeypatch):
-    monkeypatch.setattr(sources, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(hub_sources, "HEAD_SECONDS", 0.3)
     server.way = "dripping_head"
     refused("after 5 attempts", hub.pull, server.address, "p0", f"{out}/p0.zip")
     assert [asked[1] for asked in server.asked].count("p0.zip") == 5
 
 
 def test_dripping_chunks_are_given_up(server, out, monkeypatch):
-    monkeypatch.setattr(sources, "MOST_SECONDS", 1)
+    monkeypatch.setattr(hub_sources, "MOST_SECONDS", 1)
     server.way = "dripping_chunks"
     refused("a download may take 0 minutes", hub.pull, server.address, "p0", f"{out}/p0.zip")
 
@@ -585,8 +585,8 @@ def test_a_connection_that_is_made_after_the_time_is_cut(server, out, monkeypatc
     def slow(*arguments, **options):
         time.sleep(0.5)
         return look_up(*arguments, **options)
-    monkeypatch.setattr(sources, "PAUSES", ())
-    monkeypatch.setattr(sources, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(hub_sources, "PAUSES", ())
+    monkeypatch.setattr(hub_sources, "HEAD_SECONDS", 0.2)
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     server.way = "dripping_head"
     refused("after 1 attempt", hub.entries, server.address)
@@ -610,11 +610,11 @@ def test_a_proxy_is_used(server, folder, out, monkeypatch):
 
 
 def test_one_deadline_for_all_attempts(server, out, monkeypatch):
-    monkeypatch.setattr(sources, "PAUSES", (60, 60))
-    monkeypatch.setattr(sources, "MOST_SECONDS", 30)
+    monkeypatch.setattr(hub_sources, "PAUSES", (60, 60))
+    monkeypatch.setattr(hub_sources, "MOST_SECONDS", 30)
     server.way = "failing"
     refused("after 1 attempt:", hub.pull, server.address, "p0", f"{out}/p0.zip")
-    monkeypatch.setattr(sources, "MOST_SECONDS", 0)
+    monkeypatch.setattr(hub_sources, "MOST_SECONDS", 0)
     refused("a download may take 0 minutes", hub.pull, server.address, "p0", f"{out}/p0.zip")
 
 

@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert import kernels
 from adapter_bert.bert import modeling
-from adapter_bert.engine import Places
+from adapter_bert.compute import Places
 from adapter_bert.kernels import library, ops, packing
 
 TYPES = (tf.float32, tf.bfloat16)

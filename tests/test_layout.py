@@ -83,6 +83,6 @@ def test_the_wheel_has_the_package_only(tmp_path):
         scripts = file.read(next(name for name in names if name.endswith("entry_points.txt")))
     folders = {name.split("/")[0] for name in names}
     assert {name for name in folders if not name.endswith(".dist-info")} == {"adapter_bert"}
-    assert {"adapter_bert/kernels/kernels.c", "adapter_bert/serving/page/index.html"} <= {*names}
+    assert {"adapter_bert/kernels/kernels.c", "adapter_bert/serve/page/index.html"} <= {*names}
     assert all(f"{script} = adapter_bert.cli.scripts:{script}" in scripts.decode()
                for script in SCRIPTS)

@@ -6,13 +6,13 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import TINY
 
-from adapter_bert import base, engine, network
-from adapter_bert.bert import adapters, modeling
-from adapter_bert.heads import batch_loss, labels
-from adapter_bert.metalearning import outer
-from adapter_bert.metalearning.adaptation import Steps
-from adapter_bert.metalearning.learner import Inner, Learner, Row, rates
-from adapter_bert.training.checkpoints import Start
+from adapter_bert import compute, network
+from adapter_bert.bert import adapters, checkpoint_io, modeling
+from adapter_bert.kinds.heads import batch_loss, labels
+from adapter_bert.research.meta import outer
+from adapter_bert.research.meta.adaptation import Steps
+from adapter_bert.research.meta.learner import Inner, Learner, Row, rates
+from adapter_bert.train.initial_values import Start
 
 SMALL = dataclasses.replace(TINY, num_hidden_layers=1)
 RATE, OUTER_RATE = 1e-2, 1e-3
@@ -34,9 +34,9 @@ def rows(count, seed):
 def fixture_start(tmp_path_factory):
     """A checkpoint of the tiny BERT with a single layer."""
     prefix, random = str(tmp_path_factory.mktemp("base") / "bert"), np.random.default_rng(0)
-    base.write_checkpoint(prefix, {
+    checkpoint_io.write_checkpoint(prefix, {
         name: random.normal(float(name.endswith("gamma")), 0.3, shape).astype(np.float32)
-        for name, shape in base.variable_shapes(SMALL.to_dict()).items()})
+        for name, shape in checkpoint_io.variable_shapes(SMALL.to_dict()).items()})
     return Start(None, prefix, "")
 
 
@@ -50,7 +50,7 @@ def fixture_learners(start):
         def learner(tuning, tasks):
             if (tuning, tasks) not in made:
                 made[tuning, tasks] = Learner(
-                    model_of(tuning, modeling.without_dropout(SMALL)), start, engine.Engine(),
+                    model_of(tuning, modeling.without_dropout(SMALL)), start, compute.Engine(),
                     Inner("adam", RATE), tasks)
             return made[tuning, tasks]
         yield learner
@@ -64,7 +64,7 @@ class Plain:
     def __init__(self, tuning, prefix, shapes):
         model = model_of(tuning, modeling.without_dropout(SMALL))
         self.weights = {name: tf.placeholder(tf.float32, shape) for name, shape in shapes.items()}
-        held = base.Checkpoint(prefix)
+        held = checkpoint_io.Checkpoint(prefix)
         self.ids = {name: tf.placeholder(tf.int32, [None, None])
                     for name in ("input_ids", "input_mask", "segment_ids")}
         self.labels = tf.placeholder(tf.int32, [None])
@@ -204,7 +204,7 @@ def test_other_weights_are_refused(learners):
 
 def test_sgd_and_dropout(start):
     """A step down the gradient; what is dropped depends on `now` alone."""
-    learner = Learner(model_of("head"), start, engine.Engine(), Inner("sgd", 0.5))
+    learner = Learner(model_of("head"), start, compute.Engine(), Inner("sgd", 0.5))
     batch, found = rows(6, 8), []
     for now in (3, 3, 4):
         learner.reset(now)

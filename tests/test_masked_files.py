@@ -8,9 +8,9 @@ import tensorflow.compat.v1 as tf
 from conftest import TINY
 from masked import LENGTH, PREDICTIONS, instances, write_records
 
+from adapter_bert.data import batches, masked_batches, masked_files
+from adapter_bert.data.masked_files import Form, MaskedFiles
 from adapter_bert.errors import InputError
-from adapter_bert.pipeline import batches, masked_batches, masked_files
-from adapter_bert.pipeline.masked_files import Form, MaskedFiles
 
 FORM = Form(LENGTH, PREDICTIONS, TINY.vocab_size, TINY.type_vocab_size)
 

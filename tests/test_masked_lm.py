@@ -10,10 +10,11 @@ import tensorflow.compat.v1 as tf
 from conftest import TINY
 from masked import instances
 
-from adapter_bert import heads, network
+from adapter_bert import network
 from adapter_bert.bert import adapters, modeling, tuning_modes
-from adapter_bert.engine import Engine
-from adapter_bert.heads import masked_lm
+from adapter_bert.compute import Engine
+from adapter_bert.kinds import heads
+from adapter_bert.kinds.heads import masked_lm
 
 B, T, P, D, V = 3, 6, 4, 5, 11
 EPSILON = 1e-12

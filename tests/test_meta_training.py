@@ -10,13 +10,14 @@ import pytest
 from absl import logging
 from runs import go, same, sentence, values, write_sst2
 
-from adapter_bert import base, files
+from adapter_bert import files
+from adapter_bert.bert import checkpoint_io
 from adapter_bert.errors import InputError
-from adapter_bert.metalearning import finetuning, record, training
-from adapter_bert.metalearning.domains import read_dataset
-from adapter_bert.metalearning.finetuning_settings import FinetuningSettings
-from adapter_bert.metalearning.meta_settings import MetaSettings, check, with_defaults
 from adapter_bert.packs import store
+from adapter_bert.research.meta import finetuning, meta_state, meta_training
+from adapter_bert.research.meta.domains import read_dataset
+from adapter_bert.research.meta.finetuning_settings import FinetuningSettings
+from adapter_bert.research.meta.meta_settings import MetaSettings, check, with_defaults
 
 DOMAINS = ("books", "dvd", "music", "video")
 
@@ -42,7 +43,7 @@ def fixture_meta(data, tiny_dir):
                  "inner_batch_size": 4, "num_support": 6, "num_query": 4, "num_test_task": 2,
                  "max_seq_length": 20, "adapter_size": 4, "kernels": "plain",
                  "precision": "float32", **flags}
-        return training.run(MetaSettings(**flags), frozenset(flags))
+        return meta_training.run(MetaSettings(**flags), frozenset(flags))
     return run
 
 
@@ -76,13 +77,13 @@ def test_what_a_run_leaves(whole, data):
     pack = store.read(str(whole / "pack"))
     assert pack.manifest.meta.domains == ("books", "music") and pack.manifest.task != "dataset"
     assert pack.manifest.labels == read_dataset(data).labels == ("negative", "positive")
-    trained = base.Checkpoint(str(whole / best["checkpoint"]))
+    trained = checkpoint_io.Checkpoint(str(whole / best["checkpoint"]))
     assert all(np.array_equal(trained[name], value) for name, value in pack.weights.items())
 
 
 @pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_with_the_same_weights(meta, whole, tmp_path, monkeypatch):
-    write = record.write_state
+    write = meta_state.write_state
 
     def write_and_die(output_dir, adam, step):
         write(output_dir, adam, step)
@@ -90,7 +91,7 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(meta, whole, tmp_path
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(record, "write_state", write_and_die)
+        patch.setattr(meta_state, "write_state", write_and_die)
         meta(tmp_path)
     assert not os.path.exists(tmp_path / "best.json")
     prefix = meta(tmp_path)
@@ -116,11 +117,11 @@ def test_full_tuning_leaves_whole_checkpoints(meta, tmp_path, tiny_dir):
     prefix = meta(tmp_path, tuning="full", epochs=1, num_train_task=1, validation_domains="",
                   algorithm="reptile", inner_optimizer="sgd")
     found, before = values(prefix), values(os.path.join(tiny_dir, "bert_model.ckpt"))
-    assert before.keys() < found.keys() and base.FINGERPRINT_VARIABLE not in found
+    assert before.keys() < found.keys() and checkpoint_io.FINGERPRINT_VARIABLE not in found
     assert not np.array_equal(found["bert/embeddings/word_embeddings"],
                               before["bert/embeddings/word_embeddings"])
     assert not os.path.exists(tmp_path / "pack")
-    assert base.recorded_run(prefix)["labels"] == ["negative", "positive"]
+    assert checkpoint_io.recorded_run(prefix)["labels"] == ["negative", "positive"]
 
 
 @pytest.mark.slow
@@ -141,7 +142,7 @@ def test_the_head_that_counts_is_the_start_s_own(whole, data, tiny_dir, tmp_path
     folder = shutil.copytree(tiny_dir, tmp_path / "base")
     found = values(os.path.join(tiny_dir, "bert_model.ckpt"))
     width = found["bert/pooler/dense/bias"].shape[0]
-    base.write_checkpoint(str(folder / "bert_model.ckpt"), {
+    checkpoint_io.write_checkpoint(str(folder / "bert_model.ckpt"), {
         **found, "output_weights": np.zeros([3, width], np.float32),
         "output_bias": np.zeros([3], np.float32)})
     best, = (whole / "ckpt").glob("meta.epoch-2*.index")

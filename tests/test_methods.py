@@ -13,16 +13,17 @@ from test_bank import EXACT, TEXTS, alone, answers
 from test_engine import batch, losses_and_gradients
 
 import adapter_bert
-from adapter_bert import heads, kernels, network
+from adapter_bert import kernels, network
 from adapter_bert.bert import adapters, modeling, optimization, tokenization, tuning_modes
 from adapter_bert.bert.adapters import METHODS, AdapterConfig
+from adapter_bert.data import padding
 from adapter_bert.errors import InputError
+from adapter_bert.export.savedmodel import export
+from adapter_bert.kinds import heads
 from adapter_bert.packs import store
 from adapter_bert.packs.bases import base_of
-from adapter_bert.pipeline import arrays
-from adapter_bert.serving.bank import Bank
-from adapter_bert.serving.export import export
-from adapter_bert.training.settings import Settings, adapter_config, with_method
+from adapter_bert.serve.engine import Bank
+from adapter_bert.train.settings import Settings, adapter_config, with_method
 
 
 class Row(NamedTuple):
@@ -207,7 +208,7 @@ def said_by(model, checkpoint, weights):
     tokenizer = tokenization.FullTokenizer(os.path.join(os.path.dirname(checkpoint), "vocab.txt"))
     rows = [tokenizer.convert_tokens_to_ids(["[CLS]", *tokenizer.tokenize(text)[:14], "[SEP]"])
             for text in TEXTS]
-    features = arrays.padded([(ids, [0] * len(ids)) for ids in rows])
+    features = padding.padded([(ids, [0] * len(ids)) for ids in rows])
     output, variables = network.towers(
         model, {name: tf.constant(column, tf.int32) for name, column in features.items()}, 1,
         False, modeling.plain_formulas())

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from adapter_bert.errors import InputError
-from adapter_bert.tasks import generic_task, get_task
-from adapter_bert.tasks.metrics import METRICS, compute_metrics
+from adapter_bert.kinds import generic_task, get_task
+from adapter_bert.kinds.metrics import METRICS, compute_metrics
 
 # Class 1: 2 true positives, 1 false positive, 1 false negative, 1 true negative.
 LABELS = np.array([1, 1, 0, 0, 1])

@@ -4,10 +4,11 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import TINY
 
-from adapter_bert import base, heads, kernels, network
-from adapter_bert.bert import adapters, modeling, optimization, tuning_modes
-from adapter_bert.engine import Places
+from adapter_bert import kernels, network
+from adapter_bert.bert import adapters, checkpoint_io, modeling, optimization, tuning_modes
+from adapter_bert.compute import Places
 from adapter_bert.files import read_json
+from adapter_bert.kinds import heads
 
 GOLDEN = "tests/fixtures/golden/"
 
@@ -72,7 +73,7 @@ def test_hidden_states_equal_recorded(minilm_dir, formulas, form, hidden_act, re
         tf.constant(recorded["input_mask"]), tf.constant(recorded["segment_ids"]),
         formulas=formulas)
     layers = [model.get_embedding_output(), *model.get_all_encoder_layers()]
-    weights = base.Checkpoint(f"{minilm_dir}/bert_model.ckpt")
+    weights = checkpoint_io.Checkpoint(f"{minilm_dir}/bert_model.ckpt")
     states, pooled = run_with(weights, [layers, model.get_pooled_output()])
     states = np.stack(states)[:, :, ::4]
     difference = max(np.abs(states - recorded[f"hidden_states_{form}"]).max(),
@@ -116,7 +117,7 @@ def test_ten_training_steps_equal_recorded(minilm_dir, formulas, record_property
     assert sum(v.shape.num_elements() for v in trained.values()) == 605_954
     with tf.Session() as session:
         session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
-        load(session, {**base.Checkpoint(f"{minilm_dir}/bert_model.ckpt"), **initial})
+        load(session, {**checkpoint_io.Checkpoint(f"{minilm_dir}/bert_model.ckpt"), **initial})
         steps = [session.run([logits, loss, train_op], {
             feed[name]: batches[name][8 * (i % 8):8 * (i % 8) + 8] for name in feed})
             for i in range(10)]
@@ -145,7 +146,7 @@ def test_bfloat16_products_stay_near_the_recorded_logits(minilm_dir, formulas, r
             first = {feed[name]: batches[name][:8] for name in feed}
             with tf.Session() as session:
                 session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
-                weights = {**base.Checkpoint(f"{minilm_dir}/bert_model.ckpt"), **initial}
+                weights = {**checkpoint_io.Checkpoint(f"{minilm_dir}/bert_model.ckpt"), **initial}
                 load(session, weights)
                 start = session.run(logits, first)
                 load(session, {**weights, **final})

@@ -10,8 +10,8 @@ from runs import go, write_sst2
 from tensorflow.python.profiler.internal import _pywrap_profiler
 
 from adapter_bert.errors import InputError
-from adapter_bert.training import observation
-from adapter_bert.training.settings import profile_span
+from adapter_bert.train import observation
+from adapter_bert.train.settings import profile_span
 
 
 def lines_of(path):

@@ -3,7 +3,7 @@ import pytest
 from banks import FakeBank, serving
 
 from adapter_bert.errors import InputError
-from adapter_bert.serving import origin
+from adapter_bert.serve import origin
 
 LOCAL = origin.allowed_hosts("127.0.0.1", None)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from packs import tiny_pack
 
-from adapter_bert import base
 from adapter_bert.__main__ import main
+from adapter_bert.bert import checkpoint_io
 from adapter_bert.packs import store
 from adapter_bert.packs.bases import base_of
 
@@ -101,8 +101,8 @@ def cased_of(tiny_dir):
 
 def test_convert_a_checkpoint(run, tiny_dir, on):
     weights = tiny_pack(base=on).weights
-    original = base.Checkpoint(f"{tiny_dir}/bert_model.ckpt")
-    base.write_checkpoint("model.ckpt-3", {**dict(original), **weights})
+    original = checkpoint_io.Checkpoint(f"{tiny_dir}/bert_model.ckpt")
+    checkpoint_io.write_checkpoint("model.ckpt-3", {**dict(original), **weights})
     assert "--cased" in run("convert", "--from=checkpoint", "--to=pack", "--bert_dir", cased_of(
         tiny_dir), "--labels=no,yes", "model.ckpt-3", "new")
     assert "no name" in run("convert", "--from=checkpoint", "--to=pack", "--bert_dir", tiny_dir,
@@ -139,7 +139,7 @@ def test_describe_and_load(run):
     assert (found.license, found.description, found.task) == ("Apache-2.0", "Of films.", "SST-2")
     assert "run/model.ckpt-0" in run("load", "mine", "run")
     assert json.loads(run("show", "mine", "--json"))["license"] == "Apache-2.0"
-    assert "output_weights" in base.Checkpoint("run/model.ckpt-0")
+    assert "output_weights" in checkpoint_io.Checkpoint("run/model.ckpt-0")
     os.mkdir("full")
     with open("full/notes.txt", "w", encoding="utf-8") as file:
         file.write("keep")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from runs import go, write_sst2
 
-from adapter_bert import base, files
+from adapter_bert import files
+from adapter_bert.bert import checkpoint_io
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
 from adapter_bert.packs import store
@@ -30,7 +31,7 @@ def test_a_run_leaves_a_pack(run_dir):
     results = read_json(str(run_dir / "run" / "results.json"))
     assert pack.manifest.metrics == results["metrics"] and pack.manifest.metrics["eval_accuracy"]
     assert pack.manifest.data["train"]["examples"] == 96 and pack.manifest.pair is False
-    checkpoint = base.Checkpoint(results["checkpoint"])
+    checkpoint = checkpoint_io.Checkpoint(results["checkpoint"])
     assert all(np.array_equal(value, checkpoint[name]) for name, value in pack.weights.items())
     assert {"output_weights", "bert/embeddings/LayerNorm/gamma"} < pack.weights.keys()
 
@@ -92,8 +93,8 @@ def test_tasks_do_not_touch_each_other(run_dir, tiny_dir, tmp_path):
 def test_another_base_is_refused_with_both_names(run_dir, tiny_dir, tmp_path):
     other = tmp_path / "another_base"
     other.mkdir()
-    checkpoint = base.Checkpoint(os.path.join(tiny_dir, "bert_model.ckpt"))
-    base.write_checkpoint(str(other / "bert_model.ckpt"), {
+    checkpoint = checkpoint_io.Checkpoint(os.path.join(tiny_dir, "bert_model.ckpt"))
+    checkpoint_io.write_checkpoint(str(other / "bert_model.ckpt"), {
         name: checkpoint[name] + 1e-6 for name in checkpoint})
     for name in ("vocab.txt", "bert_config.json"):
         shutil.copy(os.path.join(tiny_dir, name), other)
@@ -169,7 +170,7 @@ def test_the_best_checkpoints_pack_and_its_scores(run_dir, tiny_dir, tmp_path):
     go(**flags)
     pack = store.read(str(tmp_path / "pack"))
     best, = (tmp_path / "best").glob("*.index")
-    checkpoint = base.Checkpoint(str(best)[:-len(".index")])
+    checkpoint = checkpoint_io.Checkpoint(str(best)[:-len(".index")])
     assert np.array_equal(pack.weights["output_weights"], checkpoint["output_weights"])
     assert pack.manifest.metrics["global_step"] == int(checkpoint["global_step"])
     assert (pack.manifest.license, pack.manifest.description) == ("MIT", "Films.")

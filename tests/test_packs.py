@@ -14,8 +14,7 @@ from hypothesis import strategies
 from packs import tiny_pack
 from safetensors.numpy import save
 
-from adapter_bert import base
-from adapter_bert.bert import adapters, modeling
+from adapter_bert.bert import adapters, checkpoint_io, modeling
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest, store
 
@@ -59,7 +58,9 @@ def test_bfloat16_is_half_the_bytes_and_near(tmp_path):
 def test_size_for_bert_base(record_property):
     """The promise of the format: 2.3 % of the base's bytes, 1.2 % in bfloat16."""
     config = modeling.BertConfig(30522, type_vocab_size=2)
-    whole = 4 * sum(np.prod(shape) for shape in base.variable_shapes(config.to_dict()).values())
+    whole = 4 * sum(
+        np.prod(shape) for shape in checkpoint_io.variable_shapes(config.to_dict()).values()
+    )
     pack = tiny_pack(base=manifest.Base("bert-base", "0" * 64, "1" * 64, config),
                      adapter=adapters.AdapterConfig(size=64))
     for dtype, most in (("float32", 0.023), ("bfloat16", 0.012)):

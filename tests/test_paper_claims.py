@@ -10,15 +10,15 @@ import time
 
 import pytest
 
-from adapter_bert.paper import claims
+from adapter_bert.research.sweep import queue
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Does each name once, unless another process did, and says so.
 WORKER = """
 import contextlib, os, sys, time
-from adapter_bert.paper import claims
+from adapter_bert.research.sweep import queue
 folder = sys.argv[1]
-claimed = claims.claimed if sys.argv[2] == "claims" else lambda *_: contextlib.nullcontext(True)
+claimed = queue.claimed if sys.argv[2] == "claims" else lambda *_: contextlib.nullcontext(True)
 for number in range(20):
     with claimed(folder + "/claims", str(number)) as is_ours:
         if is_ours and not os.path.exists(f"{folder}/done{number}"):
@@ -29,8 +29,8 @@ for number in range(20):
 """
 HOLDER = """
 import sys, time
-from adapter_bert.paper import claims
-with claims.claimed(sys.argv[1], "run") as is_ours:
+from adapter_bert.research.sweep import queue
+with queue.claimed(sys.argv[1], "run") as is_ours:
     print(is_ours, flush=True)
     time.sleep(1000)
 """
@@ -38,9 +38,9 @@ with claims.claimed(sys.argv[1], "run") as is_ours:
 
 ALONE = """
 import sys, time
-from adapter_bert.paper import claims
+from adapter_bert.research.sweep import queue
 print("asks", flush=True)
-with claims.alone(sys.argv[1]):
+with queue.alone(sys.argv[1]):
     print("in", flush=True)
     time.sleep(1000)
 """
@@ -63,33 +63,33 @@ def test_several_processes_do_a_run_once(tmp_path, how, is_once):
 def test_a_claim_ends_with_its_process(tmp_path):
     holder = start(HOLDER, tmp_path, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "True\n"
-    with claims.claimed(str(tmp_path), "run") as is_ours:
+    with queue.claimed(str(tmp_path), "run") as is_ours:
         assert not is_ours
-    assert claims.owners(str(tmp_path))["run"]["pid"] == holder.pid
+    assert queue.owners(str(tmp_path))["run"]["pid"] == holder.pid
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    with claims.claimed(str(tmp_path), "run") as is_ours:
+    with queue.claimed(str(tmp_path), "run") as is_ours:
         assert is_ours
 
 
 def test_a_claim_of_another_machine_ends_when_it_is_old(tmp_path):
     path = tmp_path / "run"
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
-    with claims.claimed(str(tmp_path), "run") as is_ours:
+    with queue.claimed(str(tmp_path), "run") as is_ours:
         assert not is_ours
-    old = time.time() - claims.STALE_SECONDS - 1
+    old = time.time() - queue.STALE_SECONDS - 1
     os.utime(path, (old, old))
-    with claims.claimed(str(tmp_path), "run") as is_ours:
-        assert is_ours and claims.owners(str(tmp_path))["run"]["pid"] == os.getpid()
+    with queue.claimed(str(tmp_path), "run") as is_ours:
+        assert is_ours and queue.owners(str(tmp_path))["run"]["pid"] == os.getpid()
     assert not path.exists()
 
 
 def test_a_claim_that_another_took_over_stays_theirs(tmp_path):
     path = tmp_path / "run"
-    with claims.claimed(str(tmp_path), "run"):
+    with queue.claimed(str(tmp_path), "run"):
         path.unlink()   # as when this machine slept too long
         path.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
-    assert claims.owners(str(tmp_path))["run"]["host"] == "elsewhere"
+    assert queue.owners(str(tmp_path))["run"]["host"] == "elsewhere"
 
 
 def test_one_is_alone_while_others_wait(tmp_path):
@@ -108,17 +108,17 @@ def test_one_is_alone_while_others_wait(tmp_path):
 def test_a_claim_that_a_crash_damaged_ends_when_it_is_old(tmp_path, content):
     path = tmp_path / "run"
     path.write_text(content)
-    with claims.claimed(str(tmp_path), "run") as is_ours:
+    with queue.claimed(str(tmp_path), "run") as is_ours:
         assert not is_ours
-    old = time.time() - claims.STALE_SECONDS - 1
+    old = time.time() - queue.STALE_SECONDS - 1
     os.utime(path, (old, old))
-    with claims.claimed(str(tmp_path), "run") as is_ours:
+    with queue.claimed(str(tmp_path), "run") as is_ours:
         assert is_ours
 
 
 def test_what_a_killed_process_left_goes(tmp_path):
-    for name, age in ((".old", claims.STALE_SECONDS + 1), (".new", 0)):
+    for name, age in ((".old", queue.STALE_SECONDS + 1), (".new", 0)):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
-    claims.sweep_out(str(tmp_path))
+    queue.sweep_out(str(tmp_path))
     assert os.listdir(tmp_path) == [".new"]

@@ -10,11 +10,18 @@ from sweeps import SMALL, adapters, full, write_config
 from adapter_bert import files
 from adapter_bert.__main__ import main
 from adapter_bert.errors import InputError
-from adapter_bert.paper import claims, config, estimate, grid, results, sweep
+from adapter_bert.research.sweep import (
+    estimate,
+    experiment_config,
+    grid,
+    queue,
+    result_files,
+    run_sweep,
+)
 
 
 def planned(path):
-    return grid.plan(config.read(path))
+    return grid.plan(experiment_config.read(path))
 
 
 def test_every_setting_and_seed_is_one_run(tmp_path, tiny_dir):
@@ -24,7 +31,7 @@ def test_every_setting_and_seed_is_one_run(tmp_path, tiny_dir):
     runs = planned(path)
     assert len(runs) == 2 * 2 * 3 + 3 * 2 and len({run.name for run in runs}) == len(runs)
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
-    settings, given, task = grid.settings_of(config.read(path), runs[-1], "out")
+    settings, given, task = grid.settings_of(experiment_config.read(path), runs[-1], "out")
     assert (settings.do_train, settings.seed, settings.num_train_epochs) == (True, 2, 2.0)
     assert "learning_rate" in given and task.name == "SST-2"
 
@@ -113,7 +120,7 @@ def test_a_wrong_config_is_one_line(tmp_path, tiny_dir, changes, message):
 def test_what_the_base_lacks_is_said_before_the_first_run(tmp_path, tiny_dir, mode, message):
     path = write_config(tmp_path, tiny_dir, [mode])
     with pytest.raises(InputError, match=message):
-        grid.check_models(config.read(path), planned(path))
+        grid.check_models(experiment_config.read(path), planned(path))
 
 
 def test_the_command_says_it_in_one_line(tmp_path, tiny_dir, capsys):
@@ -136,24 +143,24 @@ def test_data_that_is_not_there(tmp_path, tiny_dir):
         path = write_config(tmp_path, tiny_dir, [full()], tasks=[
             {"name": "films", "task": task, "data_dir": str(tmp_path / "nowhere")}])
         with pytest.raises(InputError, match=message):
-            grid.data_files(config.read(path), planned(path)[0])
+            grid.data_files(experiment_config.read(path), planned(path)[0])
 
 
 def test_a_folder_belongs_to_a_base_and_data(tmp_path):
     folder = str(tmp_path / "results")
     facts = {"base": {"name": "bert", "fingerprint": "1", "config": {"hidden_act": "gelu"}},
              "data": {"MRPC": {"dev": "2"}}}
-    results.bind(folder, facts)
-    results.bind(folder, {**facts, "base": {**facts["base"], "name": "its name elsewhere"}})
+    result_files.bind(folder, facts)
+    result_files.bind(folder, {**facts, "base": {**facts["base"], "name": "its name elsewhere"}})
     more = {**facts, "data": {"CoLA": {"dev": "3"}}}
-    results.bind(folder, more)
-    results.bind(folder, facts)
+    result_files.bind(folder, more)
+    result_files.bind(folder, facts)
     for changed, words in (
             ({**facts, "base": {**facts["base"], "fingerprint": "0"}}, "the base differed"),
             ({**facts, "base": {**facts["base"], "config": {}}}, "the base differed"),
             ({**facts, "data": {"CoLA": {"dev": "4"}}}, "the data of CoLA differed")):
         with pytest.raises(InputError, match=f"made by an experiment in which {words}"):
-            results.bind(folder, changed)
+            result_files.bind(folder, changed)
 
 
 def test_files_in_the_place_of_folders_are_refused(tmp_path):
@@ -162,35 +169,39 @@ def test_files_in_the_place_of_folders_are_refused(tmp_path):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
         with pytest.raises(InputError, match=f"{file}: is no folder; name another --results"):
-            results.bind(str(tmp_path / folder), facts)
+            result_files.bind(str(tmp_path / folder), facts)
 
 
 def test_what_killed_runs_left_goes_but_for_other_machines(tmp_path):
     for name in (f"a@{platform.node()}", f"b@{platform.node()}", "a@elsewhere"):
         (tmp_path / "work" / name).mkdir(parents=True)
-    with claims.claimed(str(tmp_path / "claims"), "b"):
-        sweep.remove_left(str(tmp_path))
+    with queue.claimed(str(tmp_path / "claims"), "b"):
+        run_sweep.remove_left(str(tmp_path))
     assert sorted(os.listdir(tmp_path / "work")) == ["a@elsewhere", f"b@{platform.node()}"]
 
 
 def test_results_of_other_labels_are_refused_and_what_is_done_has_not_failed(tmp_path):
     folder = str(tmp_path)
-    results.write(folder, "a", {"task": "films"}, {"kind": "classification", "dev": [0, 1]})
-    results.write(folder, "b", {"task": "films"}, {"kind": "classification", "dev": [0, 1]})
+    result_files.write(folder, "a", {"task": "films"}, {"kind": "classification", "dev": [0, 1]})
+    result_files.write(folder, "b", {"task": "films"}, {"kind": "classification", "dev": [0, 1]})
     with pytest.raises(InputError, match="earlier runs of films had other labels"):
-        results.write(folder, "c", {"task": "films"}, {"kind": "classification", "dev": [2, 1]})
+        result_files.write(
+            folder, "c", {"task": "films"}, {"kind": "classification", "dev": [2, 1]}
+        )
     for name in ("b", "c"):
-        results.write_failure(folder, name, "no luck")
-    assert results.failures(folder, ["a", "b", "c"]) == {"c": "no luck"}
-    results.forgive(folder, "c")
-    results.forgive(folder, "c")
-    assert not results.failures(folder, ["c"])
+        result_files.write_failure(folder, name, "no luck")
+    assert result_files.failures(folder, ["a", "b", "c"]) == {"c": "no luck"}
+    result_files.forgive(folder, "c")
+    result_files.forgive(folder, "c")
+    assert not result_files.failures(folder, ["c"])
 
 
 def test_workers_that_are_killed_outside_a_run_start_anew_a_few_times(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep.Workers, "_start", lambda *_: subprocess.Popen(["sleep", "1000"]))
-    workers = sweep.Workers(config.Experiment("base", [], [], 1), str(tmp_path), 1, 0.0)
-    for _ in range(sweep.MOST_KILLED):
+    monkeypatch.setattr(run_sweep.Workers, "_start", lambda *_: subprocess.Popen(["sleep", "1000"]))
+    workers = run_sweep.Workers(
+        experiment_config.Experiment("base", [], [], 1), str(tmp_path), 1, 0.0
+    )
+    for _ in range(run_sweep.MOST_KILLED):
         workers.stop()
         assert workers.look()
     workers.stop()
@@ -199,8 +210,10 @@ def test_workers_that_are_killed_outside_a_run_start_anew_a_few_times(tmp_path, 
 
 
 def test_a_worker_that_cannot_begin_ends_the_sweep(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep.Workers, "_start", lambda *_: subprocess.Popen(["false"]))
-    workers = sweep.Workers(config.Experiment("base", [], [], 1), str(tmp_path), 1, 0.0)
+    monkeypatch.setattr(run_sweep.Workers, "_start", lambda *_: subprocess.Popen(["false"]))
+    workers = run_sweep.Workers(
+        experiment_config.Experiment("base", [], [], 1), str(tmp_path), 1, 0.0
+    )
     with pytest.raises(InputError, match="a worker ended with 1, outside of a run"):
         while workers.look():
             time.sleep(0.01)
@@ -209,7 +222,7 @@ def test_a_worker_that_cannot_begin_ends_the_sweep(tmp_path, monkeypatch):
 def test_time_left_is_that_of_alike_runs(tmp_path, tiny_dir):
     path = write_config(tmp_path, tiny_dir, [full(epochs=[3]), adapters(epochs=[2])], seeds=2,
                         epoch_seconds={"films": {"full": 10}})
-    experiment, runs = config.read(path), planned(path)
+    experiment, runs = experiment_config.read(path), planned(path)
     assert estimate.seconds_left(experiment, runs, {}, 1) == 2 * 3 * 10 + 2 * 2 * 10
     found = {("films", "full"): [5.0, 7.0], ("films", "adapters"): [1.0]}
     assert estimate.seconds_left(experiment, runs, found, 2) == (2 * 3 * 6 + 2 * 2 * 1) / 2

@@ -12,17 +12,14 @@ from sweeps import adapters, full, made_results, write_config
 
 from adapter_bert import files
 from adapter_bert.errors import InputError
-from adapter_bert.paper import (
-    cells,
-    comparison,
-    config,
-    figures,
-    grid,
-    report,
-    results,
-    spans,
-    tables,
+from adapter_bert.research.report import (
+    mode_comparison,
+    paper_figures,
+    paper_report,
+    paper_tables,
+    table_cells,
 )
+from adapter_bert.research.sweep import experiment_config, grid, layer_ablation, result_files
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RATES = {"full": 0.85, "adapters": 0.8, "head": 0.6, "stddevs": 0.7}
@@ -43,14 +40,14 @@ def fixture_made(tmp_path_factory, tiny_dir):
     def rate(run):   # of the two rates of full tuning the second is far better
         return RATES[run.mode.name] - 0.3 * (run.flags["learning_rate"] == 1e-3)
     experiment = made_results(folder, path, rate)
-    report.write(experiment, folder, output)
+    paper_report.write(experiment, folder, output)
     return experiment, folder, output
 
 
 def right(folder, name, part):
     """Accuracy in points of the result file on a part of dev, bool [n]."""
-    result = results.read(folder, name)
-    labels = np.array(results.read_dev(folder, result["task"])["dev"])
+    result = result_files.read(folder, name)
+    labels = np.array(result_files.read_dev(folder, result["task"])["dev"])
     return 100 * (np.array(result["predictions"]["dev"]) == labels)[part].mean()
 
 
@@ -58,9 +55,9 @@ def test_every_cell_follows_from_the_files_it_names(made):
     experiment, folder, output = made
     found = files.read_json(os.path.join(output, "cells.json"))
     assert {(one["row"], one["task"]) for one in found} == {
-        (row.label, task) for row in cells.rows(experiment) for task in ("films", "plots")} - {
-            ("head", "plots")}
-    first, second = comparison.halves(200)
+        (row.label, task) for row in table_cells.rows(experiment) for task in ("films", "plots")
+    } - {("head", "plots")}
+    first, second = mode_comparison.halves(200)
     for one in found:
         by_first, by_second = ([name.removesuffix(".json") for name in one[key]["files"]]
                                for key in ("chosen_on_first_half", "chosen_on_second_half"))
@@ -78,16 +75,16 @@ def test_every_cell_follows_from_the_files_it_names(made):
 def test_a_setting_is_chosen_without_the_half_it_is_reported_on(made, tmp_path):
     """Predictions that are right on one half alone are chosen there, and reported at nothing."""
     experiment, folder = made[0], shutil.copytree(made[1], tmp_path / "results")
-    first, _ = comparison.halves(200)
+    first, _ = mode_comparison.halves(200)
     for run in grid.plan(experiment):
         if (run.task.name, run.mode.name) == ("films", "full"):
-            result = files.read_object(results.path_of(folder, results.RUNS, run.name))
-            labels = np.array(results.read_dev(folder, "films")["dev"])
+            result = files.read_object(result_files.path_of(folder, result_files.RUNS, run.name))
+            labels = np.array(result_files.read_dev(folder, "films")["dev"])
             is_right = first if run.flags["learning_rate"] == 1e-3 else ~first
             result["predictions"]["dev"] = np.where(is_right, labels, 1 - labels).tolist()
-            files.write_json(results.path_of(folder, results.RUNS, run.name), result)
-    row = tables.reference_row(cells.rows(experiment), "films")
-    cell = cells.cell(cells.read_all(experiment, folder), "films", row)
+            files.write_json(result_files.path_of(folder, result_files.RUNS, run.name), result)
+    row = paper_tables.reference_row(table_cells.rows(experiment), "films")
+    cell = table_cells.cell(table_cells.read_all(experiment, folder), "films", row)
     assert cell.points_held_out().tolist() == [0, 0, 0] and cell.points_best().max() == 50
 
 
@@ -131,19 +128,19 @@ def test_modes_with_half_their_tasks_in_common_are_one_line(tmp_path, tiny_dir):
         adapters(), adapters(name="sizes", sizes=[1, 8], tasks=["a", "b"]),
         adapters(name="apart", tasks=["d"])], tasks=tasks)
     assert {name: [row.label for row in rows]
-            for name, rows in figures.series(config.read(path)).items()} == {
+            for name, rows in paper_figures.series(experiment_config.read(path)).items()} == {
         "adapters": ["adapters", "sizes 1", "sizes 8"], "apart": ["apart"]}
 
 
 def test_parameters_of_all_tasks(made):
     """Made results: 1,000 x 100 trained values of 100,000 for full tuning, 400 for adapters."""
     experiment, folder, _ = made
-    scored = cells.read_all(experiment, folder)
+    scored = table_cells.read_all(experiment, folder)
     totals = {}
-    for row in cells.rows(experiment):
-        found = [cells.cell(scored, task, row) for task in ("films", "plots")]
+    for row in table_cells.rows(experiment):
+        found = [table_cells.cell(scored, task, row) for task in ("films", "plots")]
         if all(found):
-            totals[row.label] = cells.total_parameters(
+            totals[row.label] = table_cells.total_parameters(
                 [cell.share_best() for cell in found], row)
     assert totals["full"] == pytest.approx(2.0)
     assert totals["adapters 4"] == pytest.approx(1.008)
@@ -167,7 +164,7 @@ def test_the_figures_and_what_their_axes_say(made):
 def test_a_report_is_the_same_each_time(made):
     experiment, folder, output = made
     before = {name: files.sha256(os.path.join(output, name)) for name in os.listdir(output)}
-    report.write(experiment, folder, output)
+    paper_report.write(experiment, folder, output)
     assert before == {name: files.sha256(os.path.join(output, name))
                       for name in os.listdir(output)}
 
@@ -188,42 +185,43 @@ def test_a_report_is_the_same_each_time(made):
 def test_a_damaged_file_is_one_line(made, tmp_path, kind, changes, message):
     experiment, folder = made[0], str(shutil.copytree(made[1], tmp_path / "results"))
     name = {"runs": grid.plan(experiment)[0].name, "dev": "films", ".": "experiment"}[kind]
-    path = results.path_of(folder, kind, name)
+    path = result_files.path_of(folder, kind, name)
     files.write_json(path, {**files.read_object(path), **changes})
     with pytest.raises(InputError, match=message) as caught:
-        report.write(experiment, folder, str(tmp_path / "report"))
+        paper_report.write(experiment, folder, str(tmp_path / "report"))
     assert "\n" not in str(caught.value)
     pathlib.Path(path).write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="not readable as JSON .*; (remove|bring) it"):
-        report.write(experiment, folder, str(tmp_path / "report"))
+        paper_report.write(experiment, folder, str(tmp_path / "report"))
 
 
 def test_half_a_sweep_has_a_report(made, tmp_path):
     experiment, folder = made[0], str(shutil.copytree(made[1], tmp_path / "results"))
     for run in grid.plan(experiment):
         if run.seed or run.task.name == "plots":
-            os.remove(results.path_of(folder, results.RUNS, run.name))
-    written = report.write(experiment, folder, str(tmp_path / "half"))
+            os.remove(result_files.path_of(folder, result_files.RUNS, run.name))
+    written = paper_report.write(experiment, folder, str(tmp_path / "half"))
     assert (written.done, written.planned) == (2 + 2 + 1 + 2, 2 * (6 + 6 + 2) + 3)
     text = pathlib.Path(written.path).read_text(encoding="utf-8")
-    assert tables.NOTHING in text and f"{tables.UNDONE} |" in text
+    assert paper_tables.NOTHING in text and f"{paper_tables.UNDONE} |" in text
     for run in grid.plan(experiment):
-        if results.is_done(folder, run.name):
-            os.remove(results.path_of(folder, results.RUNS, run.name))
+        if result_files.is_done(folder, run.name):
+            os.remove(result_files.path_of(folder, result_files.RUNS, run.name))
     with pytest.raises(InputError, match="no result of this experiment is there yet$"):
-        report.write(experiment, folder, str(tmp_path / "none"))
-    results.write_failure(folder, grid.plan(experiment)[0].name, "it diverged")
+        paper_report.write(experiment, folder, str(tmp_path / "none"))
+    result_files.write_failure(folder, grid.plan(experiment)[0].name, "it diverged")
     with pytest.raises(InputError, match="is there yet; 1 runs went wrong: .* --retry_failed"):
-        report.write(experiment, folder, str(tmp_path / "none"))
+        paper_report.write(experiment, folder, str(tmp_path / "none"))
 
 
 def test_a_run_that_is_missing_does_not_change_what_is_chosen(made, tmp_path):
     experiment, folder = made[0], str(shutil.copytree(made[1], tmp_path / "results"))
     for run in grid.plan(experiment):   # of the far better rate of full tuning
         if (run.mode.name, run.seed, run.flags["learning_rate"]) == ("full", 2, 1e-4):
-            os.remove(results.path_of(folder, results.RUNS, run.name))
-    text = pathlib.Path(report.write(experiment, folder, str(tmp_path / "report")).path).read_text(
-        encoding="utf-8")
+            os.remove(result_files.path_of(folder, result_files.RUNS, run.name))
+    text = pathlib.Path(
+        paper_report.write(experiment, folder, str(tmp_path / "report")).path
+    ).read_text(encoding="utf-8")
     found = files.read_json(str(tmp_path / "report" / "cells.json"))
     assert {(one["runs_missing"], one["seeds"], one["chosen_on_all"]["point"]["learning_rate"])
             for one in found if one["row"] == "full"} == {(1, 2, 1e-4)}
@@ -236,10 +234,11 @@ def test_a_setting_that_went_wrong_with_a_seed_is_not_chosen(made, tmp_path):
     for run in grid.plan(experiment):   # of the far better rate of full tuning
         if (run.task.name, run.mode.name, run.seed, run.flags["learning_rate"]) == (
                 "films", "full", 2, 1e-4):
-            os.remove(results.path_of(folder, results.RUNS, run.name))
-            results.write_failure(folder, run.name, "it diverged")
-    text = pathlib.Path(report.write(experiment, folder, str(tmp_path / "report")).path).read_text(
-        encoding="utf-8")
+            os.remove(result_files.path_of(folder, result_files.RUNS, run.name))
+            result_files.write_failure(folder, run.name, "it diverged")
+    text = pathlib.Path(
+        paper_report.write(experiment, folder, str(tmp_path / "report")).path
+    ).read_text(encoding="utf-8")
     found = {one["task"]: one for one in files.read_json(str(tmp_path / "report" / "cells.json"))
              if one["row"] == "full"}
     assert (found["films"]["seeds"], found["films"]["runs_missing"]) == (3, 0)
@@ -253,8 +252,8 @@ def test_settings_without_a_seed_in_common_make_no_cell(made, tmp_path):
     experiment, folder = made[0], str(shutil.copytree(made[1], tmp_path / "results"))
     for run in grid.plan(experiment):
         if run.mode.name == "full" and (run.flags["learning_rate"] == 1e-4) == bool(run.seed):
-            os.remove(results.path_of(folder, results.RUNS, run.name))
-    report.write(experiment, folder, str(tmp_path / "report"))
+            os.remove(result_files.path_of(folder, result_files.RUNS, run.name))
+    paper_report.write(experiment, folder, str(tmp_path / "report"))
     assert "full" not in {one["row"] for one in files.read_json(
         str(tmp_path / "report" / "cells.json"))}
 
@@ -269,7 +268,7 @@ def test_modes_of_one_family_on_other_tasks(tmp_path, tiny_dir):
                for name in ("films", "plots", "tweets")], seeds=2)
     folder, output = str(tmp_path / "results"), tmp_path / "report"
     experiment = made_results(folder, path, lambda run: 0.8)
-    report.write(experiment, folder, str(output))
+    paper_report.write(experiment, folder, str(output))
     compared = files.read_json(str(output / "differences.json"))
     assert {label: [task for task, found in one.items() if found]
             for label, one in compared.items()} == {
@@ -286,21 +285,21 @@ def test_kinds_of_one_size_have_no_figure_of_sizes(tmp_path, tiny_dir):
     path = write_config(tmp_path, tiny_dir, [
         full(), adapters(sizes=[4]), adapters(name="alone", tuning="adapters_only", sizes=[4])])
     folder, output = str(tmp_path / "results"), tmp_path / "report"
-    report.write(made_results(folder, path, lambda run: 0.8), folder, str(output))
+    paper_report.write(made_results(folder, path, lambda run: 0.8), folder, str(output))
     assert (output / "parameters.png").exists() and not (output / "sizes.png").exists()
 
 
 def test_first_values_alone_have_a_report(tmp_path, tiny_dir):
     path = write_config(tmp_path, tiny_dir, [adapters(init_stddevs=[1e-4, 1.0])])
     folder, output = str(tmp_path / "results"), tmp_path / "report"
-    report.write(made_results(folder, path, lambda run: 0.8), folder, str(output))
+    paper_report.write(made_results(folder, path, lambda run: 0.8), folder, str(output))
     assert (output / "init_stddev.png").exists() and (output / "README.md").exists()
 
 
 def test_a_span_is_removed_by_zeros():
-    assert spans.spans_of(2) == [(0, 0), (0, 1), (1, 1)]
+    assert layer_ablation.spans_of(2) == [(0, 0), (0, 1), (1, 1)]
     pack = tiny_pack()
-    removed = {name for name, value in spans.without(pack, 1, 1).weights.items()
+    removed = {name for name, value in layer_ablation.without(pack, 1, 1).weights.items()
                if not value.any() and pack.weights[name].any()}
     assert removed == {f"bert/encoder/layer_1/{site}/adapters/{name}"
                        for site in ("attention/output", "output")
@@ -309,10 +308,10 @@ def test_a_span_is_removed_by_zeros():
 
 @pytest.fixture(name="grids")
 def fixture_grids(tmp_path, monkeypatch):
-    """Function of a name -> the config.Experiment in the folder experiments."""
+    """Function of a name -> the experiment_config.Experiment in the folder experiments."""
     for variable in ("BERT_DIR", "GLUE_DIR", "SQUAD_DIR", "SMS_DIR", "NEWSGROUPS_DIR"):
         monkeypatch.setenv(variable, str(tmp_path))   # where base and data were is in no result
-    return lambda name: config.read(str(ROOT / "experiments" / f"{name}.json"))
+    return lambda name: experiment_config.read(str(ROOT / "experiments" / f"{name}.json"))
 
 
 def test_the_paper_s_grid_has_as_many_runs_as_the_docs_say(grids):
@@ -324,7 +323,7 @@ def test_the_paper_s_grid_has_as_many_runs_as_the_docs_say(grids):
     ("paper_small", "."), ("seeds", "seeds"), ("pooler", "pooler")])
 def test_a_report_in_docs_follows_from_its_results(tmp_path, grids, name, place):
     docs = ROOT / "docs" / "paper"
-    done = report.write(grids(name), str(docs / "results"), str(tmp_path))
+    done = paper_report.write(grids(name), str(docs / "results"), str(tmp_path))
     assert done.done == done.planned
     made, kept = (table_lines(folder / "README.md") for folder in (tmp_path, docs / place))
     assert made == kept and len(made) > 20

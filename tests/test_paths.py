@@ -11,7 +11,7 @@ from tensorflow.python.training import checkpoint_utils
 from adapter_bert import files, paths
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
-from adapter_bert.training import checkpoints
+from adapter_bert.train import initial_values
 
 FLAGS = {"num_train_epochs": 1.0, "do_train": True, "do_eval": True, "do_predict": True}
 
@@ -84,7 +84,7 @@ def test_a_run_on_another_file_system_equals_one_here(tmp_path, tiny_dir):
         go(**{**there, "data_dir": "ram://data/no", **FLAGS})
     tf.io.gfile.remove("ram://runs/out/train.tf_record")
     go(**there, do_train=True, num_train_epochs=2.0)
-    assert checkpoints.latest_step("ram://runs/out")[1] == 24
+    assert initial_values.latest_step("ram://runs/out")[1] == 24
 
 
 @pytest.mark.slow

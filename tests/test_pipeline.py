@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+from adapter_bert.data import batches, example_codec, features, records, truncation
 from adapter_bert.files import write_json
-from adapter_bert.pipeline import batches, features, messages, records, truncation
-from adapter_bert.tasks import Example
+from adapter_bert.kinds import Example
 
 SPEC = features.feature_spec("classification", labelled=True)
 
@@ -90,7 +90,7 @@ def make_rows(count, longest, seed=0):
 
 
 def make_row(input_ids, segment_ids, index, label):
-    return messages.Rows(np.array([len(input_ids)]), {
+    return example_codec.Rows(np.array([len(input_ids)]), {
         "input_ids": np.array(input_ids), "segment_ids": np.array(segment_ids),
         "index": np.array([index]), "label_ids": np.array([label])})
 
@@ -111,7 +111,7 @@ def read(dataset, count=None):
 def test_a_record_round_trips(kind, label):
     spec = features.feature_spec(kind, labelled=True)
     row = {"input_ids": [3, 1, 2], "segment_ids": [0, 0, 1], "index": 7, "label_ids": label}
-    serialized = messages.serialize(spec, make_row(*row.values()))
+    serialized = example_codec.serialize(spec, make_row(*row.values()))
     with tf.Session() as session:
         parsed = session.run(features.parse(spec, tf.constant(serialized[0])))
     assert {name: value.tolist() for name, value in parsed.items()} == row
@@ -149,7 +149,7 @@ def test_a_process_that_fails_leaves_nothing(tmp_path, monkeypatch):
     rows = make_rows(40, 9)
     monkeypatch.setattr(records, "ROWS_A_PROCESS", 10)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(2))
-    rows[10] = messages.Rows(np.array([1]), {})
+    rows[10] = example_codec.Rows(np.array([1]), {})
     with pytest.raises(KeyError, match="input_ids"):
         write_once(str(tmp_path / "x"), rows, "a")
     assert not os.listdir(tmp_path)
@@ -158,14 +158,14 @@ def test_a_process_that_fails_leaves_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize("value", [0, 127, 128, 16_384, 2**21, 2**63 - 1])
 def test_serialized_columns_of_one_length_are_the_protocol_buffers_own(value):
     """Next to each other, before and after one of another kind; rows of 0s among them."""
-    spec = tuple(messages.Feature(name, kind, False, length) for name, kind, length in (
+    spec = tuple(example_codec.Feature(name, kind, False, length) for name, kind, length in (
         ("mask", np.int64, 2), ("ids", np.int64, 3), ("weights", np.float32, 2),
         ("next", np.int64, 1)))
-    rows = messages.Rows(np.array([9, 9]), {
+    rows = example_codec.Rows(np.array([9, 9]), {
         "mask": np.array([[True, False], [False, False]]), "next": np.array([True, False]),
         "ids": np.array([[1, value, 128], [0, 0, 0]]),
         "weights": np.array([[0.5, 1.0], [0.0, -2.0]])})
-    for place, record in enumerate(messages.serialize(spec, rows)):
+    for place, record in enumerate(example_codec.serialize(spec, rows)):
         wanted = tf.train.Example(features=tf.train.Features(feature={
             feature.name: tf.train.Feature(float_list=tf.train.FloatList(
                 value=np.ravel(rows.columns[feature.name][place])))
@@ -184,11 +184,11 @@ def test_serialized_columns_of_one_length_are_the_protocol_buffers_own(value):
 def test_serialized_records_are_the_protocol_buffers_own(value):
     spec = features.feature_spec("regression", labelled=True)
     ids = [[101, value, 0, 30521], [], [value]]
-    rows = messages.Rows(np.array([4, 0, 1]), {
+    rows = example_codec.Rows(np.array([4, 0, 1]), {
         "input_ids": np.array(sum(ids, [])), "segment_ids": np.array([0, 1, 0, 1, 1]),
         "index": np.array([value, 1, 2]), "label_ids": np.array([-1.5, 2.0, 1e9])})
     segments = [[0, 1, 0, 1], [], [1]]
-    for place, record in enumerate(messages.serialize(spec, rows)):
+    for place, record in enumerate(example_codec.serialize(spec, rows)):
         example = tf.train.Example.FromString(record).features.feature
         found = {name: list((feature.int64_list if feature.HasField("int64_list")
                              else feature.float_list).value) for name, feature in example.items()}
@@ -200,11 +200,11 @@ def test_serialized_records_are_the_protocol_buffers_own(value):
 
 def test_serialized_single_values_are_the_protocol_buffers_own():
     """Nothing but small numbers, one a row, of several rows."""
-    spec = tuple(messages.Feature(name, np.int64, False) for name in ("index", "place"))
-    rows = messages.Rows(np.array([3, 3, 3]), {
+    spec = tuple(example_codec.Feature(name, np.int64, False) for name in ("index", "place"))
+    rows = example_codec.Rows(np.array([3, 3, 3]), {
         "index": np.arange(3), "place": np.array([5, 127, 0])})
     found = [tf.train.Example.FromString(record).features.feature
-             for record in messages.serialize(spec, rows)]
+             for record in example_codec.serialize(spec, rows)]
     assert [[row[name].int64_list.value[0] for name in ("index", "place")] for row in found] == [
         [0, 5], [1, 127], [2, 0]]
 

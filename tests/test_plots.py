@@ -4,8 +4,8 @@ import os
 import matplotlib
 import pytest
 
-from adapter_bert.metalearning import plots
-from adapter_bert.metalearning.statistics import Estimate
+from adapter_bert.research.meta import meta_figures
+from adapter_bert.research.meta.intervals import Estimate
 
 CURVES = {name: [(shots, Estimate(0.5 + 0.04 * place + 0.05 * number, 0.03 / (place + 1), 40))
                  for place, shots in enumerate((0, 8, 16, 80))]
@@ -18,14 +18,14 @@ VALIDATION = [(step, Estimate(0.6 + step / 500, 0.05, 6)) for step in (25, 50, 7
 @pytest.fixture(name="drawn")
 def fixture_drawn(monkeypatch):
     """The figures that are saved."""
-    figures, save = [], plots._save
-    monkeypatch.setattr(plots, "_save", lambda path, figure: (
+    figures, save = [], meta_figures._save
+    monkeypatch.setattr(meta_figures, "_save", lambda path, figure: (
         figures.append(figure), save(path, figure)))
     return figures
 
 
 def test_a_line_and_a_band_for_each_curve(tmp_path, drawn):
-    plots.few_shot_curves(str(tmp_path / "shots.png"), CURVES, ["books", "music"])
+    meta_figures.few_shot_curves(str(tmp_path / "shots.png"), CURVES, ["books", "music"])
     axes, = drawn[0].axes
     assert [line.get_label() for line in axes.lines] == list(CURVES)
     assert list(axes.lines[0].get_ydata()) == pytest.approx([50, 54, 58, 62])
@@ -38,17 +38,17 @@ def test_a_line_and_a_band_for_each_curve(tmp_path, drawn):
 
 
 def test_the_curve_of_the_outer_loop(tmp_path, drawn):
-    plots.learning_curve(str(tmp_path / "curve.png"), LOSSES, VALIDATION)
+    meta_figures.learning_curve(str(tmp_path / "curve.png"), LOSSES, VALIDATION)
     above, below = drawn[0].axes
     assert len(above.lines[0].get_xdata()) == 100
     assert list(below.lines[0].get_ydata()) == pytest.approx([65, 70, 75, 80])
-    plots.learning_curve(str(tmp_path / "curve.png"), LOSSES, [])
+    meta_figures.learning_curve(str(tmp_path / "curve.png"), LOSSES, [])
 
 
 def test_one_content_makes_one_file_and_no_style_is_left(tmp_path):
     before = matplotlib.rcParams["font.size"]
     for name in ("a.png", "b.png"):
-        plots.few_shot_curves(str(tmp_path / name), CURVES, ["books"])
+        meta_figures.few_shot_curves(str(tmp_path / name), CURVES, ["books"])
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert matplotlib.rcParams["font.size"] == before
     assert sorted(os.listdir(tmp_path)) == ["a.png", "b.png"]

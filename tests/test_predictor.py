@@ -8,7 +8,8 @@ from conftest import TINY_VOCAB
 from packs import tiny_pack
 
 import adapter_bert
-from adapter_bert import base, network
+from adapter_bert import network
+from adapter_bert.bert import checkpoint_io
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest, store
 from adapter_bert.packs.bases import base_of
@@ -33,7 +34,7 @@ def test_as_plain_tensorflow_computes_it(tiny_dir, on):
     output, variables = network.towers(pack.manifest.model(), {
         "input_ids": tf.constant(ids), "input_mask": tf.ones([1, 6], tf.int32),
         "segment_ids": tf.zeros([1, 6], tf.int32)}, 1, False, network.modeling.plain_formulas())
-    checkpoint = base.Checkpoint(f"{tiny_dir}/bert_model.ckpt")
+    checkpoint = checkpoint_io.Checkpoint(f"{tiny_dir}/bert_model.ckpt")
     with tf.Session() as session:
         session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
         network.load(session, [(variables[name], pack.weights.get(name, checkpoint.get(name)))

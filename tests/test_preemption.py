@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from adapter_bert.errors import Stopped
-from adapter_bert.training.preemption import StopHook, handling, stop_at_once
+from adapter_bert.train.preemption import StopHook, handling, stop_at_once
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
 

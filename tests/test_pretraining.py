@@ -14,15 +14,14 @@ from packs import tiny_pack
 from runs import same, values
 
 import adapter_bert
-from adapter_bert import base, convert, forms
-from adapter_bert.bert import modeling
+from adapter_bert.bert import checkpoint_io, conversion, formats, modeling
 from adapter_bert.errors import InputError
+from adapter_bert.export.savedmodel import export
 from adapter_bert.files import read_json
-from adapter_bert.heads import masked_lm
+from adapter_bert.kinds.heads import masked_lm
 from adapter_bert.packs import store
 from adapter_bert.packs.bases import base_of
-from adapter_bert.serving.bank import Bank
-from adapter_bert.serving.export import export
+from adapter_bert.serve.engine import Bank
 
 pytestmark = pytest.mark.slow
 HEAD = masked_lm.shapes(TINY.hidden_size, TINY.vocab_size)
@@ -159,9 +158,9 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(tmp_path, data, d
 def test_a_full_checkpoint_has_googles_names_and_shapes(tmp_path, data, tiny_dir, prefix):
     """Its evaluation on the first 24 records, which are the most, is that of the run's own."""
     full = str(tmp_path / "full" / "bert_model.ckpt")
-    convert.convert(prefix, full, to="full")
-    shapes = base.Checkpoint(full).shapes
-    wanted = {**base.variable_shapes(TINY.to_dict()), **HEAD}
+    conversion.convert(prefix, full, to="full")
+    shapes = checkpoint_io.Checkpoint(full).shapes
+    wanted = {**checkpoint_io.variable_shapes(TINY.to_dict()), **HEAD}
     assert {name: shape for name, shape in shapes.items()
             if "/adapters/" not in name and name != "global_step"} == wanted
     found = go(**data, **PLAIN, bert_dir=tiny_dir, init_checkpoint=full, do_eval=True,
@@ -174,7 +173,7 @@ def test_a_full_checkpoint_has_googles_names_and_shapes(tmp_path, data, tiny_dir
     found, started = values(str(tmp_path / "task" / "model.ckpt-2")), values(full)
     trained = [name for name in found if "/adapters/" in name or "/LayerNorm/" in name]
     assert all(np.array_equal(found[name], started[name]) for name in trained
-               if not base.is_training_state(name))
+               if not checkpoint_io.is_training_state(name))
     assert not any(name.startswith("cls/") for name in found)
 
 
@@ -186,14 +185,14 @@ def test_a_bert_of_its_own(tmp_path, data, tiny_dir, scratch):
     for path in glob.glob(f"{folder}/bert_model*"):
         os.remove(path)
     trained = {name: value for name, value in values(f"{out}/model.ckpt-200").items()
-               if not base.is_training_state(name)}
+               if not checkpoint_io.is_training_state(name)}
     assert {name: value.shape for name, value in trained.items()} == {
-        **base.variable_shapes(TINY.to_dict()), **HEAD}
-    base.write_checkpoint(str(folder / "bert_model.ckpt"), trained)
-    convert.convert(str(folder), str(tmp_path / "hf"))
+        **checkpoint_io.variable_shapes(TINY.to_dict()), **HEAD}
+    checkpoint_io.write_checkpoint(str(folder / "bert_model.ckpt"), trained)
+    conversion.convert(str(folder), str(tmp_path / "hf"))
     assert read_json(str(tmp_path / "hf" / "config.json"))["architectures"] == [
         "BertForPreTraining"]
-    assert same(forms.read_hugging_face(str(tmp_path / "hf")).weights, trained)
+    assert same(formats.read_hugging_face(str(tmp_path / "hf")).weights, trained)
     own = go(**data, bert_dir=str(folder), output_dir=str(tmp_path / "o"), do_eval=True,
              tuning="full")
     assert metrics["global_step"] == 200
@@ -202,7 +201,9 @@ def test_a_bert_of_its_own(tmp_path, data, tiny_dir, scratch):
     shutil.copytree(out, further)
     go(**data, **LEARNING, bert_config_file=f"{tiny_dir}/bert_config.json", output_dir=further,
        tuning="full", num_train_steps=201)
-    assert base.FINGERPRINT_VARIABLE not in base.Checkpoint(f"{further}/model.ckpt-201")
+    assert checkpoint_io.FINGERPRINT_VARIABLE not in checkpoint_io.Checkpoint(
+        f"{further}/model.ckpt-201"
+    )
 
 
 def test_a_new_head_is_at_chance_and_berts_own_is_read(tmp_path, data, tiny_dir, scratch):
@@ -211,10 +212,10 @@ def test_a_new_head_is_at_chance_and_berts_own_is_read(tmp_path, data, tiny_dir,
     assert found["global_step"] == 0 and found["next_sentence_loss"] == pytest.approx(
         np.log(2), abs=0.1)
     held = {name: value for name, value in values(f"{scratch[0]}/model.ckpt-200").items()
-            if not base.is_training_state(name) and not name.startswith(masked_lm.NEXT)}
+            if not checkpoint_io.is_training_state(name) and not name.startswith(masked_lm.NEXT)}
     folder = tmp_path / "base"
     shutil.copytree(tiny_dir, folder)
-    base.write_checkpoint(str(folder / "bert_model.ckpt"), held)
+    checkpoint_io.write_checkpoint(str(folder / "bert_model.ckpt"), held)
     go(**data, bert_dir=str(folder), output_dir=str(tmp_path / "out"), do_train=True,
        learning_rate=0.0, num_train_steps=1)
     pack = store.read(str(tmp_path / "out" / "pack"))
@@ -222,7 +223,7 @@ def test_a_new_head_is_at_chance_and_berts_own_is_read(tmp_path, data, tiny_dir,
     assert len(words) == 5 and all(np.array_equal(pack.weights[name], held[name])
                                    for name in words)
     held.pop(words[0])
-    base.write_checkpoint(str(folder / "bert_model.ckpt"), held)
+    checkpoint_io.write_checkpoint(str(folder / "bert_model.ckpt"), held)
     with pytest.raises(InputError, match=f"lacks {words[0]}"):
         go(**data, bert_dir=str(folder), output_dir=str(tmp_path / "half"), do_train=True)
 
@@ -260,10 +261,10 @@ def without(flags, *names):
 
 def start(flags):
     """Starts runs.go with the flags but for the adapter's size, which a person leaves to a pack."""
-    from adapter_bert.training.run import run
-    from adapter_bert.training.settings import Settings
+    from adapter_bert.train.run import run
+    from adapter_bert.train.settings import Settings
     flags = {"task_name": "SST-2", "max_seq_length": 16, "train_batch_size": 8, **flags}
-    from adapter_bert.training.named_task import text_task
+    from adapter_bert.train.named_task import text_task
     settings = Settings(**flags)
     return run(settings, frozenset(flags), text_task(settings))
 
@@ -315,7 +316,7 @@ def test_another_base_is_refused(task, tmp_path, tiny_dir):
     other = tmp_path / "another_base"
     shutil.copytree(tiny_dir, other)
     held = values(f"{tiny_dir}/bert_model.ckpt")
-    base.write_checkpoint(str(other / "bert_model.ckpt"), {
+    checkpoint_io.write_checkpoint(str(other / "bert_model.ckpt"), {
         name: value + 1e-6 for name, value in held.items()})
     with pytest.raises(InputError, match="another_base.*another base"):
         start({**task, "bert_dir": str(other)})
@@ -367,7 +368,7 @@ def test_bad_flags(tmp_path, data, tiny_dir, flags, message):
 
 
 def test_flags_are_berts_with_its_defaults():
-    from adapter_bert.training.pretraining import Settings
+    from adapter_bert.train.pretraining_run import Settings
     settings = Settings()
     assert {name: getattr(settings, name) for name in (
         "max_seq_length", "max_predictions_per_seq", "train_batch_size", "eval_batch_size",

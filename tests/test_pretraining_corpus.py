@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from adapter_bert.data.pretraining import corpus
 from adapter_bert.errors import InputError
-from adapter_bert.pipeline.pretraining import corpus
 
 LINES = st.sampled_from(["a\n", "bb cc\n", "ddd é\r\n", "\n", " \n", "\t\u3000\n", "\u2028 x\n"])
 

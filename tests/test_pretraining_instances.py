@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from adapter_bert.pipeline.pretraining import instances, masking, pairs
-from adapter_bert.pipeline.pretraining.settings import PretrainingSettings
+from adapter_bert.data.pretraining import instances, masking, pairs
+from adapter_bert.data.pretraining.creation_settings import PretrainingSettings
 
 CLS, SEP, MASK, FIRST = 1, 2, 3, 10
 DOCUMENTS = st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=6), min_size=2, max_size=5)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from adapter_bert import processes
+from adapter_bert.data import example_codec, records
+from adapter_bert.data.features import feature_spec
 from adapter_bert.errors import InputError
-from adapter_bert.pipeline import messages, records
-from adapter_bert.pipeline.features import feature_spec
 
 
 def test_results_come_in_the_order_of_the_arguments():
@@ -52,7 +52,7 @@ def test_a_bad_example_of_a_large_file_is_one_error(tmp_path, monkeypatch):
         if not start:
             raise InputError("question 1,234: its question leaves no room for the context")
         ids = np.ones(3 * stop, np.int32)
-        yield messages.Rows(np.full(stop, 3), {"input_ids": ids, "segment_ids": ids,
+        yield example_codec.Rows(np.full(stop, 3), {"input_ids": ids, "segment_ids": ids,
                                                "index": np.arange(stop)})
     with pytest.raises(InputError, match="^question 1,234"):
         records.write_once(str(tmp_path / "train.tf_record"), rows_between, 2000,

@@ -10,11 +10,11 @@ import pytest
 from conftest import TINY, TINY_VOCAB
 from runs import go, write, write_sst2
 
-from adapter_bert import base, files
-from adapter_bert.bert import modeling
+from adapter_bert import files
+from adapter_bert.bert import checkpoint_io, modeling
 from adapter_bert.errors import InputError, exit_on_input_error
 from adapter_bert.files import read_json
-from adapter_bert.training import checkpoints
+from adapter_bert.train import initial_values
 
 pytestmark = pytest.mark.slow
 GLUE = os.path.join(os.path.dirname(__file__), "fixtures", "glue")
@@ -52,11 +52,11 @@ def test_a_regression_begins_at_the_mean_score(tmp_path, tiny_dir):
         out = str(tmp_path / name)
         go(task_name="STS-B", data_dir=str(data), bert_dir=tiny_dir, output_dir=out, do_train=True,
            train_batch_size=2, num_train_epochs=1.0, learning_rate=1e-9, **flags)
-        return base.Checkpoint(checkpoints.latest(out))["output_bias"].tolist()
+        return checkpoint_io.Checkpoint(initial_values.latest(out))["output_bias"].tolist()
     assert bias_after("first") == pytest.approx([np.mean(scores)], abs=1e-5)
     assert bias_after("full", tuning="full") == pytest.approx([np.mean(scores)], abs=1e-5)
     write(data / "train.tsv", [header, *(row.rsplit("\t", 1)[0] + "\t5.0" for row in rows)])
-    assert bias_after("next", init_checkpoint=checkpoints.latest(str(tmp_path / "first"))) == (
+    assert bias_after("next", init_checkpoint=initial_values.latest(str(tmp_path / "first"))) == (
         pytest.approx([np.mean(scores)], abs=1e-5))
     assert bias_after("other") == pytest.approx([5.0], abs=1e-5)
 
@@ -232,8 +232,10 @@ def run_of(place, **flags):
 
 def half_precision(place):
     path = os.path.join(place["bert_dir"], "bert_model.ckpt")
-    checkpoint = base.Checkpoint(path)
-    base.write_checkpoint(path, {name: checkpoint[name].astype("float16") for name in checkpoint})
+    checkpoint = checkpoint_io.Checkpoint(path)
+    checkpoint_io.write_checkpoint(
+        path, {name: checkpoint[name].astype("float16") for name in checkpoint}
+    )
 
 
 def edit_vocabulary(place):

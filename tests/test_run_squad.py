@@ -10,15 +10,15 @@ from packs import tiny_pack
 from runs import go_squad, go_squad_with, same, values, write, write_squad
 
 import adapter_bert
-from adapter_bert import tasks
+from adapter_bert import kinds
 from adapter_bert.cli.pack import lines
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json, write_json
+from adapter_bert.kinds.squad_scores import squad_scores
 from adapter_bert.packs import adapterhub, manifest, store
 from adapter_bert.packs.average import average
 from adapter_bert.packs.bases import base_of
-from adapter_bert.tasks.squad_scores import squad_scores
-from adapter_bert.training import checkpoints
+from adapter_bert.train import initial_values
 
 pytestmark = pytest.mark.slow
 FILES = ("predictions", "nbest_predictions", "null_odds")
@@ -46,7 +46,7 @@ def fixture_learned(data, tiny_dir, tmp_path_factory):
 
 @pytest.fixture(name="examples", scope="module")
 def fixture_examples(data):
-    return tasks.read_squad(data["predict_file"])
+    return kinds.read_squad(data["predict_file"])
 
 
 def from_pack(learned, out, tiny_dir, data, **flags):
@@ -132,7 +132,7 @@ def without_answers(path, to):
 def test_a_file_without_answers_is_answered(learned, data, tiny_dir, tmp_path):
     """With the run's checkpoint, whose run.json knows how contexts are cut, but no threshold."""
     flags = {"predict_file": without_answers(data["predict_file"], tmp_path / "test.json"),
-             "pack": None, "init_checkpoint": checkpoints.best_or_latest(learned[0]),
+             "pack": None, "init_checkpoint": initial_values.best_or_latest(learned[0]),
              "null_score_diff_threshold": 0.5}
     out = tmp_path / "out"
     assert from_pack(learned, out, tiny_dir, data, **flags) == {}
@@ -152,7 +152,7 @@ def test_every_question_answered(learned, data, tiny_dir, tmp_path):
     predictions, n_best = content(tmp_path, FILES[:2])
     assert all(predictions.values())
     assert not any(" " in row["text"] for rows in n_best.values() for row in rows)
-    scores = squad_scores(tasks.read_squad(path), predictions)
+    scores = squad_scores(kinds.read_squad(path), predictions)
     assert set(scores) == {"exact_match", "f1"}
     assert {f"eval_{name}": value for name, value in scores.items()}.items() <= metrics.items()
 
@@ -164,8 +164,8 @@ def test_an_interrupted_run_ends_as_if_it_was_not(data, tiny_dir, tmp_path):
              "do_train": True, "save_checkpoints_steps": 2, "output_dir": out,
              "tuning": "adapters_pooler"}
     metrics = go_squad(**flags, do_eval=True)
-    last = checkpoints.latest(out)
-    assert metrics["global_step"] == checkpoints.global_step(last) > 4
+    last = initial_values.latest(out)
+    assert metrics["global_step"] == initial_values.global_step(last) > 4
     assert not os.path.exists(f"{out}/predictions.json")   # which --do_predict writes
     assert "bert/pooler/dense/kernel" in store.read(f"{out}/pack").weights
     wanted = values(last)

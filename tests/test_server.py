@@ -27,8 +27,8 @@ from adapter_bert.errors import InputError
 from adapter_bert.packs import hub, store
 from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.manifest import Base, Spans
-from adapter_bert.serving import models, requests_log, server, tokens
-from adapter_bert.serving.settings import Settings
+from adapter_bert.serve import bearer_tokens, requests, requests_log, server
+from adapter_bert.serve.server_settings import Settings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LABELS = ("negative", "positive")
@@ -613,16 +613,16 @@ def test_a_token_that_others_may_read_is_logged(tmp_path, caplog, mode, warns):
     path = tmp_path / "token"
     path.write_text(TOKEN)
     path.chmod(mode)
-    assert tokens.of_file(str(path)) == TOKEN
+    assert bearer_tokens.of_file(str(path)) == TOKEN
     assert bool(caplog.records) == warns and ("chmod 600" in caplog.text) == warns
 
 
 def test_the_client_token_is_not_the_admin_token(tmp_path):
     (tmp_path / "token").write_text(TOKEN)
-    assert tokens.client(None, TOKEN) is None
-    assert tokens.client(str(tmp_path / "token"), "other" * 9) == TOKEN
+    assert bearer_tokens.client(None, TOKEN) is None
+    assert bearer_tokens.client(str(tmp_path / "token"), "other" * 9) == TOKEN
     with pytest.raises(InputError, match="is the admin token"):
-        tokens.client(str(tmp_path / "token"), TOKEN)
+        bearer_tokens.client(str(tmp_path / "token"), TOKEN)
 
 
 @pytest.mark.parametrize("host,file,warns", [
@@ -973,16 +973,16 @@ def test_tokens_that_are_refused(tmp_path, text, words):
     if text is not None:
         path.write_text(text)
     with pytest.raises(InputError, match=words):
-        tokens.admin(str(path))
+        bearer_tokens.admin(str(path))
 
 
 def test_where_the_token_comes_from(tmp_path, monkeypatch):
     (tmp_path / "token").write_text(TOKEN + "\n")
-    monkeypatch.delenv(tokens.VARIABLE, raising=False)
-    assert tokens.admin(None) is None
-    assert tokens.admin(str(tmp_path / "token")) == TOKEN
-    monkeypatch.setenv(tokens.VARIABLE, "b" * 20)
-    assert tokens.admin(None) == "b" * 20
+    monkeypatch.delenv(bearer_tokens.VARIABLE, raising=False)
+    assert bearer_tokens.admin(None) is None
+    assert bearer_tokens.admin(str(tmp_path / "token")) == TOKEN
+    monkeypatch.setenv(bearer_tokens.VARIABLE, "b" * 20)
+    assert bearer_tokens.admin(None) == "b" * 20
 
 
 @pytest.mark.parametrize("arguments", [
@@ -995,7 +995,7 @@ def test_the_command_says_in_one_line_what_is_wrong(arguments, capsys):
 
 def test_answers_of_the_real_bank(tiny_dir, folder, packs):
     """Over HTTP, with TensorFlow, what a Predictor says of each pack by itself."""
-    from adapter_bert.serving.bank import Bank
+    from adapter_bert.serve.engine import Bank
     bank = Bank(tiny_dir, slots=2, precision="float32")
     bank.wall = threading.Event()
     texts = ["the film was good", "a dull story ! " * 5, "", "Éa 你好 🙂 very bad"]
@@ -1032,7 +1032,7 @@ def assert_answer(row, name, wanted):
 
 def test_the_real_bank_while_packs_change(tiny_dir, folder, packs, on):
     """Each answer is what one of the two packs of the name says by itself."""
-    from adapter_bert.serving.bank import Bank
+    from adapter_bert.serve.engine import Bank
     others, texts = [packs["film"], tiny_pack(7, on, labels=LABELS)], ["good film", "a bad ! plot"]
     wanted, bank, ends = [], Bank(tiny_dir, slots=2, precision="float32"), threading.Event()
     bank.wall = threading.Event()
@@ -1063,19 +1063,19 @@ def test_the_real_bank_while_packs_change(tiny_dir, folder, packs, on):
 def test_every_stage_ends_with_the_request_s_time(tiny_dir, folder, monkeypatch, stage):
     """A request whose reading or answering is slow gets 503, and keeps no room in the queue."""
     go_on = threading.Event()
-    whole = getattr(models.Models, stage)
+    whole = getattr(requests.Models, stage)
 
     def slow(self, *args):
         result = whole(self, *args)
         go_on.wait(30)
         return result
-    monkeypatch.setattr(models.Models, stage, slow)
+    monkeypatch.setattr(requests.Models, stage, slow)
     bank = FakeBank(tiny_dir)
     with serving(bank, hub=folder, request_timeout=0.5) as client:
         status, value = client.json("POST", "/v1/models/film:predict", {"instances": ["a"] * 9})
         assert status == 503 and "no answer in 0.5 seconds" in value["error"]
         assert client.json("GET", "/healthz")[0] == 200
-        monkeypatch.setattr(models.Models, stage, whole)
+        monkeypatch.setattr(requests.Models, stage, whole)
         go_on.set()
         while "queue_rows 0.0" not in client.send("GET", "/metrics")[2].decode():
             time.sleep(0.05)

@@ -18,17 +18,17 @@ from test_export import (
 )
 
 import adapter_bert
-from adapter_bert import tasks
+from adapter_bert import kinds
 from adapter_bert.bert import tokenization
+from adapter_bert.data import padding
 from adapter_bert.errors import InputError
+from adapter_bert.export import graph_tokenizer
+from adapter_bert.export.savedmodel import export
+from adapter_bert.export.savedmodel_single import KINDS
 from adapter_bert.packs import store
 from adapter_bert.packs.answers import ANSWERS, names_in
 from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.manifest import Spans
-from adapter_bert.pipeline import arrays
-from adapter_bert.serving import text
-from adapter_bert.serving.export import export
-from adapter_bert.serving.single import KINDS
 
 SQUAD = pathlib.Path(__file__).parents[1] / "../shared/data/squad/dev.json"
 IOB = ("O", "B-PER", "I-PER", "B-LOC")
@@ -142,7 +142,11 @@ class Graph:
         with tf.Graph().as_default():
             self._texts = [tf.placeholder(tf.string, [None]) for _ in range(2)]
             self._columns, asked = kind.features(
-                manifest, text.GraphTokenizer(self.python.vocab, True), *self._texts, None)
+                manifest,
+                graph_tokenizer.GraphTokenizer(self.python.vocab, True),
+                *self._texts,
+                None,
+            )
             self._fed = {name: tf.placeholder(tf.float32, shape)
                          for name, shape in outputs.items()}
             self._answers = kind.answers(manifest, asked, self._fed)
@@ -157,7 +161,7 @@ class Graph:
         """The rows and what was asked, which packs.answers and the graph have alike."""
         (rows, asked), = ANSWERS[self.manifest.head].rows(self.manifest, self.python, given)
         found = self._session.run(self._columns, self._feed(given))
-        wanted = arrays.padded(rows)
+        wanted = padding.padded(rows)
         assert found.keys() == wanted.keys()
         for name, column in wanted.items():
             assert np.array_equal(found[name], column), (name, given)
@@ -227,7 +231,7 @@ def test_any_answers(tiny_dir, given, seed, is_coarse, spans):
 @pytest.mark.skipif(not SQUAD.is_file(), reason="SQuAD's files are not in ../shared/data/squad")
 def test_all_of_squad_dev(minilm_dir, tmp_path, ask):
     """A real base, real contexts and their windows: all answers, the largest difference."""
-    examples = tasks.read_squad(str(SQUAD))
+    examples = kinds.read_squad(str(SQUAD))
     pairs = [(example.question, example.context) for example in examples]
     pairs += [(question, " ".join(dict.fromkeys(context for _, context in pairs[start:start + 40])))
               for start, (question, _) in enumerate(pairs[:5])]

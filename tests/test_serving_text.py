@@ -13,8 +13,9 @@ from test_tokenization import ASSIGNED, GLUE, HARD, SPECIAL, TEXTS, UNASSIGNED, 
 
 from adapter_bert.bert import tokenization
 from adapter_bert.bert.tokenization import cleaned
-from adapter_bert.pipeline import features, words
-from adapter_bert.serving import characters, text
+from adapter_bert.data import features
+from adapter_bert.export import graph_tokenizer, unicode_tables
+from adapter_bert.kinds import words
 
 # A code point alone, inside a word, between marks and at the places that a final sigma looks at.
 CONTEXTS = ["{0} a{0}b Ab{0} {0}b", "aΣ{0} aΣ{0}b a{0}Σ {0}Σ \U0001d16d{0}\U0001d165e\u0301{0}"]
@@ -27,9 +28,9 @@ class Pair:
         self.python = tokenization.FullTokenizer(vocab_file, lower)
         with tf.Graph().as_default():
             self.inputs = tf.placeholder(tf.string, [None])
-            self.tokenizer = text.GraphTokenizer(self.python.vocab, lower)
+            self.tokenizer = graph_tokenizer.GraphTokenizer(self.python.vocab, lower)
             self.ids = self.tokenizer(self.inputs)
-            codes = text.code_points(self.inputs)
+            codes = graph_tokenizer.code_points(self.inputs)
             self.places = *self.tokenizer.with_offsets(codes), self.tokenizer.words(codes)
             self.session = tf.Session()
 
@@ -175,8 +176,8 @@ def rows_graph(vocab_file):
     """A function of (text_a, text_b, is_pair, max_seq_length) lists -> arrays of features."""
     with tf.Graph().as_default():
         fed = [tf.placeholder(kind, [None]) for kind in (tf.string, tf.string, tf.bool, tf.int32)]
-        tokenizer = text.GraphTokenizer(tokenization.load_vocab(vocab_file), True)
-        made = text.features(tokenizer, *fed)
+        tokenizer = graph_tokenizer.GraphTokenizer(tokenization.load_vocab(vocab_file), True)
+        made = graph_tokenizer.features(tokenizer, *fed)
         session = tf.Session()
     return lambda *values: session.run(made, dict(zip(fed, values, strict=True)))
 
@@ -208,6 +209,6 @@ def test_rows_are_those_of_the_pipeline(tiny_dir, rows, most):
 
 def test_tables_are_small():
     """They go into every graph."""
-    tables = characters.characters(True)
+    tables = unicode_tables.characters(True)
     arrays = [*tables.replacement_of, *tables.neighbour, tables.splits, tables.replacements]
     assert sum(array.nbytes for array in arrays) < 1 << 20

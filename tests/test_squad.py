@@ -6,8 +6,8 @@ import os
 import pytest
 
 from adapter_bert.errors import InputError
-from adapter_bert.tasks.squad import SquadExample, read_squad
-from adapter_bert.tasks.squad_scores import (
+from adapter_bert.kinds.squad_files import SquadExample, read_squad
+from adapter_bert.kinds.squad_scores import (
     best_threshold,
     exact_match,
     f1,

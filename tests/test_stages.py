@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from adapter_bert.serving.stages import Stages
+from adapter_bert.serve.stages import Stages
 
 
 class Result:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from adapter_bert.metalearning.statistics import mean_and_interval
+from adapter_bert.research.meta.intervals import mean_and_interval
 
 T_3 = 3.182446305284263   # 97.5 % of Student's t with 3 degrees of freedom, from a table
 

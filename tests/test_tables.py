@@ -4,7 +4,7 @@ import json
 import pytest
 
 from adapter_bert.__main__ import main
-from adapter_bert.metalearning import domains
+from adapter_bert.research.meta import domains
 
 FLAGS = ("--text_column=review", "--label_column=stars")
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from adapter_bert import tasks
+from adapter_bert import kinds
 from adapter_bert.errors import InputError
-from adapter_bert.tasks.metrics import METRICS
-from adapter_bert.tasks.readers import part_of
+from adapter_bert.kinds.metrics import METRICS
+from adapter_bert.kinds.readers import part_of
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FIXTURES = os.path.join(HERE, "fixtures", "glue")
@@ -47,16 +47,16 @@ REAL_ROWS = {
 
 @pytest.mark.parametrize("name, pair, labels", TASKS, ids=[row[0] for row in TASKS])
 def test_reads_the_fixture(name, pair, labels):
-    task = tasks.get_task(name)
+    task = kinds.get_task(name)
     for split in task.files:
         expected = [
-            tasks.Example(f"{split} first {i}", f"{split} second {i}" if pair else None, label)
+            kinds.Example(f"{split} first {i}", f"{split} second {i}" if pair else None, label)
             for i, label in enumerate(labels.get(split, (None, None)))]
-        assert tasks.read_examples(task, os.path.join(FIXTURES, name), split) == expected
+        assert kinds.read_examples(task, os.path.join(FIXTURES, name), split) == expected
 
 
 def test_each_row_is_tested_and_scored():
-    of_texts = {name: task for name, task in tasks.TASKS.items()
+    of_texts = {name: task for name, task in kinds.TASKS.items()
                 if task.kind != "tokens" and not task.is_parted}
     assert [row[0] for row in TASKS] == list(of_texts)
     for task in of_texts.values():
@@ -65,8 +65,8 @@ def test_each_row_is_tested_and_scored():
 
 def test_sms_spam():
     """Ten messages; of the first, `ham\\tIt said "win"`, the quotes are text."""
-    task, folder = tasks.get_task("SMS"), os.path.join(FIXTURES, "..", "SMS")
-    read = {split: tasks.read_examples(task, folder, split) for split in task.files}
+    task, folder = kinds.get_task("SMS"), os.path.join(FIXTURES, "..", "SMS")
+    read = {split: kinds.read_examples(task, folder, split) for split in task.files}
     assert {split: len(examples) for split, examples in read.items()} == {
         "train": 8, "dev": 1, "test": 1}
     everything = [one for examples in read.values() for one in examples]
@@ -74,24 +74,24 @@ def test_sms_spam():
         f"message {number}" for number in range(1, 10))}
     assert {one.label for one in read["train"]} == {"ham", "spam"}
     assert read["test"][0].label is None
-    assert read == {split: tasks.read_examples(task, folder, split) for split in task.files}
+    assert read == {split: kinds.read_examples(task, folder, split) for split in task.files}
 
 
 def test_20_newsgroups():
-    task, folder = tasks.get_task("20news"), os.path.join(FIXTURES, "..", "20news")
-    read = {split: tasks.read_examples(task, folder, split) for split in task.files}
+    task, folder = kinds.get_task("20news"), os.path.join(FIXTURES, "..", "20news")
+    read = {split: kinds.read_examples(task, folder, split) for split in task.files}
     everything = [one for examples in read.values() for one in examples]
     assert len(everything) == 6 and {one.label for one in everything} == {
         "rec.autos", "sci.space", None}
     first = next(one.text_a for one in everything if "Subject: caf\xe9" in one.text_a)
     assert first == "From: a@b.c\nSubject: caf\xe9\n\nNewsgroups: in the text stay.\n"
     assert not any("Path: " in one.text_a for one in everything)
-    assert tasks.with_labels(task, read["train"]).labels == ("rec.autos", "sci.space")
+    assert kinds.with_labels(task, read["train"]).labels == ("rec.autos", "sci.space")
 
 
 @pytest.mark.parametrize("count, parts", [(5574, (4459, 557, 558)), (18846, (15076, 1885, 1885))])
 def test_parts_are_as_large_as_the_papers(count, parts):
-    examples = [tasks.Example(str(number), None, "a") for number in range(count)]
+    examples = [kinds.Example(str(number), None, "a") for number in range(count)]
     found = [part_of(examples, split) for split in ("train", "dev", "test")]
     assert tuple(map(len, found)) == parts
     assert {one.text_a for part in found for one in part} == {one.text_a for one in examples}
@@ -100,7 +100,7 @@ def test_parts_are_as_large_as_the_papers(count, parts):
 def test_a_part_without_examples_is_refused(tmp_path):
     (tmp_path / "SMSSpamCollection").write_text("ham\tone\n")
     with pytest.raises(InputError, match="no rows for that part; SMS needs train examples"):
-        tasks.read_examples(tasks.get_task("SMS"), tmp_path, "train")
+        kinds.read_examples(kinds.get_task("SMS"), tmp_path, "train")
 
 
 @pytest.mark.parametrize("name", REAL_ROWS)
@@ -108,8 +108,8 @@ def test_reads_real_glue(name):
     folder = os.path.join(GLUE, name)
     if not os.path.isdir(folder):
         pytest.skip(f"no {name} in ../shared/data/glue beside the project")
-    task = tasks.get_task(name)
-    read = {split: tasks.read_examples(task, folder, split) for split in task.files}
+    task = kinds.get_task(name)
+    read = {split: kinds.read_examples(task, folder, split) for split in task.files}
     assert tuple(map(len, read.values())) == REAL_ROWS[name]
     assert all(example.text_a for examples in read.values() for example in examples)
 
@@ -118,23 +118,23 @@ def test_reads_real_glue(name):
     ("sst-2", "SST-2"), ("sst2", "SST-2"), ("SST_2", "SST-2"), ("stsb", "STS-B"),
     ("sts-b", "STS-B"), ("cola", "CoLA"), ("Mnli", "MNLI")])
 def test_spellings_of_a_name(spelling, name):
-    assert tasks.get_task(spelling).name == name
+    assert kinds.get_task(spelling).name == name
 
 
 def test_unknown_task_lists_the_known():
     with pytest.raises(InputError, match="unknown task 'squad'; known: CoLA, .*WNLI, AX"):
-        tasks.get_task("squad")
+        kinds.get_task("squad")
 
 
 def test_splits():
-    assert tasks.splits(tasks.get_task("MNLI"), "dev") == [("dev", ""), ("dev_mm", "_mm")]
-    assert tasks.splits(tasks.get_task("MRPC"), "test") == [("test", "")]
-    assert tasks.splits(tasks.get_task("AX"), "dev") == []
+    assert kinds.splits(kinds.get_task("MNLI"), "dev") == [("dev", ""), ("dev_mm", "_mm")]
+    assert kinds.splits(kinds.get_task("MRPC"), "test") == [("test", "")]
+    assert kinds.splits(kinds.get_task("AX"), "dev") == []
 
 
 def test_import_is_light():
     heavy = "{'tensorflow', 'numpy', 'scipy', 'sklearn'}"
-    subprocess.run([sys.executable, "-c", "import sys, adapter_bert.tasks; "
+    subprocess.run([sys.executable, "-c", "import sys, adapter_bert.kinds; "
                     f"assert not {heavy} & set(sys.modules)"],
                    check=True, cwd=os.path.dirname(HERE))
 
@@ -148,8 +148,8 @@ def test_odd_text_stays_as_it_is(tmp_path, end):
     rows = [f"{text}\t1" for text in ODD_TEXTS]
     for tail in ("", end, 3 * end):
         write(tmp_path / "train.tsv", end.join(["sentence\tlabel", *rows]) + tail)
-        read = tasks.read_examples(tasks.get_task("SST-2"), tmp_path, "train")
-        assert read == [tasks.Example(text, None, "1") for text in ODD_TEXTS]
+        read = kinds.read_examples(kinds.get_task("SST-2"), tmp_path, "train")
+        assert read == [kinds.Example(text, None, "1") for text in ODD_TEXTS]
 
 
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
@@ -159,67 +159,67 @@ CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 @hypothesis.given(st.lists(st.text(
     CHARACTERS.filter(lambda character: character not in "\t\n")).filter(str.strip), min_size=1))
 def test_tsv_round_trip(texts):
-    task = tasks.generic_task(1, None, 0, header=False)
+    task = kinds.generic_task(1, None, 0, header=False)
     with tempfile.TemporaryDirectory() as folder:
         write(os.path.join(folder, "dev.tsv"), "".join(f"x\t{text}\tz\n" for text in texts))
-        read = tasks.read_examples(task, folder, "dev")
-    assert read == [tasks.Example(text, None, "x") for text in texts]
+        read = kinds.read_examples(task, folder, "dev")
+    assert read == [kinds.Example(text, None, "x") for text in texts]
 
 
 @hypothesis.settings(max_examples=100, deadline=None)
 @hypothesis.given(st.lists(st.tuples(st.text(CHARACTERS), st.text(CHARACTERS)), min_size=1))
 def test_csv_round_trip(pairs):
-    task = tasks.generic_task("one", "two", "score", kind="regression")
+    task = kinds.generic_task("one", "two", "score", kind="regression")
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "test.csv")
         with open(path, "w", encoding="utf-8-sig", newline="") as file:
             csv.writer(file, quoting=csv.QUOTE_ALL).writerows([("one", "two"), *pairs])
-        read = tasks.read_examples(task, folder, "test")
-    assert read == [tasks.Example(*pair, None) for pair in pairs]
+        read = kinds.read_examples(task, folder, "test")
+    assert read == [kinds.Example(*pair, None) for pair in pairs]
 
 
 def test_generic_task_by_name(tmp_path):
     write(tmp_path / "train.csv", 'id,label,text\n7,10,"a, ""b"""\n8,9,c\n\n,,\n9,-1,d\n')
     write(tmp_path / "test.csv", "text\nonly\n\n\"\"\nlast\n\n")
-    task = tasks.generic_task("text", "", "label")
-    examples = tasks.read_examples(task, tmp_path, "train")
+    task = kinds.generic_task("text", "", "label")
+    examples = kinds.read_examples(task, tmp_path, "train")
     assert task.labels is None and task.kind == "classification"
     assert examples == [("a, \"b\"", None, "10"), ("c", None, "9"), ("d", None, "-1")]
-    assert tasks.with_labels(task, examples).labels == ("-1", "9", "10")
-    assert [example.text_a for example in tasks.read_examples(task, tmp_path, "test")] == [
+    assert kinds.with_labels(task, examples).labels == ("-1", "9", "10")
+    assert [example.text_a for example in kinds.read_examples(task, tmp_path, "test")] == [
         "only", "", "last"]
 
 
 def test_a_long_text_in_csv(tmp_path):
     text = "x" * 1_000_000
     write(tmp_path / "test.csv", f"text\n{text}\n")
-    task = tasks.generic_task("text", None, "label")
-    assert tasks.read_examples(task, tmp_path, "test") == [(text, None, None)]
+    task = kinds.generic_task("text", None, "label")
+    assert kinds.read_examples(task, tmp_path, "test") == [(text, None, None)]
 
 
 def test_generic_task_by_number(tmp_path):
     write(tmp_path / "dev.tsv", "left\tright\t-1.5e0\na\t\t2\n")
-    task = tasks.generic_task("0", 1, "-1", header=False, kind="regression")
-    assert tasks.read_examples(task, tmp_path, "dev") == [("left", "right", -1.5), ("a", "", 2.0)]
-    assert tasks.with_labels(task, []) is task
+    task = kinds.generic_task("0", 1, "-1", header=False, kind="regression")
+    assert kinds.read_examples(task, tmp_path, "dev") == [("left", "right", -1.5), ("a", "", 2.0)]
+    assert kinds.with_labels(task, []) is task
 
 
 def test_a_name_that_is_a_number_is_a_name(tmp_path):
     write(tmp_path / "train.tsv", "1\t0\nzero\tone\n")
-    task = tasks.generic_task("0", None, "1")
-    assert tasks.read_examples(task, tmp_path, "train") == [("one", None, "zero")]
+    task = kinds.generic_task("0", None, "1")
+    assert kinds.read_examples(task, tmp_path, "train") == [("one", None, "zero")]
 
 
 def test_labels_sort_by_name_unless_all_are_integers():
-    task = tasks.generic_task(0, None, 1)
-    examples = [tasks.Example("", None, label) for label in ("10", "b", "9", "b")]
-    assert tasks.with_labels(task, examples).labels == ("10", "9", "b")
+    task = kinds.generic_task(0, None, 1)
+    examples = [kinds.Example("", None, label) for label in ("10", "b", "9", "b")]
+    assert kinds.with_labels(task, examples).labels == ("10", "9", "b")
 
 
 def test_labels_of_train_bind_dev(tmp_path):
     write(tmp_path / "dev.tsv", "a\tgood\nb\tbda\n")
-    task = tasks.generic_task(0, None, 1, header=False)
-    task = tasks.with_labels(task, [tasks.Example("", None, x) for x in ("good", "bad")])
+    task = kinds.generic_task(0, None, 1, header=False)
+    task = kinds.with_labels(task, [kinds.Example("", None, x) for x in ("good", "bad")])
     check_refusal(task, tmp_path, "dev", "dev.tsv, line 2: found label 'bda', "
                   "expected 'bad' or 'good'")
 
@@ -227,16 +227,16 @@ def test_labels_of_train_bind_dev(tmp_path):
 @pytest.mark.parametrize("labels, message", [
     ([], "have no label, and"), (["a", "a"], "have only the label 'a', and a classifier needs")])
 def test_too_few_labels(labels, message):
-    examples = [tasks.Example("", None, label) for label in labels]
+    examples = [kinds.Example("", None, label) for label in labels]
     with pytest.raises(InputError, match=message):
-        tasks.with_labels(tasks.generic_task(0, None, 1), examples)
+        kinds.with_labels(kinds.generic_task(0, None, 1), examples)
 
 
 def test_generic_task_refuses():
     with pytest.raises(InputError, match="classes, number or tokens, not 'ranking'"):
-        tasks.generic_task(0, None, 1, kind="ranking")
+        kinds.generic_task(0, None, 1, kind="ranking")
     with pytest.raises(InputError, match="column 'text': files without a header have no names"):
-        tasks.generic_task("text", None, 1, header=False)
+        kinds.generic_task("text", None, 1, header=False)
 
 
 # Bad files: name of the task, content of train, what the message says.
@@ -276,7 +276,7 @@ BAD_FILES = {
 @pytest.mark.parametrize("name, content, message", BAD_FILES.values(), ids=BAD_FILES)
 def test_bad_file(tmp_path, name, content, message):
     (tmp_path / "train.tsv").write_bytes(content)
-    check_refusal(tasks.get_task(name), tmp_path, "train", "train.tsv", message)
+    check_refusal(kinds.get_task(name), tmp_path, "train", "train.tsv", message)
 
 
 # Files for generic_task(*columns, **options) that are refused: {file: content}, then the message.
@@ -318,22 +318,22 @@ BAD_GENERIC_FILES = {
 def test_bad_generic_file(tmp_path, columns, files, message):
     for name, content in files.items():
         write(tmp_path / name, content)
-    check_refusal(tasks.generic_task(*columns), tmp_path, "train", str(tmp_path), message)
+    check_refusal(kinds.generic_task(*columns), tmp_path, "train", str(tmp_path), message)
 
 
 def test_no_file(tmp_path):
-    check_refusal(tasks.get_task("MRPC"), tmp_path, "dev", "dev.tsv: no such file; the dev exa")
+    check_refusal(kinds.get_task("MRPC"), tmp_path, "dev", "dev.tsv: no such file; the dev exa")
     (tmp_path / "dev.tsv").mkdir()
-    check_refusal(tasks.get_task("MRPC"), tmp_path, "dev", "dev.tsv: cannot be read (Is a direct")
-    check_refusal(tasks.get_task("AX"), tmp_path, "train", "AX has no split 'train'; it has test")
+    check_refusal(kinds.get_task("MRPC"), tmp_path, "dev", "dev.tsv: cannot be read (Is a direct")
+    check_refusal(kinds.get_task("AX"), tmp_path, "train", "AX has no split 'train'; it has test")
 
 
 def test_test_rows_may_be_longer_but_not_shorter(tmp_path):
-    task = tasks.get_task("SST-2")
+    task = kinds.get_task("SST-2")
     write(tmp_path / "test.tsv", "index\tsentence\n0\ta\tmore\n1\n")
     check_refusal(task, tmp_path, "test", "line 3: 1 column, expected 2 or more")
     write(tmp_path / "test.tsv", "index\tsentence\n0\ta\tmore\n")
-    assert tasks.read_examples(task, tmp_path, "test") == [("a", None, None)]
+    assert kinds.read_examples(task, tmp_path, "test") == [("a", None, None)]
 
 
 @pytest.mark.parametrize("name, split, predictions, file, written", [
@@ -346,7 +346,7 @@ def test_test_rows_may_be_longer_but_not_shorter(tmp_path):
 ])
 def test_submission(tmp_path, name, split, predictions, file, written):
     folder = tmp_path / "made"
-    path = tasks.write_submission(tasks.get_task(name), split, predictions, folder)
+    path = kinds.write_submission(kinds.get_task(name), split, predictions, folder)
     assert path == os.path.join(folder, file) and os.listdir(folder) == [file]
     rows = "".join(f"{index}\t{cell}\n" for index, cell in enumerate(written))
     assert read(path) == "index\tprediction\n" + rows
@@ -354,14 +354,14 @@ def test_submission(tmp_path, name, split, predictions, file, written):
 
 def test_names_of_the_submission_files():
     names = {task.submissions.get(split, f"{task.name}.tsv")
-             for task in tasks.TASKS.values() for split, _ in tasks.splits(task, "test")}
+             for task in kinds.TASKS.values() for split, _ in kinds.splits(task, "test")}
     assert names >= {"CoLA.tsv", "SST-2.tsv", "MRPC.tsv", "STS-B.tsv", "QQP.tsv", "MNLI-m.tsv",
                      "MNLI-mm.tsv", "QNLI.tsv", "RTE.tsv", "WNLI.tsv", "AX.tsv"}
 
 
 def test_predictions_of_a_generic_task(tmp_path):
-    task = tasks.generic_task(0, None, 1, kind="regression")
-    path = tasks.write_submission(task, "test", [-1234.5, 1e-5], tmp_path)
+    task = kinds.generic_task(0, None, 1, kind="regression")
+    path = kinds.write_submission(task, "test", [-1234.5, 1e-5], tmp_path)
     assert path == os.path.join(tmp_path, "predictions.tsv")
     assert read(path) == "index\tprediction\n0\t-1234.5\n1\t1e-05\n"
 
@@ -378,7 +378,7 @@ def read(path):
 
 def check_refusal(task, folder, split, *parts):
     with pytest.raises(InputError) as refusal:
-        tasks.read_examples(task, folder, split)
+        kinds.read_examples(task, folder, split)
     message = str(refusal.value)
     assert all(part in message for part in parts), message
     assert "\n" not in message and len(message) < 400 + len(str(folder))
@@ -388,5 +388,5 @@ def test_qqp_was_published_with_broken_rows(tmp_path):
     rows = ["id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate", "0\t1\t2\ta\tb\t1",
             "1\t3\t4\tc", "2\t5\t6\td\te\t0"]
     (tmp_path / "train.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    examples = tasks.read_examples(tasks.get_task("QQP"), str(tmp_path), "train")
+    examples = kinds.read_examples(kinds.get_task("QQP"), str(tmp_path), "train")
     assert [example.label for example in examples] == ["1", "0"]

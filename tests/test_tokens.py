@@ -14,18 +14,19 @@ from packs import tiny_pack
 from runs import go, write
 
 import adapter_bert
-from adapter_bert import heads, network, tasks
+from adapter_bert import kinds, network
 from adapter_bert.bert import tokenization
+from adapter_bert.data import features
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
+from adapter_bert.kinds import heads, words
+from adapter_bert.kinds.conll import Sentence
+from adapter_bert.kinds.entities import Span, entities, entity_scores
 from adapter_bert.packs import store
 from adapter_bert.packs.average import average
 from adapter_bert.packs.bases import base_of
-from adapter_bert.pipeline import features, words
-from adapter_bert.tasks.conll import Sentence
-from adapter_bert.tasks.entities import Span, entities, entity_scores
 
-NER = tasks.get_task("NER")
+NER = kinds.get_task("NER")
 IOB = ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")
 COLUMNS = """\ufeff-DOCSTART- -X- -X- O
 
@@ -47,7 +48,7 @@ def fixture_tokenizer(tiny_dir):
 def read(folder, text, split="train", task=NER):
     name = "valid" if split == "dev" else split
     (folder / f"{name}.txt").write_bytes(text.encode("utf-8"))
-    return tasks.read_sentences(task, str(folder), split)
+    return kinds.read_sentences(task, str(folder), split)
 
 
 # Files.
@@ -57,19 +58,19 @@ def test_columns(tmp_path):
     assert found == [
         Sentence(("EU", "rejects", "\u00a0"), ("B-ORG", "O", "O")),
         Sentence(("Peter",), ("B-PER",)), Sentence(("1996-08-22",), ("O",))]
-    assert tasks.with_labels(NER, found).labels == ("O", "B-ORG", "B-PER")
+    assert kinds.with_labels(NER, found).labels == ("O", "B-ORG", "B-PER")
 
 
 def test_columns_of_a_custom_task(tmp_path):
-    task = tasks.generic_task("1", None, "2", kind="tokens")
+    task = kinds.generic_task("1", None, "2", kind="tokens")
     found = read(tmp_path, "1 Er PRON x\n2 da ADV x\n", task=task)
     assert found == [Sentence(("Er", "da"), ("PRON", "ADV"))]
-    assert tasks.with_labels(task, found).labels == ("ADV", "PRON")
+    assert kinds.with_labels(task, found).labels == ("ADV", "PRON")
     assert read(tmp_path, "1 Er\n", "test", task) == [Sentence(("Er",), None)]
     with pytest.raises(InputError, match="'word'.*have no names"):
-        tasks.generic_task("word", None, "-1", kind="tokens")
+        kinds.generic_task("word", None, "-1", kind="tokens")
     with pytest.raises(InputError, match="--text_b_column=2: tokens have one column"):
-        tasks.generic_task(0, 2, 1, kind="tokens")
+        kinds.generic_task(0, 2, 1, kind="tokens")
 
 
 @pytest.mark.parametrize("text, tags", [
@@ -91,17 +92,17 @@ def test_a_test_split_may_have_tags(tmp_path, text, tags):
 def test_what_is_refused(tmp_path, text, split, message):
     path = tmp_path / f"{'valid' if split == 'dev' else split}.txt"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    task = NER if split == "train" else tasks.with_labels(NER, [Sentence(("a",), IOB)])
+    task = NER if split == "train" else kinds.with_labels(NER, [Sentence(("a",), IOB)])
     with pytest.raises(InputError, match=message) as caught:
-        tasks.read_sentences(task, str(tmp_path), split)
+        kinds.read_sentences(task, str(tmp_path), split)
     assert "\n" not in str(caught.value)
 
 
 def test_names_of_files(tmp_path):
     with pytest.raises(InputError, match="dev.txt or dev.conll or dev.conllu or valid.txt .*: no "):
-        tasks.read_sentences(NER, str(tmp_path), "dev")
+        kinds.read_sentences(NER, str(tmp_path), "dev")
     write(tmp_path / "dev.conll", ["a O"])
-    assert tasks.read_sentences(NER, str(tmp_path), "dev")
+    assert kinds.read_sentences(NER, str(tmp_path), "dev")
     with pytest.raises(InputError, match="contains dev.conll and valid.txt; leave only one"):
         read(tmp_path, "a O\n", "dev")
 
@@ -116,7 +117,7 @@ def test_what_is_written_is_read(sentences):
     with tempfile.TemporaryDirectory() as folder:
         with open(f"{folder}/train.txt", "w", encoding="utf-8", newline="") as file:
             file.write(text)
-        found = tasks.read_sentences(NER, folder, "train")
+        found = kinds.read_sentences(NER, folder, "train")
     assert [list(zip(*sentence, strict=True)) for sentence in found] == sentences
 
 

@@ -10,16 +10,16 @@ import tensorflow.compat.v1 as tf
 from conftest import TINY
 from runs import REFERENCE, go, same, values, write, write_sst2
 
-from adapter_bert import base, convert
+from adapter_bert.bert import checkpoint_io, conversion
+from adapter_bert.data.batches import evaluation_batches
 from adapter_bert.errors import InputError
 from adapter_bert.files import read_json
-from adapter_bert.pipeline.batches import evaluation_batches
-from adapter_bert.training import checkpoints, evaluation, setup
-from adapter_bert.training.data import Split, prepare, read
-from adapter_bert.training.named_task import text_task
-from adapter_bert.training.passes import by_estimator
-from adapter_bert.training.run import make_schedule, run
-from adapter_bert.training.settings import Settings
+from adapter_bert.train import evaluation, initial_values, resolve
+from adapter_bert.train.evaluator import by_estimator
+from adapter_bert.train.named_task import text_task
+from adapter_bert.train.run import make_schedule, run
+from adapter_bert.train.settings import Settings
+from adapter_bert.train.split_records import Split, prepare, read
 
 pytestmark = pytest.mark.slow
 TUNINGS = ("adapters", "full", "top_layers=1", "layer_norm", "bias", "head")
@@ -76,7 +76,7 @@ def test_it_learns(tmp_path, data, tiny_dir):
 
 
 def test_a_checkpoint_holds_only_what_trains(finished):
-    names = set(base.Checkpoint(f"{finished[0]}/model.ckpt-36").shapes)
+    names = set(checkpoint_io.Checkpoint(f"{finished[0]}/model.ckpt-36").shapes)
     trained = {name for name in names if not name.endswith(("/adam_m", "/adam_v"))}
     assert trained - {"global_step", "base_fingerprint"} == {
         name for name in trained if "/adapters/" in name or "/LayerNorm/" in name
@@ -100,9 +100,9 @@ def test_frozen_variables_stay_bit_identical(tmp_path, data, tiny_dir, tuning):
     go(data_dir=data, bert_dir=tiny_dir, output_dir=out, do_train=True, tuning=tuning,
        num_train_epochs=1)
     full = str(tmp_path / "full" / "model.ckpt")
-    convert.convert(f"{out}/model.ckpt-12", full, to="full", base_path=tiny_dir)
+    conversion.convert(f"{out}/model.ckpt-12", full, to="full", base_path=tiny_dir)
     before, after = values(f"{tiny_dir}/bert_model.ckpt"), values(full)
-    trained = {name for name in base.Checkpoint(f"{out}/model.ckpt-12").shapes}
+    trained = {name for name in checkpoint_io.Checkpoint(f"{out}/model.ckpt-12").shapes}
     for name, value in before.items():
         assert np.array_equal(value, after[name]) == (name not in trained), name
     assert {"output_weights", "output_bias"} <= after.keys()
@@ -193,7 +193,7 @@ def test_another_base_is_refused(copied, tmp_path, data, tiny_dir):
     other = shutil.copytree(tiny_dir, str(tmp_path / "other_uncased"))
     changed = values(f"{other}/bert_model.ckpt")
     changed["bert/pooler/dense/bias"] += 1
-    base.write_checkpoint(f"{other}/bert_model.ckpt", changed)
+    checkpoint_io.write_checkpoint(f"{other}/bert_model.ckpt", changed)
     with pytest.raises(InputError, match="another base"):
         go(data_dir=data, output_dir=str(tmp_path / "out"), do_predict=True, bert_dir=other,
            init_checkpoint=f"{copied}/model.ckpt-36")
@@ -219,7 +219,7 @@ def test_keep_best_and_early_stopping(tmp_path, data, tiny_dir):
 def reference_checkpoint(folder, tiny_dir, adapters):
     """A checkpoint as the reference writes it, with random values under every name."""
     random = np.random.default_rng(3)
-    shapes = dict(base.variable_shapes(TINY.to_dict()))
+    shapes = dict(checkpoint_io.variable_shapes(TINY.to_dict()))
     if adapters:
         for layer in range(TINY.num_hidden_layers):
             for place in ("attention/output", "output"):
@@ -232,7 +232,7 @@ def reference_checkpoint(folder, tiny_dir, adapters):
               for name, shape in shapes.items()}
     arrays["global_step"] = np.int64(573)
     shutil.copytree(tiny_dir, folder)
-    base.write_checkpoint(f"{folder}/bert_model.ckpt", arrays)
+    checkpoint_io.write_checkpoint(f"{folder}/bert_model.ckpt", arrays)
     return arrays
 
 
@@ -279,10 +279,10 @@ def test_start_names_what_is_missing(tmp_path, tiny_dir):
     arrays = values(f"{tiny_dir}/bert_model.ckpt")
     del arrays["bert/pooler/dense/bias"]
     arrays["bert/embeddings/LayerNorm/beta"] = np.zeros([3], np.float32)
-    base.write_checkpoint(str(tmp_path / "x.ckpt"), arrays)
+    checkpoint_io.write_checkpoint(str(tmp_path / "x.ckpt"), arrays)
     expected = r"LayerNorm/beta \[16\]: \[3\].*pooler/dense/bias.*missing"
     with pytest.raises(InputError, match=expected):
-        checkpoints.find_start(str(tmp_path / "x.ckpt"), TINY.to_dict())
+        initial_values.find_start(str(tmp_path / "x.ckpt"), TINY.to_dict())
 
 
 def test_tensorboard_sees_loss_rate_and_metrics(finished):
@@ -314,7 +314,7 @@ def test_training_goes_on_from_another_tasks_checkpoint(tmp_path, data, tiny_dir
                  init_checkpoint=f"{finished[0]}/model.ckpt-36", num_train_epochs=1.0)
     assert metrics["global_step"] == 12
     start, before = values(f"{out}/model.ckpt-0"), values(f"{finished[0]}/model.ckpt-36")
-    trained = [name for name in start if not base.is_training_state(name)]
+    trained = [name for name in start if not checkpoint_io.is_training_state(name)]
     assert trained and all(np.array_equal(start[name], before[name]) for name in trained)
 
 
@@ -390,9 +390,9 @@ def test_a_session_that_stays_predicts_what_a_new_one_does(
                         output_dir=out, tuning=tuning, precision=precision, **REFERENCE)
     task = text_task(settings)
     run(settings, frozenset(), task)
-    current, examples = read(setup.open_run(settings, frozenset(), task))
+    current, examples = read(resolve.open_run(settings, frozenset(), task))
     splits = prepare(current, examples)
-    start = checkpoints.find_start(current.settings.init_checkpoint, TINY.to_dict())
+    start = initial_values.find_start(current.settings.init_checkpoint, TINY.to_dict())
     first, last = (start._replace(task=f"{out}/model.ckpt-{step}") for step in (0, 36))
     staying, fresh = (evaluation.passes_of(current, splits["dev"], 8) for _ in range(2))
     before = list(staying.batches(first))
@@ -411,7 +411,9 @@ def test_a_session_that_stays_predicts_what_a_new_one_does(
 def test_a_model_of_another_task_is_a_start_and_its_head_is_left_out(
         tmp_path, tiny_dir, caplog, extra):
     whole = str(tmp_path / "whole.ckpt")
-    base.write_checkpoint(whole, {**base.Checkpoint(f"{tiny_dir}/bert_model.ckpt"), **extra})
+    checkpoint_io.write_checkpoint(
+        whole, {**checkpoint_io.Checkpoint(f"{tiny_dir}/bert_model.ckpt"), **extra}
+    )
     with caplog.at_level("INFO"):
         metrics = go(data_dir=write_sst2(tmp_path / "data"), output_dir=str(tmp_path / "out"),
                      bert_dir=tiny_dir, init_checkpoint=whole, do_train=True, do_eval=True,

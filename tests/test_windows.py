@@ -8,10 +8,10 @@ import tensorflow.compat.v1 as tf
 from hypothesis import strategies as st
 
 from adapter_bert.bert import tokenization
+from adapter_bert.data import example_codec, features
 from adapter_bert.errors import InputError
-from adapter_bert.pipeline import features, messages, windows
-from adapter_bert.tasks import answers
-from adapter_bert.tasks.squad import SquadExample, read_squad
+from adapter_bert.kinds import span_decoding, windows
+from adapter_bert.kinds.squad_files import SquadExample, read_squad
 
 SQUAD = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data", "squad")
 # Pieces of words; a letter that is in no piece makes its word unknown.
@@ -139,7 +139,7 @@ def read_back(tokenizer, example, sizes, longest=30):
     for number, row in enumerate(rows):
         logits[0, number, row[-2]] = logits[1, number, row[-1]] = 9
     passage, = windows.passages([example], tokenizer, *sizes)
-    predicted = answers.predict(passage, *logits, n_best_size=3, max_answer_length=longest)
+    predicted = span_decoding.predict(passage, *logits, n_best_size=3, max_answer_length=longest)
     return predicted.text if any(row[-1] for row in rows) else None
 
 
@@ -226,7 +226,7 @@ def test_records_hold_the_rows(tokenizer):
         rows, = windows.featurize([example("ab " * 30, (66, 71))], tokenizer, 20, 4, 8, labelled)
         with tf.Session() as session:
             parsed = [session.run(features.parse(spec, record))
-                      for record in messages.serialize(spec, rows)]
+                      for record in example_codec.serialize(spec, rows)]
         ends = np.cumsum(rows.lengths)
         assert len(parsed) == len(ends) > 2
         for number, columns in enumerate(parsed):

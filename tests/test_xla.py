@@ -6,9 +6,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import TINY
 
-from adapter_bert import heads, network
+from adapter_bert import network
 from adapter_bert.bert import adapters, modeling, optimization
-from adapter_bert.engine import Places
+from adapter_bert.compute import Places
+from adapter_bert.kinds import heads
 from adapter_bert.network import Model, towers
 
 BATCH, TOKENS, PREDICTIONS = 4, 24, 5

@@ -2,12 +2,12 @@
 import os
 import signal
 
-from adapter_bert import run_command
-from adapter_bert.heads import labels
-from adapter_bert.training import exchange
-from adapter_bert.training.hooks import CountingHook
-from adapter_bert.training.named_task import text_task
-from adapter_bert.training.settings import Settings
+from adapter_bert.cli import run_command
+from adapter_bert.kinds.heads import labels
+from adapter_bert.train.distributed import allreduce
+from adapter_bert.train.hooks import CountingHook
+from adapter_bert.train.named_task import text_task
+from adapter_bert.train.settings import Settings
 
 
 class Death(CountingHook):
@@ -26,12 +26,12 @@ class Death(CountingHook):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def mortal(link, step, hooks=exchange.hooks):
+def mortal(link, step, hooks=allreduce.hooks):
     return hooks(link, step) + [Death(int(os.environ["DIE_AFTER"]))]
 
 
 if __name__ == "__main__":
     labels.HEAD_DROPOUT = 0.0
     if "DIE_AFTER" in os.environ:
-        exchange.hooks = mortal
+        allreduce.hooks = mortal
     run_command.start(Settings, run_command.of_task(text_task))

@@ -107,7 +107,7 @@ def convert_into(source: str, folder: str, name: str) -> None:
     Raises:
       InputError: it cannot be converted.
     """
-    from adapter_bert.convert import convert  # imports TensorFlow
+    from adapter_bert.bert.conversion import convert  # imports TensorFlow
     try:
         convert(source, folder, to="google")
     except InputError as error:
@@ -128,20 +128,20 @@ def second_format(prefix: str) -> str:
     """
     if paths.is_remote(prefix) or not os.path.isfile(prefix) or os.path.exists(f"{prefix}.index"):
         return prefix
-    from adapter_bert import base  # imports TensorFlow
+    from adapter_bert.bert import checkpoint_io  # imports TensorFlow
     path = os.path.abspath(prefix)
     state = repr((path, os.path.getsize(path), os.stat(path).st_mtime_ns))
     folder = cache.folder("converted", hashlib.sha256(state.encode()).hexdigest()[:16],
         os.path.basename(os.path.dirname(path)) or "checkpoint")
 
     def write() -> None:
-        variables = dict(base.Checkpoint(path))
+        variables = dict(checkpoint_io.Checkpoint(path))
         with files.new_folder(folder) as place:
-            base.write_checkpoint(os.path.join(place, base.CHECKPOINT), variables)
+            checkpoint_io.write_checkpoint(os.path.join(place, checkpoint_io.CHECKPOINT), variables)
         logging.info("%s: a checkpoint in TensorFlow's old format of one file; using a copy in the "
                      "present format, in %s", prefix, folder)
 
-    return os.path.join(made_once(folder, write), base.CHECKPOINT)
+    return os.path.join(made_once(folder, write), checkpoint_io.CHECKPOINT)
 
 
 def _converted_folder(source: str) -> str:

@@ -41,9 +41,9 @@ def _predict(model: str, input: str, output: str, text_column: str | None,
     logging.basicConfig(level=logging.ERROR)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     require("beam", apache_beam="apache-beam")
-    from adapter_bert.serving import batch, rows
-    columns = rows.Asked(text_column, text_b_column, header)
-    counts = batch.predict(model, input, output, columns, batch_size, beam_flags)
+    from adapter_bert.export import bulk_prediction, bulk_rows
+    columns = bulk_rows.Asked(text_column, text_b_column, header)
+    counts = bulk_prediction.predict(model, input, output, columns, batch_size, beam_flags)
     print(f"{output}: {counts.rows:,} predictions, {counts.bad:,} bad rows"
           + (f" in {output}-bad-*.jsonl" if counts.bad else ""))
     if strict and counts.bad:

@@ -18,8 +18,12 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _compare(path: str, other_path: str, names: str) -> None:
-    from adapter_bert.metalearning import comparison
+    from adapter_bert.research.meta import start_comparison
     labels = names.split(",")
     if len(labels) != 2:
         raise InputError(f"--names={names}: give two names as in meta,plain")
-    print("\n".join(comparison.difference_table(labels, comparison.compare(path, other_path))))
+    print(
+        "\n".join(
+            start_comparison.difference_table(labels, start_comparison.compare(path, other_path))
+        )
+    )

@@ -19,5 +19,5 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _convert(**options: str | None) -> None:
-    from adapter_bert.convert import convert  # imports TensorFlow
+    from adapter_bert.bert.conversion import convert  # imports TensorFlow
     print(convert(**options))

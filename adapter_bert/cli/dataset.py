@@ -21,8 +21,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _dataset(output: str, **options: Any) -> None:
-    from adapter_bert.metalearning import domains, tables
-    dataset = tables.convert(output=output, **options)
+    from adapter_bert.research.meta import domains, import_tsv
+    dataset = import_tsv.convert(output=output, **options)
     if removed := domains.removed_line(dataset):
         print(removed)
     sizes = ", ".join(f"{name} {len(examples):,}" for name, examples in dataset.domains.items())

@@ -38,7 +38,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _fill(parser: Parser) -> None:
-    from adapter_bert.training.settings import Settings
+    from adapter_bert.train.settings import Settings
     parser.add_argument("pack", **PACK)
     run_flags.add(parser, Settings, COMMON, WITHOUT)
 
@@ -83,11 +83,11 @@ def dev_file(path: str, task_name: str) -> str:
     Raises:
       InputError: the task has several dev sets.
     """
-    from adapter_bert import tasks
+    from adapter_bert import kinds
     if task_name.lower() == "custom":
         return f"dev{os.path.splitext(path)[1].lower()}"
-    task = tasks.get_task(task_name)
-    names = [task.files[split] for split, _ in tasks.splits(task, "dev")]
+    task = kinds.get_task(task_name)
+    names = [task.files[split] for split, _ in kinds.splits(task, "dev")]
     if len(names) > 1:
         raise InputError(f"{task.name} has the dev files {' and '.join(map(str, names))}; name "
                          "their folder with --data_dir instead of --data_file")
@@ -98,11 +98,11 @@ def dev_file(path: str, task_name: str) -> str:
 
 def with_task(flags: dict[str, Any], manifest: Any) -> dict[str, Any]:
     """Flags with the task of a packs.manifest.Manifest where they do not name one."""
-    from adapter_bert import tasks
+    from adapter_bert import kinds
     flags = train.with_task_name(flags)
     if "task_name" not in flags:
         try:
-            flags = {**flags, "task_name": tasks.get_task(manifest.task).name}
+            flags = {**flags, "task_name": kinds.get_task(manifest.task).name}
         except InputError:   # a task of the user's own
             flags = {**flags, "task_name": "custom"}
     if flags["task_name"].lower() != "custom":
@@ -111,9 +111,9 @@ def with_task(flags: dict[str, Any], manifest: Any) -> dict[str, Any]:
 
 
 def _score(pack: str, flags: dict[str, Any], writes_report: bool) -> None:
-    from adapter_bert import run_command
-    from adapter_bert.training.named_task import text_task
-    from adapter_bert.training.settings import Settings
+    from adapter_bert.cli import run_command
+    from adapter_bert.train.named_task import text_task
+    from adapter_bert.train.settings import Settings
     settings = Settings(**flags, pack=pack, do_eval=True)
     run_command.run(settings, frozenset(flags) | {"pack"},
                     run_command.of_task(text_task, writes_report))
@@ -121,9 +121,9 @@ def _score(pack: str, flags: dict[str, Any], writes_report: bool) -> None:
 
 def _score_answers(pack: str, data_file: str | None, flags: dict[str, Any],
                    writes_report: bool) -> None:
-    from adapter_bert import run_command
-    from adapter_bert.training.named_task import squad_task
-    from adapter_bert.training.settings import SquadSettings
+    from adapter_bert.cli import run_command
+    from adapter_bert.train.named_task import squad_task
+    from adapter_bert.train.settings import SquadSettings
     if not data_file:
         raise InputError(f"{pack}: answers questions; name a file in SQuAD's format with "
                          "--data_file")

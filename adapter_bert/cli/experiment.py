@@ -30,13 +30,13 @@ def _experiment(config, folder, report, workers, retry_failed, report_only):
     if not folder:
         raise InputError("--results= names no folder")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    from adapter_bert.paper import config as configs
-    from adapter_bert.paper import report as reports
-    from adapter_bert.paper import results
-    from adapter_bert.paper.sweep import sweep
+    from adapter_bert.research.report import paper_report as reports
+    from adapter_bert.research.sweep import experiment_config as configs
+    from adapter_bert.research.sweep import result_files
+    from adapter_bert.research.sweep.run_sweep import sweep
     experiment = configs.read(config)
     failed = {} if report_only else sweep(experiment, folder, workers, retry_failed)
     written = reports.write(experiment, folder, report or folder)
     print(f"{written.done} of {written.planned} runs; {written.path}")
     if failed:
-        raise InputError(results.in_words(folder, failed))
+        raise InputError(result_files.in_words(folder, failed))

@@ -25,7 +25,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _export(**options: Any) -> None:
-    from adapter_bert.serving.export import export  # imports TensorFlow
+    from adapter_bert.export.savedmodel import export  # imports TensorFlow
     # TensorFlow logs that SavedModel's TF1 functions are deprecated.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     path = export(**options)

@@ -119,7 +119,7 @@ def _verify(packs, bert_dir):
 
 def _load(pack, folder):
     from adapter_bert.packs import store
-    from adapter_bert.training.pack import unpack
+    from adapter_bert.train.run_packs import unpack
     made = unpack(store.read(pack_in(pack)), folder)
     print(f"{made}: a checkpoint for --init_checkpoint, with --bert_dir")
 
@@ -134,8 +134,8 @@ def _describe(pack, **texts):
 
 
 def _convert(source, destination, from_form, to_form, **options):
-    from adapter_bert.packs import conversion
-    print(conversion.convert(source, destination, from_form, to_form, options))
+    from adapter_bert.packs import pack_conversion
+    print(pack_conversion.convert(source, destination, from_form, to_form, options))
 
 
 def _average(packs, output, weights, head_from):

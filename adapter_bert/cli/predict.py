@@ -69,7 +69,7 @@ class Source:
 
     Args:
       name: of the input, for messages.
-      rows: iterable of serving.rows.Row and serving.rows.Bad.
+      rows: iterable of export.bulk_rows.Row and export.bulk_rows.Bad.
       skip_bad: whether bad rows are dropped.
 
     Attributes:
@@ -182,16 +182,17 @@ def _source(manifest: Any, file: str | None, text: list[str] | None, text_b: lis
             text_column: str | None, text_b_column: str | None, header: bool,
             input_format: str | None, bad_rows: str) -> Iterator[Source]:
     """The Source of the command line, closed when the block ends."""
+    from adapter_bert.export import bulk_rows
     from adapter_bert.packs.manifest import check_pairs
-    from adapter_bert.serving import rows
     if text:
         check_pairs(manifest, bool(text_b))
         yield Source("--text", _rows_of_words(text, text_b), False)
         return
     ending = _ending(file or "", input_format)
     defaults = DEFAULT_COLUMNS.get(manifest.head, (None, None)) if ending != ".txt" else ("", "")
-    columns = rows.Asked(text_column or defaults[0] or None, text_b_column or defaults[1] or None,
-                         header)
+    columns = bulk_rows.Asked(
+        text_column or defaults[0] or None, text_b_column or defaults[1] or None, header
+    )
     if ending == ".txt" and any(columns[:2]):
         raise InputError(f"{file}: a text file has no columns; leave --text_column out, or name "
                          "the format with --input_format")
@@ -200,16 +201,18 @@ def _source(manifest: Any, file: str | None, text: list[str] | None, text_b: lis
         columns = columns._replace(text_column="text")
     with _opened(file or "") as stream:
         yield Source("standard input" if file == STDIN else file or "",
-                     rows.read(f"input{ending}", stream, columns), bad_rows == "skip")
+                     bulk_rows.read(f"input{ending}", stream, columns), bad_rows == "skip")
 
 
 def _rows_of_words(text: list[str], text_b: list[str] | None) -> Iterator[Any]:
-    """The serving.rows.Row of each --text."""
-    from adapter_bert.serving import rows
+    """The export.bulk_rows.Row of each --text."""
+    from adapter_bert.export import bulk_rows
     text, text_b = _as_utf8(text), _as_utf8(text_b) if text_b else None
     for number, texts in enumerate(zip(text, text_b, strict=True) if text_b else zip(
             text, strict=True), 1):
-        yield rows.Row("--text", number, dict(zip(("text", "text_b"), texts, strict=False)), texts)
+        yield bulk_rows.Row(
+            "--text", number, dict(zip(("text", "text_b"), texts, strict=False)), texts
+        )
 
 
 def _as_utf8(words: list[str]) -> list[str]:

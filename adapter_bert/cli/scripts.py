@@ -26,9 +26,9 @@ def run_classifier() -> None:
             --bert_dir=uncased_L-12_H-768_A-12 --do_train --do_eval --learning_rate=3e-4 \\
             --num_train_epochs=5
     """
-    from adapter_bert import run_command
-    from adapter_bert.training.named_task import text_task
-    from adapter_bert.training.settings import Settings
+    from adapter_bert.cli import run_command
+    from adapter_bert.train.named_task import text_task
+    from adapter_bert.train.settings import Settings
     run_command.start(Settings, run_command.of_task(text_task))
 
 
@@ -42,9 +42,9 @@ def run_squad() -> None:
             --bert_dir=uncased_L-12_H-768_A-12 --do_train --do_predict --learning_rate=3e-4 \\
             --output_dir=out/squad
     """
-    from adapter_bert import run_command
-    from adapter_bert.training.named_task import squad_task
-    from adapter_bert.training.settings import SquadSettings
+    from adapter_bert.cli import run_command
+    from adapter_bert.train.named_task import squad_task
+    from adapter_bert.train.settings import SquadSettings
     run_command.start(SquadSettings, run_command.of_task(squad_task))
 
 
@@ -56,9 +56,9 @@ def run_pretraining() -> None:
             --bert_dir=uncased_L-12_H-768_A-12 --do_train --do_eval --learning_rate=1e-4 \\
             --num_train_steps=10000 --num_warmup_steps=1000
     """
-    from adapter_bert import run_command
-    from adapter_bert.training import pretraining
-    run_command.start(pretraining.Settings, pretraining.run)
+    from adapter_bert.cli import run_command
+    from adapter_bert.train import pretraining_run
+    run_command.start(pretraining_run.Settings, pretraining_run.run)
 
 
 @described
@@ -68,9 +68,9 @@ def run_meta_training() -> None:
         python run_meta_training.py --data=dataset.json --validation_domains=dvd,video \\
             --test_domains=books,music --bert_dir=uncased_L-12_H-768_A-12 --output_dir=out/meta
     """
-    from adapter_bert import run_command
-    from adapter_bert.metalearning import meta_settings, training
-    run_command.start(meta_settings.MetaSettings, training.run)
+    from adapter_bert.cli import run_command
+    from adapter_bert.research.meta import meta_settings, meta_training
+    run_command.start(meta_settings.MetaSettings, meta_training.run)
 
 
 @described
@@ -83,8 +83,8 @@ def run_finetuning() -> None:
             --bert_dir=uncased_L-12_H-768_A-12 --bert_model=out/meta/ckpt/meta.epoch-3.step-30 \\
             --output_dir=out/few_shots
     """
-    from adapter_bert import run_command
-    from adapter_bert.metalearning import finetuning, finetuning_settings
+    from adapter_bert.cli import run_command
+    from adapter_bert.research.meta import finetuning, finetuning_settings
     run_command.start(finetuning_settings.FinetuningSettings, finetuning.run)
 
 
@@ -100,8 +100,8 @@ def create_pretraining_data() -> None:
     from absl import app
 
     from adapter_bert import flags
+    from adapter_bert.data.pretraining.creation_settings import PretrainingSettings
     from adapter_bert.errors import exit_on_input_error
-    from adapter_bert.pipeline.pretraining.settings import PretrainingSettings
     flags.define(PretrainingSettings)
     app.run(exit_on_input_error(_create_pretraining_data))
 
@@ -111,8 +111,8 @@ def _create_pretraining_data(arguments: list[str]) -> None:
     from absl import logging
 
     from adapter_bert import flags
+    from adapter_bert.data.pretraining.creation_settings import PretrainingSettings
     from adapter_bert.errors import InputError, require
-    from adapter_bert.pipeline.pretraining.settings import PretrainingSettings
     # Our lines without prefix on stderr; what others have to say comes as exceptions.
     logging.get_absl_logger().setLevel(standard_logging.INFO)
     logging.get_absl_handler().setFormatter(standard_logging.Formatter("%(message)s"))
@@ -122,7 +122,7 @@ def _create_pretraining_data(arguments: list[str]) -> None:
         raise InputError(f"{beam_flags[0]!r} belongs to no flag; write --flag=value, and quote a "
                          "glob as --input_file='texts/*.txt'")
     require("beam", apache_beam="apache-beam", google_crc32c="google-crc32c")
-    from adapter_bert.pipeline.pretraining.create import create
+    from adapter_bert.data.pretraining.create import create
     settings, _ = flags.read(PretrainingSettings)
     made = create(settings, beam_flags)
     logging.info("%s: %s instances of %s documents, %.1f tokens each; %.1f %% of them to be "

@@ -22,7 +22,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _fill(parser: Parser) -> None:
-    from adapter_bert.serving.settings import Settings
+    from adapter_bert.serve.server_settings import Settings
     types = fields.kinds(Settings)
     for field in dataclasses.fields(Settings):
         default = "" if field.default in ("", None) else " (%(default)s)"
@@ -32,11 +32,11 @@ def _fill(parser: Parser) -> None:
 
 
 def _serve(**options: Any) -> None:
-    from adapter_bert.serving.settings import Settings
+    from adapter_bert.serve.server_settings import Settings
     settings = Settings(**options)
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    from adapter_bert.serving.bank import Bank  # imports TensorFlow
-    from adapter_bert.serving.server import serve
+    from adapter_bert.serve.engine import Bank  # imports TensorFlow
+    from adapter_bert.serve.server import serve
     serve(settings, Bank(settings.bert_dir, **{name: getattr(settings, name) for name in _OF_BANK}))

@@ -33,20 +33,20 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _fill(parser: Parser) -> None:
-    from adapter_bert.training.settings import Settings
+    from adapter_bert.train.settings import Settings
     run_flags.add(parser, Settings, COMMON)
 
 
 def _train(**flags: Any) -> None:
-    from adapter_bert.training.settings import Settings, check
+    from adapter_bert.train.settings import Settings, check
     flags = with_task_name(flags)
     if not any(name in flags for name in ("data_file", "data_dir", "task_name")):
         raise InputError("nothing to learn from; name a file of labelled texts with --data_file, "
                          "or a folder of train and dev files with --data_dir")
     settings = Settings(**{"do_train": True, "do_eval": True, **flags})
     check(settings)
-    from adapter_bert import run_command  # imports TensorFlow
-    from adapter_bert.training.named_task import text_task
+    from adapter_bert.cli import run_command  # imports TensorFlow
+    from adapter_bert.train.named_task import text_task
     if "do_predict" not in flags and settings.do_train:
         settings = with_prediction(settings, text_task(settings))
     run_command.run(settings, frozenset(flags), run_command.of_task(text_task))
@@ -63,12 +63,12 @@ def with_prediction(settings: Any, task: Any) -> Any:
     """Settings with --do_predict where the task has a test file.
 
     Args:
-      settings: training.settings.Settings.
-      task: tasks.Task.
+      settings: train.settings.Settings.
+      task: kinds.Task.
     """
-    from adapter_bert import tasks
-    from adapter_bert.tasks.readers import find_file
-    for split, _ in tasks.splits(task, "test"):
+    from adapter_bert import kinds
+    from adapter_bert.kinds.readers import find_file
+    for split, _ in kinds.splits(task, "test"):
         try:
             find_file(task, settings.data_dir, split)
         except InputError:   # there is none

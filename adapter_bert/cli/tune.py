@@ -45,7 +45,7 @@ def tune(arguments: Sequence[str]) -> None:
 
     from adapter_bert import flags as settings_flags
     from adapter_bert.research.tuning import commands, plan, search
-    from adapter_bert.training.hooks import speak_plainly
+    from adapter_bert.train.hooks import speak_plainly
     speak_plainly()
     command = "squad" if any(argument.split("=")[0] == SQUAD_FLAG for argument in arguments) else (
         "classifier")

@@ -1,1 +1,1 @@
-"""Reading the files that people have: lines, tables, bad rows, labels, and the automatic split."""
+"""From the files that people have to batches: tables, labels, splits, records, padding."""

@@ -20,7 +20,7 @@ def warn_of_unknown_words(tokenizer: Any, examples: Sequence[Any], source: str) 
 
     Args:
       tokenizer: tokenization.FullTokenizer.
-      examples: texts, or examples of a task (tasks.Example, Sentence, SquadExample).
+      examples: texts, or examples of a task (kinds.Example, Sentence, SquadExample).
       source: what the warning calls them.
     """
     step = max(1, len(examples) // _SAMPLE)

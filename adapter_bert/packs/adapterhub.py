@@ -24,9 +24,9 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save
 
-from adapter_bert import base as bases
-from adapter_bert import files, forms
-from adapter_bert.bert import adapters, torch_file
+from adapter_bert import files
+from adapter_bert.bert import adapters, formats, torch_file
+from adapter_bert.bert import checkpoint_io as bases
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest as manifests
 from adapter_bert.packs import store
@@ -68,9 +68,9 @@ _TAGGING_KEYS = ("head_type", "num_labels", "layers", "activation_function")
 _TAGGING_OPTIONAL = {"label2id": None, "dropout_prob": None}
 # (mh_adapter, output_adapter) -> placement
 _PLACEMENTS = {(True, True): "both", (True, False): "attention", (False, True): "feed_forward"}
-_ACTIVATIONS = {**forms.ACTIVATION_TO_GOOGLE, "swish": "swish", "silu": "swish"}
+_ACTIVATIONS = {**formats.ACTIVATION_TO_GOOGLE, "swish": "swish", "silu": "swish"}
 _ACTIVATIONS_BACK = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
-_LEAVES = {**forms.LEAF_TO_HUGGING_FACE, "bias": "bias",
+_LEAVES = {**formats.LEAF_TO_HUGGING_FACE, "bias": "bias",
            "weights1": "adapter_down.0.weight", "biases1": "adapter_down.0.bias",
            "weights2": "adapter_up.weight", "biases2": "adapter_up.bias"}
 _TURNED, _ROWS = ("weights1", "weights2", "kernel"), ("biases1", "biases2")   # [A, D]; [1, A]

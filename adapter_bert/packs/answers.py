@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adapter_bert.data import features, padding
 from adapter_bert.errors import InputError
+from adapter_bert.kinds import Example, SquadExample, entities, windows, words
+from adapter_bert.kinds.conll import OUTSIDE
+from adapter_bert.kinds.span_decoding import predict
 from adapter_bert.packs.manifest import check_pairs
-from adapter_bert.pipeline import arrays, features, windows, words
-from adapter_bert.tasks import Example, SquadExample, entities
-from adapter_bert.tasks.answers import predict
-from adapter_bert.tasks.conll import OUTSIDE
 
 
 class Prediction(NamedTuple):
@@ -80,7 +80,7 @@ def rows_of_texts(manifest, tokenizer, texts, most=None):
     for example in examples:
         check_pairs(manifest, example.text_b is not None)
     for part in features.featurize(examples, tokenizer, manifest.max_seq_length, None):
-        yield arrays.rows_of(part), None
+        yield padding.rows_of(part), None
 
 
 def predictions(manifest, asked, outputs):
@@ -122,7 +122,7 @@ def rows_of_words(manifest, tokenizer, texts, most=None):
                      for text, own in zip(chunk, spans, strict=True)]
         encoded = words.encode(sentences, tokenizer, manifest.max_seq_length)
         places = np.split(encoded.places, np.cumsum(list(map(len, sentences)))[:-1])
-        yield arrays.rows_of(encoded.rows), list(map(Words, chunk, spans, places))
+        yield padding.rows_of(encoded.rows), list(map(Words, chunk, spans, places))
 
 
 def _spans(texts, tokenizer, most):
@@ -188,7 +188,7 @@ def rows_of_windows(manifest, tokenizer, texts, most=None):
                              f"room for {most}; send fewer or shorter ones")
         rows = [row for _, part in windows.rows_of(encoded, laid, tokenizer,
                                                    manifest.max_seq_length)
-                for row in arrays.rows_of(part)]
+                for row in padding.rows_of(part)]
         yield rows, list(windows.passages_of(chunk, encoded, laid))
 
 
@@ -208,14 +208,14 @@ def _logits(rows):
 
 
 def _answer(prediction):
-    """The Answer of a tasks.answers.Prediction."""
+    """The Answer of a kinds.span_decoding.Prediction."""
     chosen = prediction.best if prediction.text else next(
         one for one in prediction.n_best if not one.text)
     return _placed(chosen)._replace(n_best=tuple(map(_placed, prediction.n_best)))
 
 
 def _placed(answer):
-    """The Answer of a tasks.answers.Answer."""
+    """The Answer of a kinds.span_decoding.Answer."""
     end = None if answer.start is None else answer.start + len(answer.text)
     return Answer(answer.text, answer.start, end, answer.probability)
 

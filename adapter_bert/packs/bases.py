@@ -1,5 +1,6 @@
 """Which base a pack stands on, and whether a folder holds that one."""
-from adapter_bert import base, files, network
+from adapter_bert import files, network
+from adapter_bert.bert import checkpoint_io
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest as manifests
 
@@ -10,10 +11,13 @@ def base_of(bert_dir):
     Raises:
       InputError: there is none.
     """
-    located = base.locate(bert_dir)
+    located = checkpoint_io.locate(bert_dir)
     return manifests.Base(
-        base.name_of(located.init_checkpoint), base.fingerprint(located.init_checkpoint),
-        files.sha256(located.vocab_file), network.read_config(located.bert_config_file))
+        checkpoint_io.name_of(located.init_checkpoint),
+        checkpoint_io.fingerprint(located.init_checkpoint),
+        files.sha256(located.vocab_file),
+        network.read_config(located.bert_config_file),
+    )
 
 
 def check_base(found, manifest):

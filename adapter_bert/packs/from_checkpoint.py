@@ -4,8 +4,7 @@ import re
 
 import numpy as np
 
-from adapter_bert import base
-from adapter_bert.bert import adapters
+from adapter_bert.bert import adapters, checkpoint_io
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest as manifests
 from adapter_bert.packs.store import Pack
@@ -35,11 +34,11 @@ def read(checkpoint, on, original, task, labels, do_lower_case, max_seq_length):
       InputError: no adapters or head in it, or more than these and LayerNorms differs from the
         base.
     """
-    held = base.Checkpoint(checkpoint)
-    if base.FINGERPRINT_VARIABLE in held:
+    held = checkpoint_io.Checkpoint(checkpoint)
+    if checkpoint_io.FINGERPRINT_VARIABLE in held:
         raise InputError(f"{checkpoint}: of a run of adapter-bert, which left a pack beside it; "
                          "use that, or run the same command again to have it written")
-    check_only_adapters(held, base.Checkpoint(original))
+    check_only_adapters(held, checkpoint_io.Checkpoint(original))
     manifest = manifests.Manifest(
         task=task, head="classification" if labels else "regression", labels=tuple(labels),
         pair=None, tuning="adapters", base=on,
@@ -50,7 +49,7 @@ def read(checkpoint, on, original, task, labels, do_lower_case, max_seq_length):
              for name, shape in shapes.items() if held.shapes.get(name) != shape]
     if wrong:
         raise InputError(f"{checkpoint}: does not fit {len(labels) or 'no'} labels and the base: "
-                         f"{base.some_of(wrong)}")
+                         f"{checkpoint_io.some_of(wrong)}")
     return Pack(manifest, {name: held[name].astype(np.float32) for name in shapes})
 
 
@@ -79,15 +78,18 @@ def adapter_of(shapes, num_layers):
 
 def check_only_adapters(held, original):
     """InputError where a frozen variable of a checkpoint is not the base's to the bit."""
-    encoder = list(filter(base.is_encoder_variable, original))
+    encoder = list(filter(checkpoint_io.is_encoder_variable, original))
     missing = [name for name in encoder if name not in held]
     if missing:
-        raise InputError(f"{held.prefix}: lacks {base.some_of(missing, 3)} of its base, so that "
-                         "nobody can tell whether it fits; give the whole checkpoint")
+        raise InputError(
+            f"{held.prefix}: lacks {checkpoint_io.some_of(missing, 3)} of its base, so that "
+            "nobody can tell whether it fits; give the whole checkpoint"
+        )
     frozen = [name for name in encoder if "/LayerNorm/" not in name]
     changed = [name for name in frozen if not np.array_equal(held[name], original[name])]
     if changed:
         raise InputError(
-            f"{held.prefix}: {base.some_of(changed, 3)} differ from {original.prefix}; it was "
-            f"trained on another base than {os.path.dirname(original.prefix)}, or more than "
-            "adapters, LayerNorms and head was trained")
+            f"{held.prefix}: {checkpoint_io.some_of(changed, 3)} differ from {original.prefix}; it "
+            f"was trained on another base than {os.path.dirname(original.prefix)}, or more than "
+            "adapters, LayerNorms and head was trained"
+        )

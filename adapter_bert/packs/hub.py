@@ -19,7 +19,7 @@ import filelock
 from adapter_bert import files
 from adapter_bert.errors import InputError
 from adapter_bert.packs import index
-from adapter_bert.packs.sources import Mismatch, source_of
+from adapter_bert.packs.hub_sources import Mismatch, source_of
 
 LOCK_FILE = ".lock"
 

@@ -6,7 +6,7 @@ import math
 
 from adapter_bert.bert import adapters, modeling, tuning_modes
 from adapter_bert.errors import InputError
-from adapter_bert.heads import HEADS, width
+from adapter_bert.kinds.heads import HEADS, width
 from adapter_bert.network import Model, trained_shapes
 from adapter_bert.packs import checks
 
@@ -28,7 +28,7 @@ class Base:
     """The BERT that a pack was trained on.
 
     name: what its folder is called; for people.
-    fingerprint: hex sha256 of its encoder, see adapter_bert.base.fingerprint_of.
+    fingerprint: hex sha256 of its encoder, see adapter_bert.bert.checkpoint_io.fingerprint_of.
     vocab: hex sha256 of its vocab.txt.
     config: its sizes.
     """
@@ -53,8 +53,8 @@ class Spans:
     """How a task of the head "spans" cuts contexts into windows and finds answers in them.
 
     Attributes:
-      max_query_length, doc_stride: see pipeline.windows.featurize.
-      n_best_size, max_answer_length: see tasks.answers.predict.
+      max_query_length, doc_stride: see kinds.windows.featurize.
+      n_best_size, max_answer_length: see kinds.span_decoding.predict.
       null_threshold: likewise; None where every question has an answer.
     """
 
@@ -70,8 +70,8 @@ class Meta:
     """How a pack was meta-trained, so that a few examples teach a new domain.
 
     Attributes:
-      algorithm: key of metalearning.training.ALGORITHMS.
-      inner_optimizer: key of metalearning.learner.UPDATES.
+      algorithm: key of research.meta.meta_training.ALGORITHMS.
+      inner_optimizer: key of research.meta.learner.UPDATES.
       inner_update_lr: its learning rate.
       inner_update_step: passes over the examples of a task.
       domains: names of those that it was trained on.

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from adapter_bert import base, engine, network
-from adapter_bert.bert import tokenization
+from adapter_bert import compute, network
+from adapter_bert.bert import checkpoint_io, tokenization
+from adapter_bert.data import padding
 from adapter_bert.data.unknown_words import UNKNOWN
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
 from adapter_bert.packs.answers import ANSWERS, check_head
 from adapter_bert.packs.bases import base_of, check_base
-from adapter_bert.pipeline import arrays
 
 BATCH_SIZE = 32
 
@@ -36,7 +36,7 @@ class Weights:
     """
 
     def __init__(self, checkpoint: str, own: Mapping[str, tuple[int, ...]]):
-        shapes = base.Checkpoint(checkpoint).shapes
+        shapes = checkpoint_io.Checkpoint(checkpoint).shapes
         self.placeholders = {name: tf.placeholder(tf.float32, shape, name.replace("/", "_"))
                              for name, shape in own.items()}
         self.values = {**network.restored(checkpoint, {
@@ -93,11 +93,11 @@ class Predictor:
         opened: store.Pack = store.opened(pack)
         check_head(opened.manifest)
         store.warn(opened.manifest, opened.manifest.task)
-        located, self.manifest = base.locate(bert_dir), opened.manifest
+        located, self.manifest = checkpoint_io.locate(bert_dir), opened.manifest
         self._tokenizer_of = functools.lru_cache(
             functools.partial(tokenization.FullTokenizer, located.vocab_file))
-        precision = engine.choose_precision(precision, use_tpu=False)
-        chosen = engine.choose_engine(kernels, use_tpu=False,
+        precision = compute.choose_precision(precision, use_tpu=False)
+        chosen = compute.choose_engine(kernels, use_tpu=False,
                                       rows=1 if quick_start else BATCH_SIZE)
         # The base's fingerprint is computed while the graph is built.
         with futures.ThreadPoolExecutor(1) as pool:
@@ -113,7 +113,7 @@ class Predictor:
         self._session = tf.Session(graph=graph, config=config)
         self._put(opened, self._start)
 
-    def _build(self, precision: str, chosen: engine.Engine, checkpoint: str,
+    def _build(self, precision: str, chosen: compute.Engine, checkpoint: str,
                weights_are_kept: bool) -> None:
         """Builds the graph, and the operations that give its variables their values."""
         tf.train.get_or_create_global_step()
@@ -186,8 +186,8 @@ class Predictor:
     def _run(self, rows: list[tuple[Any, Any]]) -> list[Any]:
         """The head's predictions for each pair (input_ids, segment_ids): {name: array}."""
         found: list[Any] = [None] * len(rows)
-        for places in arrays.by_length([len(ids) for ids, _ in rows], BATCH_SIZE):
-            batch = arrays.padded([rows[place] for place in places])
+        for places in padding.by_length([len(ids) for ids, _ in rows], BATCH_SIZE):
+            batch = padding.padded([rows[place] for place in places])
             outputs = self._session.run(self._outputs, self._fed_weights | {
                 self._inputs[name]: value for name, value in batch.items()})
             for number, place in enumerate(places):

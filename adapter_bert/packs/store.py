@@ -20,7 +20,8 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 from safetensors.numpy import save
 
-from adapter_bert import base, files, paths
+from adapter_bert import files, paths
+from adapter_bert.bert import checkpoint_io
 from adapter_bert.errors import InputError
 from adapter_bert.packs import manifest as manifests
 from adapter_bert.plain_text import plain
@@ -208,9 +209,13 @@ def _weights(found, content):
     if wanted != held:
         differing = sorted(name for name in wanted.keys() | held.keys()
                            if wanted.get(name) != held.get(name))
-        raise ValueError("weights missing, extra or of another shape or type: " + base.some_of(
-            f"{name} {held.get(name, 'missing')}, not {wanted.get(name, 'there')}"
-            for name in differing))
+        raise ValueError(
+            "weights missing, extra or of another shape or type: "
+            + checkpoint_io.some_of(
+                f"{name} {held.get(name, 'missing')}, not {wanted.get(name, 'there')}"
+                for name in differing
+            )
+        )
     stored = {name: np.frombuffer(data, numpy_dtype).reshape(shape)
               for name, (shape, _, data) in tensors.items()}
     if save({name: stored[name] for name in sorted(stored)}) != content:
@@ -218,7 +223,7 @@ def _weights(found, content):
     weights = {name: value.astype(np.float32) for name, value in stored.items()}
     bad = sorted(name for name, value in weights.items() if not np.isfinite(value).all())
     if bad:
-        raise ValueError(f"values that are no finite numbers in {base.some_of(bad)}")
+        raise ValueError(f"values that are no finite numbers in {checkpoint_io.some_of(bad)}")
     return weights
 
 

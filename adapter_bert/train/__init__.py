@@ -1,1 +1,1 @@
-"""Training a task: settings, the loop, evaluation and what a run leaves to read."""
+"""Training a task: settings, the loop, evaluation, and the report of a run."""

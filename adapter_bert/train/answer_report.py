@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adapter_bert.tasks.squad import SquadExample
-from adapter_bert.tasks.squad_scores import squad_scores
+from adapter_bert.kinds.squad_files import SquadExample
+from adapter_bert.kinds.squad_scores import squad_scores
+from adapter_bert.train import span_runs
 from adapter_bert.train.findings import (
     MOST_MISTAKES,
     Baseline,
@@ -15,7 +16,6 @@ from adapter_bert.train.findings import (
     Table,
     counted,
 )
-from adapter_bert.training import spans
 
 NO_ANSWER = "no answer"
 # Numbers of words in an answer, from the first up to and without the second.
@@ -49,7 +49,7 @@ class Scored(NamedTuple):
 def baseline(run, targets) -> Baseline | None:
     """The scores of never answering; None where each question has an answer."""
     examples = targets.examples
-    if spans.null_threshold(run.settings) is None or not any(
+    if span_runs.null_threshold(run.settings) is None or not any(
             example.is_impossible for example in examples):
         return None
     ids = [example.id for example in examples]
@@ -61,11 +61,11 @@ def findings(run, split, predicted: dict[str, np.ndarray]) -> Findings:
     """The Findings of a split.
 
     Args:
-      run: setup.Run.
+      run: resolve.Run.
       split: data.Split of questions with answers.
       predicted: {"start_logits", "end_logits": float [windows, T], ...}.
     """
-    predictions = spans.predictions(run, split.targets, predicted)
+    predictions = span_runs.predictions(run, split.targets, predicted)
     scored = [score(example, predictions[example.id]) for example in split.targets.examples]
     groups = {"answer_length": grouped(scored, length_of), "question_word": grouped(
         scored, question_word)}

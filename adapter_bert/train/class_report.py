@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adapter_bert.tasks.metrics import compute_metrics
+from adapter_bert.kinds.metrics import compute_metrics
 from adapter_bert.train.findings import (
     MOST_MISTAKES,
     Baseline,
@@ -19,7 +19,7 @@ from adapter_bert.train.findings import (
     escaped,
     percent,
 )
-from adapter_bert.training.labelling import decisions
+from adapter_bert.train.labelling import decisions
 
 BINS = 15
 MOST_ROWS = 30       # of classes in a table or a confusion matrix of the report
@@ -59,7 +59,7 @@ def findings(run, split, predicted: dict[str, np.ndarray]) -> Findings:
     """The Findings of a split.
 
     Args:
-      run: setup.Run.
+      run: resolve.Run.
       split: data.Split with labels.
       predicted: {"probabilities": float [n, C], ...} in the order of the split's rows.
     """

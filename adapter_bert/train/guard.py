@@ -26,8 +26,8 @@ from absl import logging
 
 from adapter_bert import files, paths
 from adapter_bert.errors import InputError
-from adapter_bert.training import checkpoints
-from adapter_bert.training.hooks import CountingHook
+from adapter_bert.train import initial_values
+from adapter_bert.train.hooks import CountingHook
 
 GUARD_FILE = "guard.json"
 MOST_ATTEMPTS = 3
@@ -49,7 +49,7 @@ class Guard:
     """Watches the losses of a run, attempt after attempt.
 
     Args:
-      settings: training.settings.RunSettings with the recipe's choices.
+      settings: train.settings.RunSettings with the recipe's choices.
       constant_loss: loss of the best constant prediction, see prior.Prior.
       is_on: whether a run that learned nothing starts again. Where not, a run that is resumed still
         keeps the seed and rate of its attempt.
@@ -58,7 +58,7 @@ class Guard:
     def __init__(self, settings, constant_loss: float, is_on: bool):
         self._path = os.path.join(settings.output_dir, GUARD_FILE)
         self._constant_loss, self.is_on = constant_loss, is_on
-        is_resumed = is_on or checkpoints.latest_step(settings.output_dir)[1] > 0
+        is_resumed = is_on or initial_values.latest_step(settings.output_dir)[1] > 0
         self.failed: list[dict[str, Any]] = (
             attempts_of(settings, read_attempts(self._path)) if is_resumed else [])
         self._begin()
@@ -158,7 +158,7 @@ def of_attempt(settings, attempt: int):
     """The settings that an attempt trains with.
 
     Args:
-      settings: training.settings.TrainingSettings.
+      settings: train.settings.TrainingSettings.
       attempt: 0 for the first one.
     """
     if not attempt:

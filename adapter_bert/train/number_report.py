@@ -13,7 +13,7 @@ from adapter_bert.train.findings import (
     Table,
     counted,
 )
-from adapter_bert.training.labelling import decisions
+from adapter_bert.train.labelling import decisions
 
 UNIT, DIGITS = "example", 3   # what it trains on; decimals of scores
 WORK = "predict a score for each {text}"
@@ -33,7 +33,7 @@ def findings(run, split, predicted: dict[str, np.ndarray]) -> Findings:
     """The Findings of a split.
 
     Args:
-      run: setup.Run.
+      run: resolve.Run.
       split: data.Split with scores.
       predicted: {"scores": float [n], ...} in the order of the split's rows.
     """

@@ -8,9 +8,9 @@ nothing; trained together with the adapters it costs 0.6 % of the parameters.
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from adapter_bert import base, network
-from adapter_bert.bert import modeling
-from adapter_bert.pipeline import batches
+from adapter_bert import network
+from adapter_bert.bert import checkpoint_io, modeling
+from adapter_bert.data import batches
 
 ROWS = 32
 # Mean size of a pooled value (a tanh, so below 1). A fresh pooler gives up to 0.35 (weights of
@@ -27,9 +27,9 @@ def is_trained(prefix: str | None, bert_config: modeling.BertConfig, split) -> b
       bert_config: BertConfig of the base.
       split: data.Split whose first rows are read, in case the weights do not tell.
     """
-    if prefix is None or not base.pooler_is_trained(prefix):
+    if prefix is None or not checkpoint_io.pooler_is_trained(prefix):
         return False
-    if set(base.Checkpoint(prefix).dtypes.values()) != {tf.float32}:
+    if set(checkpoint_io.Checkpoint(prefix).dtypes.values()) != {tf.float32}:
         return True   # not measured: training refuses other types
     return pooled_size(prefix, bert_config, split) >= LEAST_SIZE
 

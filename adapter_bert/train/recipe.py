@@ -71,7 +71,7 @@ def choose(settings, explicit: Collection[str], facts: Facts) -> list[Choice]:
     """What `--recipe=auto` chooses for the flags that are not explicit.
 
     Args:
-      settings: training.settings.RunSettings with the method's fields filled in.
+      settings: train.settings.RunSettings with the method's fields filled in.
       explicit: names of the flags that were given on the command line.
       facts: Facts.
     """

@@ -3,8 +3,8 @@ import collections
 
 import numpy as np
 
-from adapter_bert.tasks.conll import OUTSIDE
-from adapter_bert.tasks.entities import Span, entities, entity_scores
+from adapter_bert.kinds.conll import OUTSIDE
+from adapter_bert.kinds.entities import Span, entities, entity_scores
 from adapter_bert.train.findings import (
     MOST_MISTAKES,
     Baseline,
@@ -16,7 +16,7 @@ from adapter_bert.train.findings import (
     escaped,
     percent,
 )
-from adapter_bert.training.tagging import predicted_tags
+from adapter_bert.train.tag_runs import predicted_tags
 
 MOST_ROWS = 30
 UNIT, DIGITS = "example", 3   # what it trains on; decimals of scores
@@ -42,7 +42,7 @@ def findings(run, split, predicted: dict[str, np.ndarray]) -> Findings:
     """The Findings of a split.
 
     Args:
-      run: setup.Run.
+      run: resolve.Run.
       split: data.Split with tags.
       predicted: {"label_ids": int [sentences, T], ...} in the order of the file.
     """

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from adapter_bert import base, forms
-from adapter_bert.bert import tensor_files, torch_file
-from adapter_bert.convert import convert
+from adapter_bert.bert import checkpoint_io, formats, tensor_files, torch_file
+from adapter_bert.bert.conversion import convert
 from adapter_bert.errors import InputError
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##a", "##b"]
@@ -23,8 +22,8 @@ CONFIG = {"vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 1, "num_attent
 def tensors(prefix="bert.", rows=9):
     """{Hugging Face's name: float32 array} of a BERT with `rows` word embeddings."""
     random = np.random.default_rng(0)
-    shapes = base.variable_shapes(CONFIG | {"vocab_size": rows})
-    return {prefix + forms.hugging_face_name(name): random.normal(
+    shapes = checkpoint_io.variable_shapes(CONFIG | {"vocab_size": rows})
+    return {prefix + formats.hugging_face_name(name): random.normal(
         size=shape[::-1] if name.endswith("/kernel") else shape).astype(np.float32)
         for name, shape in shapes.items()}
 
@@ -51,7 +50,7 @@ def same(found, expected):
 @pytest.fixture
 def plain(tmp_path):
     """The weights of the tiny BERT under Google's names."""
-    return forms.read_hugging_face(write(tmp_path / "plain")).weights
+    return formats.read_hugging_face(write(tmp_path / "plain")).weights
 
 
 @pytest.mark.parametrize("heads", [
@@ -62,18 +61,18 @@ def test_heads_of_tasks_are_left_out_and_listed(tmp_path, plain, heads):
     folder = write(tmp_path / "source", tensors() | more)
     line = convert(folder, str(tmp_path / "google"))
     assert line.endswith("left out: " + ", ".join(sorted({h.partition(".")[0] for h in heads})))
-    assert same(forms.read_google(str(tmp_path / "google")).weights, plain)
+    assert same(formats.read_google(str(tmp_path / "google")).weights, plain)
 
 
 def test_a_model_without_pooler_gets_a_new_one_and_says_so(tmp_path, plain):
     for name in ("one", "other"):
         convert(write(tmp_path / f"source {name}", without_pooler(tensors())), str(tmp_path / name))
-    one, other = (forms.read_google(str(tmp_path / name)).weights for name in ("one", "other"))
+    one, other = (formats.read_google(str(tmp_path / name)).weights for name in ("one", "other"))
     assert same(one, other)   # so that packs made on one fit the other
     assert not one["bert/pooler/dense/bias"].any()
     assert 0 < np.abs(one["bert/pooler/dense/kernel"]).max() < 0.1
     for name in ("one", "other"):
-        assert base.pooler_is_trained(str(tmp_path / name)) is False
+        assert checkpoint_io.pooler_is_trained(str(tmp_path / name)) is False
     kept = without_pooler(one)
     assert same(kept, without_pooler(plain))
 
@@ -93,17 +92,19 @@ def test_an_untrained_pooler_is_known_by_its_bias_or_by_the_files_beside_it(tmp_
         folder = write(tmp_path / f"source {name}", values)
         (tmp_path / f"source {name}" / file).write_text("[]")
         convert(folder, str(tmp_path / name))
-        assert base.pooler_is_trained(str(tmp_path / name)) is trained
-        assert base.pooler_is_trained(str(tmp_path / name / "bert_model.ckpt")) is trained
+        assert checkpoint_io.pooler_is_trained(str(tmp_path / name)) is trained
+        assert checkpoint_io.pooler_is_trained(str(tmp_path / name / "bert_model.ckpt")) is trained
     (tmp_path / "zero" / "base_info.json").unlink()   # as of a base that was not converted here
-    assert base.pooler_is_trained(str(tmp_path / "zero")) is False
+    assert checkpoint_io.pooler_is_trained(str(tmp_path / "zero")) is False
     (tmp_path / "trained" / "base_info.json").unlink()
-    assert base.pooler_is_trained(str(tmp_path / "trained")) is True
+    assert checkpoint_io.pooler_is_trained(str(tmp_path / "trained")) is True
 
 
 def test_a_checkpoint_without_a_pooler_tells_nothing_of_it(tmp_path):
-    base.write_checkpoint(str(tmp_path / "model.ckpt"), {"output_bias": np.zeros(2, np.float32)})
-    assert base.pooler_is_trained(str(tmp_path / "model.ckpt")) is None
+    checkpoint_io.write_checkpoint(
+        str(tmp_path / "model.ckpt"), {"output_bias": np.zeros(2, np.float32)}
+    )
+    assert checkpoint_io.pooler_is_trained(str(tmp_path / "model.ckpt")) is None
 
 
 def test_a_bias_of_the_masked_lm_that_only_its_copy_has(tmp_path):
@@ -112,7 +113,7 @@ def test_a_bias_of_the_masked_lm_that_only_its_copy_has(tmp_path):
             f"{scope}transform.LayerNorm.weight": (4,), f"{scope}transform.LayerNorm.bias": (4,),
             f"{scope}decoder.bias": (9,)}
     values = tensors() | {name: np.ones(shape, np.float32) for name, shape in head.items()}
-    weights = forms.read_hugging_face(write(tmp_path / "source", values)).weights
+    weights = formats.read_hugging_face(write(tmp_path / "source", values)).weights
     assert (weights["cls/predictions/output_bias"] == 1).all()
 
 
@@ -127,13 +128,13 @@ def test_shards_are_read_as_one(tmp_path, plain):
                   tmp_path / "source" / file)
     index = tmp_path / "source" / tensor_files.INDEX
     index.write_text(json.dumps({"weight_map": places}))
-    assert same(forms.read_hugging_face(folder).weights, plain)
+    assert same(formats.read_hugging_face(folder).weights, plain)
     index.write_text(json.dumps({"weight_map": places | {"more": places[names[0]]}}))
     with pytest.raises(InputError, match="lists more"):
-        forms.read_hugging_face(folder)
+        formats.read_hugging_face(folder)
     index.write_text(json.dumps({"weight_map": {"more": "../model.safetensors"}}))
     with pytest.raises(InputError, match="not a table of file names"):
-        forms.read_hugging_face(folder)
+        formats.read_hugging_face(folder)
 
 
 class Storage:
@@ -187,7 +188,7 @@ def test_a_pickle_of_torch_is_read_as_safetensors_are(tmp_path, plain, write_pic
     if write_pickle is legacy:
         values["bert.embeddings.position_ids"] = np.arange(5)[None]
     (tmp_path / "source" / "pytorch_model.bin").write_bytes(write_pickle(values))
-    assert same(forms.read_hugging_face(folder).weights, plain)
+    assert same(formats.read_hugging_face(folder).weights, plain)
 
 
 def test_a_damaged_old_pickle_is_read_or_refused(tmp_path):
@@ -212,7 +213,7 @@ def test_a_damaged_old_pickle_is_read_or_refused(tmp_path):
 
 def test_more_rows_than_tokens_get_names_that_no_text_has(tmp_path):
     folder = write(tmp_path / "source", tensors(rows=12), vocab_size=12)
-    bert = forms.read_hugging_face(folder)
+    bert = formats.read_hugging_face(folder)
     assert bert.vocabulary.decode().split() == [*VOCABULARY, *(
         f"[padding{number}]" for number in (9, 10, 11))]
     assert bert.weights["bert/embeddings/word_embeddings"].shape == (12, 4)
@@ -221,15 +222,15 @@ def test_more_rows_than_tokens_get_names_that_no_text_has(tmp_path):
 def test_added_tokens_take_their_rows(tmp_path):
     folder = write(tmp_path / "source", tensors(rows=12), vocab_size=12)
     (tmp_path / "source" / "added_tokens.json").write_text('{"covid": 10, "<ent>": 9, "a": 5}')
-    bert = forms.read_hugging_face(folder)
+    bert = formats.read_hugging_face(folder)
     assert bert.vocabulary.decode().split() == [*VOCABULARY, "<ent>", "covid", "[padding11]"]
     assert bert.left_out == ("the added token <ent>",)
     (tmp_path / "source" / "added_tokens.json").write_text('{"covid": 12}')
     with pytest.raises(InputError, match="has 9 tokens, its config says vocab_size 12"):
-        forms.read_hugging_face(folder)
+        formats.read_hugging_face(folder)
     (tmp_path / "source" / "added_tokens.json").write_text('{"covid": "ten"}')
     with pytest.raises(InputError, match="not a table of tokens"):
-        forms.read_hugging_face(folder)
+        formats.read_hugging_face(folder)
 
 
 @pytest.mark.parametrize("tokens, lower", [
@@ -238,4 +239,4 @@ def test_added_tokens_take_their_rows(tmp_path):
 def test_capitals_of_special_tokens_tell_nothing_of_the_casing(tmp_path, tokens, lower):
     vocabulary = [*VOCABULARY[:9 - len(tokens)], *tokens]
     folder = write(tmp_path / "source", vocabulary=vocabulary)
-    assert forms.read_hugging_face(folder).do_lower_case is lower
+    assert formats.read_hugging_face(folder).do_lower_case is lower

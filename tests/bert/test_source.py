@@ -12,8 +12,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from safetensors.numpy import save_file
 
-from adapter_bert import base
-from adapter_bert.bert import source
+from adapter_bert.bert import checkpoint_io, source
 from adapter_bert.data import casing
 from adapter_bert.errors import InputError
 
@@ -29,10 +28,16 @@ def write_model(folder, **config):
     """A tiny BERT in Hugging Face's form, with random weights; returns the folder's path."""
     os.makedirs(folder)
     random = np.random.default_rng(0)
-    from adapter_bert import forms
-    save_file({f"bert.{forms.hugging_face_name(name)}": np.ascontiguousarray(
-        random.normal(size=shape[::-1] if name.endswith("/kernel") else shape), np.float32)
-        for name, shape in base.variable_shapes(CONFIG).items()}, f"{folder}/model.safetensors")
+    from adapter_bert.bert import formats
+    save_file(
+        {
+            f"bert.{formats.hugging_face_name(name)}": np.ascontiguousarray(
+                random.normal(size=shape[::-1] if name.endswith("/kernel") else shape), np.float32
+            )
+            for name, shape in checkpoint_io.variable_shapes(CONFIG).items()
+        },
+        f"{folder}/model.safetensors",
+    )
     with open(f"{folder}/config.json", "w", encoding="utf-8") as file:
         json.dump({**CONFIG, **config}, file)
     with open(f"{folder}/vocab.txt", "w", encoding="utf-8") as file:
@@ -109,7 +114,7 @@ def hub(tmp_path, monkeypatch):
 def refused(bert_dir):
     """The one line with which a value of --bert_dir is refused."""
     with pytest.raises(InputError) as caught:
-        base.locate(bert_dir)
+        checkpoint_io.locate(bert_dir)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -119,15 +124,15 @@ def test_a_name_is_downloaded_once_and_then_needs_no_network(hub, tmp_path, name
     write_model(f"{hub.models}/{name}")
     with open(f"{hub.models}/{name}/tf_model.h5", "w", encoding="utf-8"):
         pass
-    located = base.locate(name)
-    assert base.fingerprint(located.init_checkpoint)
-    assert base.name_of(located.init_checkpoint) == name.rpartition("/")[2]
+    located = checkpoint_io.locate(name)
+    assert checkpoint_io.fingerprint(located.init_checkpoint)
+    assert checkpoint_io.name_of(located.init_checkpoint) == name.rpartition("/")[2]
     assert {"config.json", "model.safetensors", "vocab.txt"} <= set(hub.requested)
     assert "tf_model.h5" not in hub.requested and "pytorch_model.bin" not in hub.requested
     hub.requested.clear()
-    assert base.locate(name) == located
+    assert checkpoint_io.locate(name) == located
     assert not hub.requested
-    assert base.pooler_is_trained(located.init_checkpoint) is True
+    assert checkpoint_io.pooler_is_trained(located.init_checkpoint) is True
 
 
 @pytest.mark.parametrize("name, prepare, words", [
@@ -157,7 +162,7 @@ def test_without_network_the_librarys_own_cache_is_used(hub, monkeypatch):
     for file in ("config.json", "model.safetensors", "vocab.txt"):
         huggingface_hub.hf_hub_download("a/b", file)
     point_to(monkeypatch, "http://127.0.0.1:9")
-    assert base.locate("a/b")
+    assert checkpoint_io.locate("a/b")
 
 
 @pytest.mark.parametrize("path", ["/no/such/folder", "./nothing", "a/b/c", "nothing/"])
@@ -168,26 +173,28 @@ def test_a_path_is_no_name(hub, path):
 
 def test_a_local_hugging_face_folder_is_converted_once_and_again_after_a_change(tmp_path):
     folder = write_model(tmp_path / "mine")
-    located = base.locate(folder)
+    located = checkpoint_io.locate(folder)
     assert located.init_checkpoint.startswith(os.environ["ADAPTER_BERT_CACHE"])
-    assert base.locate(f"{folder}/") == base.locate("mine") == located
+    assert checkpoint_io.locate(f"{folder}/") == checkpoint_io.locate("mine") == located
     (tmp_path / "mine" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    changed = base.locate(folder)
+    changed = checkpoint_io.locate(folder)
     assert changed != located
     assert casing.recorded_casing(changed.vocab_file) is False
-    assert os.listdir(tmp_path / "mine") and base.name_of(changed.init_checkpoint) == "mine"
+    assert (
+        os.listdir(tmp_path / "mine") and checkpoint_io.name_of(changed.init_checkpoint) == "mine"
+    )
 
 
 def test_a_googles_folder_is_used_as_it_is_even_if_it_is_called_demo(tiny_dir, tmp_path):
     os.symlink(tiny_dir, tmp_path / "demo")
-    assert base.locate("demo").vocab_file == os.path.join("demo", "vocab.txt")
+    assert checkpoint_io.locate("demo").vocab_file == os.path.join("demo", "vocab.txt")
 
 
 def test_demo_is_the_demos_base_beside_a_folder_of_that_name(tmp_path, monkeypatch, tiny_dir):
     from adapter_bert.bert import demo_base
     (tmp_path / "demo").mkdir()   # as in a checkout of this project
     monkeypatch.setattr(demo_base, "folder", lambda report: tiny_dir)
-    assert base.locate("demo").vocab_file == os.path.join(tiny_dir, "vocab.txt")
+    assert checkpoint_io.locate("demo").vocab_file == os.path.join(tiny_dir, "vocab.txt")
 
 
 def test_a_second_process_waits_for_the_first(tmp_path):
@@ -216,9 +223,11 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 def test_an_interrupted_conversion_leaves_nothing(tmp_path, monkeypatch):
     folder = write_model(tmp_path / "mine")
     with monkeypatch.context() as broken, contextlib.suppress(OSError):
-        broken.setattr(base, "write_checkpoint", lambda *_: (_ for _ in ()).throw(OSError()))
+        broken.setattr(
+            checkpoint_io, "write_checkpoint", lambda *_: (_ for _ in ()).throw(OSError())
+        )
         refused(folder)
-    assert base.locate(folder)
+    assert checkpoint_io.locate(folder)
 
 
 def write_v1(prefix, variables):
@@ -229,15 +238,17 @@ def write_v1(prefix, variables):
 
 
 def test_a_checkpoint_of_a_single_file_is_written_again_once(tmp_path, tiny_dir):
-    weights = dict(base.Checkpoint(f"{tiny_dir}/bert_model.ckpt"))
+    weights = dict(checkpoint_io.Checkpoint(f"{tiny_dir}/bert_model.ckpt"))
     for name in ("vocab.txt", "bert_config.json"):
         os.makedirs(tmp_path / "old", exist_ok=True)
         os.symlink(f"{tiny_dir}/{name}", tmp_path / "old" / name)
     write_v1(str(tmp_path / "old" / "bert_model.ckpt"), weights)
-    located = base.locate(str(tmp_path / "old"))
+    located = checkpoint_io.locate(str(tmp_path / "old"))
     assert os.path.exists(f"{located.init_checkpoint}.index")
-    assert base.fingerprint(located.init_checkpoint) == base.fingerprint_of(weights)
-    assert base.name_of(located.init_checkpoint) == "old"
-    assert base.locate(str(tmp_path / "old")) == located
+    assert checkpoint_io.fingerprint(located.init_checkpoint) == checkpoint_io.fingerprint_of(
+        weights
+    )
+    assert checkpoint_io.name_of(located.init_checkpoint) == "old"
+    assert checkpoint_io.locate(str(tmp_path / "old")) == located
     assert source.second_format(f"{tiny_dir}/bert_model.ckpt") == f"{tiny_dir}/bert_model.ckpt"
     assert source.second_format("nothing") == "nothing"

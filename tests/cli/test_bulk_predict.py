@@ -13,14 +13,14 @@ from packs import tiny_pack
 
 import adapter_bert
 from adapter_bert.__main__ import main
+from adapter_bert.export.savedmodel import export
 from adapter_bert.packs import store
 from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.manifest import Spans
-from adapter_bert.serving.export import export
 
 pytest.importorskip("apache_beam")
 
-from adapter_bert.serving import batch, rows  # noqa: E402
+from adapter_bert.export import bulk_prediction, bulk_rows  # noqa: E402
 
 WORDS = ["good", "bad", "film", "a", "the", "plot", "dull", "not", "É", "你好", "🙂", "\u2028", '"',
          "\t", "'", "..."]
@@ -185,11 +185,11 @@ def test_empty_files(go, capsys):
 def test_columns_that_are_not_used_may_share_a_name(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("x,text,x,\n1,good,2,\n3,bad,4,\n")
-    asked = rows.Asked("text")
+    asked = bulk_rows.Asked("text")
     with path.open("rb") as file:
-        rows.check_columns(str(path), file, asked)
+        bulk_rows.check_columns(str(path), file, asked)
     with path.open("rb") as file:
-        first, second = rows.read(str(path), file, asked)
+        first, second = bulk_rows.read(str(path), file, asked)
     assert first.texts == ("good",) and second.texts == ("bad",)
     assert first.fields == {"x": "1", "text": "good", "x (column 3)": "2", "": ""}
 
@@ -258,9 +258,9 @@ def test_like_lengths_run_together(exported):
             return {"score": np.array(sizes[-1])}
 
     lengths = [9, 1, 8, 2, 7]
-    handler = batch.SavedModelHandler("path", "any", 2)
+    handler = bulk_prediction.SavedModelHandler("path", "any", 2)
     found = handler.run_inference(
-        [rows.Row("a", 1, {}, ("x" * length,)) for length in lengths], Model())
+        [bulk_rows.Row("a", 1, {}, ("x" * length,)) for length in lengths], Model())
     assert sizes == [[1, 2], [7, 8], [9]]
     assert [one.inference["score"] for one in found] == lengths
 

@@ -12,7 +12,7 @@ from adapter_bert import __version__, errors
 from adapter_bert.bert import adapters
 from adapter_bert.cli.main import main, without_debug
 from adapter_bert.errors import InputError, exit_on_input_error
-from adapter_bert.training import settings
+from adapter_bert.train import settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Runs each command and prints those after which TensorFlow is there.

@@ -17,10 +17,10 @@ import adapter_bert
 from adapter_bert.cli import predict, predictions
 from adapter_bert.cli.main import main
 from adapter_bert.errors import InputError
+from adapter_bert.export import bulk_rows
 from adapter_bert.packs import answers, manifest, store
 from adapter_bert.packs.bases import base_of
 from adapter_bert.packs.manifest import Spans
-from adapter_bert.serving import rows
 
 TEXTS = ["the film was good", 'a "dull", story', "Éa 你好 🙂 bad", "not fine"]
 KINDS = {
@@ -183,7 +183,7 @@ def test_chunks_change_nothing_and_are_read_one_by_one(go, monkeypatch):
         f"good film {i}" for i in range(40)]
     assert [float(row["probability"]) for row in parts] == pytest.approx(
         [float(row["probability"]) for row in whole], abs=5e-3)
-    endless = (rows.Row("a", line, {}, ("x",)) for line in itertools.count(1))
+    endless = (bulk_rows.Row("a", line, {}, ("x",)) for line in itertools.count(1))
     assert len(next(predict.Source("a", endless, False).chunks())) == 3
 
 

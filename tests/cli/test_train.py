@@ -12,7 +12,7 @@ from adapter_bert import files
 from adapter_bert.cli import evaluate, run_flags, train
 from adapter_bert.cli.main import main, make_parser
 from adapter_bert.packs import store
-from adapter_bert.training.settings import Settings
+from adapter_bert.train.settings import Settings
 
 SMALL = ["--max_seq_length=16", "--train_batch_size=8", "--learning_rate=0.01", "--adapter_size=4"]
 

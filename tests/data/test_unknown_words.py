@@ -1,7 +1,7 @@
 """When a person is warned of [UNK]."""
 import pytest
 
-from adapter_bert import tasks
+from adapter_bert import kinds
 from adapter_bert.bert import tokenization
 from adapter_bert.data import unknown_words
 
@@ -16,9 +16,9 @@ def warnings(caplog):
 
 
 @pytest.mark.parametrize("make", [
-    str, lambda text: tasks.Example(text, None, "a"), lambda text: tasks.Example("good", text, "a"),
-    lambda text: tasks.Sentence(tuple(text.split()), None),
-    lambda text: tasks.SquadExample("1", text, "good film", (), False)])
+    str, lambda text: kinds.Example(text, None, "a"), lambda text: kinds.Example("good", text, "a"),
+    lambda text: kinds.Sentence(tuple(text.split()), None),
+    lambda text: kinds.SquadExample("1", text, "good film", (), False)])
 def test_examples_of_all_kinds(tokenizer, caplog, make):
     unknown_words.warn_of_unknown_words(tokenizer, [make("good film")] * 3000, "train")
     assert not warnings(caplog)

@@ -25,13 +25,13 @@ from adapter_bert.research.tuning import plan as plans
 from adapter_bert.research.tuning import search as searches
 from adapter_bert.research.tuning import space as spaces
 from adapter_bert.research.tuning import trial as trials
-from adapter_bert.training import checkpoints, data
-from adapter_bert.training.run import run
-from adapter_bert.training.settings import Settings
+from adapter_bert.train import initial_values, split_records
+from adapter_bert.train.run import run
+from adapter_bert.train.settings import Settings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NAMES = ["learning_rate", "epochs", "size", "method"]
-TRAIN = data.Split("train", "", 96, 960, (), True, None, "")
+TRAIN = split_records.Split("train", "", 96, 960, (), True, None, "")
 
 
 def made_plan(folder, **flags):
@@ -328,7 +328,7 @@ def test_a_run_that_cannot_go_on_is_a_failed_trial(tmp_path, monkeypatch):
     def diverged(*args, **named):
         raise InputError("the loss is not a number any more")
 
-    monkeypatch.setattr("adapter_bert.training.run.run", diverged)
+    monkeypatch.setattr("adapter_bert.train.run.run", diverged)
     plan = made_plan(tmp_path, task_name="SST-2", data_dir="data")
     outcome = trials.run(plan.job(0, {}))
     assert outcome._replace(seconds=0.0) == (
@@ -388,4 +388,4 @@ def test_the_command_killed_five_times(tmp_path, tiny_dir):
 
 
 def checkpoint_in(folder):
-    return checkpoints.latest(os.path.join(folder, "best", "best"))
+    return initial_values.latest(os.path.join(folder, "best", "best"))

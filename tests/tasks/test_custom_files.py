@@ -3,11 +3,11 @@ import random
 
 import pytest
 
-from adapter_bert import tasks
+from adapter_bert import kinds
 from adapter_bert.errors import InputError
-from adapter_bert.tasks.generic import labels_line
-from adapter_bert.training.named_task import text_task
-from adapter_bert.training.settings import Settings, check
+from adapter_bert.kinds.custom_task import labels_line
+from adapter_bert.train.named_task import text_task
+from adapter_bert.train.settings import Settings, check
 
 
 def write(folder, **files):
@@ -17,10 +17,10 @@ def write(folder, **files):
 
 
 def read(folder, split, labels=None, bad_rows="refuse", columns=("text", None, "label"), **options):
-    task = tasks.generic_task(*columns, **options)
+    task = kinds.generic_task(*columns, **options)
     if labels:
-        task = tasks.with_labels(task, [tasks.Example("", None, label) for label in labels])
-    return tasks.read_examples(task, str(folder), split, bad_rows)
+        task = kinds.with_labels(task, [kinds.Example("", None, label) for label in labels])
+    return kinds.read_examples(task, str(folder), split, bad_rows)
 
 
 def task_of(**flags):
@@ -84,9 +84,9 @@ def test_scores(tmp_path, cell, message):
 
 
 def test_a_long_number_is_a_label():
-    task = tasks.generic_task(0, None, 1)
+    task = kinds.generic_task(0, None, 1)
     labels = ["7" * 5000, "10", "9"]
-    found = tasks.with_labels(task, [tasks.Example("", None, label) for label in labels])
+    found = kinds.with_labels(task, [kinds.Example("", None, label) for label in labels])
     assert found.labels == ("10", "7" * 5000, "9")
 
 
@@ -117,10 +117,10 @@ def test_columns_by_number_are_followed_by_name(tmp_path):
     folder = write(tmp_path, train="label,text\nx,a\ny,b\n", test="text,label\nc,y\n",
                    dev="text,id\nc,1\n")
     task = task_of(data_dir=folder, text_column="1", label_column="0")
-    task = tasks.with_labels(task, tasks.read_examples(task, folder, "train"))
-    assert tasks.read_examples(task, folder, "test") == [("c", None, "y")]
+    task = kinds.with_labels(task, kinds.read_examples(task, folder, "train"))
+    assert kinds.read_examples(task, folder, "test") == [("c", None, "y")]
     with pytest.raises(InputError, match="columns .0, 0., one of them twice"):
-        tasks.read_examples(task, folder, "dev")
+        kinds.read_examples(task, folder, "dev")
 
 
 def test_a_row_is_no_header(tmp_path):
@@ -128,7 +128,7 @@ def test_a_row_is_no_header(tmp_path):
     task = task_of(data_dir=folder, text_column="0", label_column="1")
     with pytest.raises(InputError, match="line 1: expected the names of the columns, found a row "
                                          "with the label 'x'.*--noheader"):
-        tasks.read_examples(task, folder, "train")
+        kinds.read_examples(task, folder, "train")
 
 
 @pytest.mark.parametrize("flags, message", [
@@ -145,13 +145,13 @@ def test_flags_that_do_not_fit(flags, message):
 
 
 def test_labels_are_counted_in_one_line():
-    examples = [tasks.Example("", None, label) for label in ["Good", "good", "bad", "bad"]]
-    task = tasks.with_labels(tasks.generic_task(0, None, 1), examples)
+    examples = [kinds.Example("", None, label) for label in ["Good", "good", "bad", "bad"]]
+    task = kinds.with_labels(kinds.generic_task(0, None, 1), examples)
     assert labels_line(task, examples) == (
         "labels: Good 1, bad 2, good 1; 'Good' and 'good' differ in case only, is that meant?")
     source = random.Random(0)
-    many = [tasks.Example("", None, f"l{source.randrange(40)}") for _ in range(400)]
-    task = tasks.with_labels(tasks.generic_task(0, None, 1), many)
+    many = [kinds.Example("", None, f"l{source.randrange(40)}") for _ in range(400)]
+    task = kinds.with_labels(kinds.generic_task(0, None, 1), many)
     assert labels_line(task, many).endswith("and 20 more labels")
 
 
@@ -160,7 +160,7 @@ def test_hidden_files_are_no_examples(tmp_path):
                  "sci.space/.ipynb_checkpoints/2", "__MACOSX/sci.space/5"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("From: a\n\ntext\n")
-    parts = tasks.read_parts(tasks.get_task("20news"), str(tmp_path))
+    parts = kinds.read_parts(kinds.get_task("20news"), str(tmp_path))
     assert sorted(len(part) for part in parts.values()) == [0, 1, 1]
     labels = {one.label for part in parts.values() for one in part}
     assert labels <= {"rec.autos", "sci.space", None}

@@ -1,13 +1,13 @@
 """GLUE's files are read by the names of their columns, and another layout is refused."""
 import pytest
 
-from adapter_bert import tasks
+from adapter_bert import kinds
 from adapter_bert.errors import InputError
 
 
 def read(folder, task, split, *lines):
     (folder / f"{split}.tsv").write_bytes("\n".join(lines).encode("utf-8"))
-    return tasks.read_examples(tasks.get_task(task), str(folder), split)
+    return kinds.read_examples(kinds.get_task(task), str(folder), split)
 
 
 @pytest.mark.parametrize("task, lines, examples", [
@@ -46,12 +46,12 @@ def test_another_layout_is_refused(tmp_path, task, split, lines, message):
 
 def test_all_tasks_refuse_a_file_without_its_header(tmp_path):
     """The rows of a test file, without the header: refused, instead of losing the first one."""
-    for name, task in tasks.TASKS.items():
+    for name, task in kinds.TASKS.items():
         if task.kind == "tokens" or task.is_parted:
             continue
         (tmp_path / "x").mkdir(exist_ok=True)
-        for split, _ in tasks.splits(task, "test"):
+        for split, _ in kinds.splits(task, "test"):
             path = tmp_path / "x" / task.files[split]
             path.write_text("\t".join(map(str, range(12))) + "\n")
             with pytest.raises(InputError, match=f"the {split} file of {name} has a header with"):
-                tasks.read_examples(task, str(tmp_path / "x"), split)
+                kinds.read_examples(task, str(tmp_path / "x"), split)

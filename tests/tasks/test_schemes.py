@@ -7,9 +7,9 @@ import pytest
 import seqeval.metrics
 
 from adapter_bert.errors import InputError
-from adapter_bert.tasks import get_task, read_sentences
-from adapter_bert.tasks.entities import entities, entity_scores
-from adapter_bert.tasks.schemes import describe, odd_tags, scheme_of
+from adapter_bert.kinds import get_task, read_sentences
+from adapter_bert.kinds.entities import entities, entity_scores
+from adapter_bert.kinds.tag_schemes import describe, odd_tags, scheme_of
 
 # The letters of a scheme for an entity of one word, and for one of several: first, middle, last.
 LETTERS = {"IOB": "BBII", "IOBES": "SBIE", "BILOU": "UBIL", "BMES": "SBME", "BMEWO": "WBME"}

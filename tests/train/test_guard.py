@@ -10,9 +10,9 @@ from runs import go, same, values, write, write_sst2
 import adapter_bert
 from adapter_bert.errors import InputError
 from adapter_bert.packs import store
+from adapter_bert.train import evaluation, initial_values
 from adapter_bert.train import guard as guards
-from adapter_bert.training import checkpoints, evaluation
-from adapter_bert.training.settings import Settings
+from adapter_bert.train.settings import Settings
 
 SETTINGS = Settings(output_dir="out", learning_rate=1e-3, seed=7)
 
@@ -87,7 +87,7 @@ def test_failed_attempts_of_other_settings_do_not_count(tmp_path):
 def test_without_guard_a_resumed_run_keeps_its_attempt(tmp_path, monkeypatch):
     a_guard(tmp_path).restart(SETTINGS, "all the same")
     assert a_guard(tmp_path, is_on=False).attempt == 0   # nothing is there to be resumed
-    monkeypatch.setattr(guards.checkpoints, "latest_step", lambda folder: ("model.ckpt-9", 9))
+    monkeypatch.setattr(guards.initial_values, "latest_step", lambda folder: ("model.ckpt-9", 9))
     off = a_guard(tmp_path, is_on=False)
     assert off.attempt == 1 and not off.may_restart
 
@@ -103,7 +103,7 @@ def test_predictions_that_are_not_numbers_are_a_failed_attempt():
     passes = types.SimpleNamespace(batches=lambda start: [
         {"index": np.zeros(1, np.int32), "probabilities": np.array([[np.nan, 0.5]])}])
     with pytest.raises(guards.NothingLearned, match="model.ckpt-9: predictions for dev.*NaN"):
-        evaluation.predict_split(passes, checkpoints.Start("model.ckpt-9", None, None),
+        evaluation.predict_split(passes, initial_values.Start("model.ckpt-9", None, None),
                                  types.SimpleNamespace(name="dev"))
 
 

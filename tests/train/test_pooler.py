@@ -4,12 +4,11 @@ import pytest
 from conftest import TINY
 from runs import values
 
-from adapter_bert import base
-from adapter_bert.bert import tokenization
-from adapter_bert.pipeline import features, records
-from adapter_bert.tasks import Example
+from adapter_bert.bert import checkpoint_io, tokenization
+from adapter_bert.data import features, records
+from adapter_bert.kinds import Example
 from adapter_bert.train import pooler
-from adapter_bert.training.data import Split
+from adapter_bert.train.split_records import Split
 
 KERNEL, BIAS = "bert/pooler/dense/kernel", "bert/pooler/dense/bias"
 
@@ -29,7 +28,7 @@ def changed(tiny_dir, folder, **changes):
     """A copy of the tiny base with other values of its pooler."""
     weights = values(f"{tiny_dir}/bert_model.ckpt")
     prefix = str(folder / "changed.ckpt")
-    base.write_checkpoint(prefix, {**weights, **{
+    checkpoint_io.write_checkpoint(prefix, {**weights, **{
         name: change(weights[name]) for name, change in changes.items()}})
     return prefix
 
@@ -56,7 +55,7 @@ def test_a_bias_of_zeros_decides_without_a_text(tiny_dir, tmp_path):
 def test_no_base_and_no_pooler_are_untrained(tiny_dir, tmp_path):
     weights = values(f"{tiny_dir}/bert_model.ckpt")
     prefix = str(tmp_path / "bare.ckpt")
-    base.write_checkpoint(prefix, {name: value for name, value in weights.items()
+    checkpoint_io.write_checkpoint(prefix, {name: value for name, value in weights.items()
                                    if "/pooler/" not in name})
     assert not pooler.is_trained(prefix, TINY, None)
     assert not pooler.is_trained(None, TINY, None)

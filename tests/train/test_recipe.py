@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from adapter_bert.train import prior, recipe
-from adapter_bert.training import setup
-from adapter_bert.training.settings import Settings, with_method
+from adapter_bert.train import prior, recipe, resolve
+from adapter_bert.train.settings import Settings, with_method
 
 FACTS = recipe.Facts(examples=3668, examples_per_step=32, hidden_size=384, reads_pooler=True,
                      pooler_is_trained=True)
@@ -94,9 +93,10 @@ def test_a_resumed_run_keeps_what_it_started_with():
 
 
 def test_a_run_of_an_earlier_version_keeps_the_bias_of_its_head(monkeypatch):
-    monkeypatch.setattr(setup.checkpoints, "all_of", lambda folder: ["model.ckpt-3"])
-    monkeypatch.setattr(setup.base, "recorded_run", lambda prefix: {"flags": {"seed": 0}})
-    settings, _ = recipe.apply(Settings(), (), FACTS, setup.recorded_flags("out"))
+    monkeypatch.setattr(resolve.initial_values, "all_of", lambda folder: ["model.ckpt-3"])
+    monkeypatch.setattr(resolve.checkpoint_io, "recorded_run",
+                        lambda prefix: {"flags": {"seed": 0}})
+    settings, _ = recipe.apply(Settings(), (), FACTS, resolve.recorded_flags("out"))
     assert settings.head_bias_init == "zeros"
 
 

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from adapter_bert import tasks
+from adapter_bert import kinds
 from adapter_bert.files import read_json
-from adapter_bert.tasks.metrics import macro_f1
-from adapter_bert.train import class_report, report
-from adapter_bert.training import tagging
-from adapter_bert.training.data import Split
-from adapter_bert.training.settings import Settings
+from adapter_bert.kinds.metrics import macro_f1
+from adapter_bert.train import class_report, run_report, tag_runs
+from adapter_bert.train.settings import Settings
+from adapter_bert.train.split_records import Split
 
 
 def run_of(folder, task, **flags):
@@ -28,12 +27,12 @@ def split_of(rows, targets, name="dev"):
 
 
 def class_task(labels, pair=False):
-    task = tasks.generic_task("text", "other" if pair else None, "label")
-    return tasks.with_labels(task, [tasks.Example("", None, label) for label in labels])
+    task = kinds.generic_task("text", "other" if pair else None, "label")
+    return kinds.with_labels(task, [kinds.Example("", None, label) for label in labels])
 
 
 def class_split(task, labels, name="dev"):
-    rows = [tasks.Example(f"text {place} | *bold*\nline", "b" if task.is_pair else None,
+    rows = [kinds.Example(f"text {place} | *bold*\nline", "b" if task.is_pair else None,
                           task.labels[label]) for place, label in enumerate(labels)]
     return split_of(rows, np.array(labels), name)
 
@@ -86,7 +85,7 @@ def test_a_classification_report(tmp_path):
     task = class_task(["ham", "spam"], pair=True)
     labels, answers = [0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 0, 1]
     sure = [0.9, 0.8, 0.7, 0.9, 0.6, 0.95]
-    report.write(run_of(tmp_path, task), {"dev": class_split(task, labels)},
+    run_report.write(run_of(tmp_path, task), {"dev": class_split(task, labels)},
                  {"dev": probabilities_of(answers, 2, sure)})
     text = text_of(tmp_path)
     assert "**66.7 %** of 6 text pairs" in text and "“ham”, would be right for 66.7 %" in text
@@ -112,7 +111,7 @@ def test_a_classification_report(tmp_path):
 
 def test_classes_that_dev_lacks_have_no_score(tmp_path):
     task = class_task(["a", "b", "c"])
-    report.write(run_of(tmp_path, task), {"dev": class_split(task, [0])},
+    run_report.write(run_of(tmp_path, task), {"dev": class_split(task, [0])},
                  {"dev": probabilities_of([0], 3)})
     assert "| c | – | – | – | 0 | 0 |" in text_of(tmp_path)
     assert read_json(str(tmp_path / "results.json"))["details"]["dev"]["macro_mean"]["f1"] == 1.0
@@ -121,7 +120,7 @@ def test_classes_that_dev_lacks_have_no_score(tmp_path):
 
 def test_labels_are_shown_literally(tmp_path):
     task = class_task(["a|b", "*c* $x^$ <i>", "`d`\n# e", "很好" * 40])
-    report.write(run_of(tmp_path, task), {"dev": class_split(task, [0, 1, 2, 3])},
+    run_report.write(run_of(tmp_path, task), {"dev": class_split(task, [0, 1, 2, 3])},
                  {"dev": probabilities_of([1, 2, 3, 0], 4)})
     table = [line for line in text_of(tmp_path).splitlines() if " | 0.000 | 0.000 | " in line]
     assert len(table) == 6 and all(line.replace("\\|", "").count("|") == 7 for line in table)
@@ -132,7 +131,7 @@ def test_labels_are_shown_literally(tmp_path):
 def test_two_hundred_classes_stay_readable(tmp_path):
     task = class_task([f"class {number}" for number in range(200)])
     labels, answers, sure = drawn(200, 4000)
-    report.write(run_of(tmp_path, task), {"dev": class_split(task, labels)},
+    run_report.write(run_of(tmp_path, task), {"dev": class_split(task, labels)},
                  {"dev": probabilities_of(answers, 200, sure)})
     assert len(text_of(tmp_path).splitlines()) < 150
     assert len(rows_of(tmp_path, "report/classes.csv")) == 200
@@ -145,7 +144,7 @@ def test_two_hundred_classes_stay_readable(tmp_path):
 def test_two_dev_sets_have_files_of_their_own(tmp_path):
     task = class_task(["no", "yes"])
     splits = {name: class_split(task, [0, 1, 1], name) for name in ("dev", "dev_mm")}
-    report.write(run_of(tmp_path, task), splits, {
+    run_report.write(run_of(tmp_path, task), splits, {
         "dev": probabilities_of([0, 1, 1], 2), "dev_mm": probabilities_of([0, 0, 1], 2)})
     text = text_of(tmp_path)
     assert "On the dev set: " in text and "On the dev set “mm”: " in text
@@ -155,10 +154,10 @@ def test_two_dev_sets_have_files_of_their_own(tmp_path):
 
 
 def test_a_regression_report(tmp_path):
-    task = tasks.generic_task("text", None, "label", kind="regression")
+    task = kinds.generic_task("text", None, "label", kind="regression")
     targets = np.array([1.0, 2.0, 3.0, 4.0])
-    rows = [tasks.Example(f"text {score}", None, score) for score in targets]
-    report.write(run_of(tmp_path, task), {"dev": split_of(rows, targets)},
+    rows = [kinds.Example(f"text {score}", None, score) for score in targets]
+    run_report.write(run_of(tmp_path, task), {"dev": split_of(rows, targets)},
                  {"dev": {"scores": np.float32([1.5, 2.5, 2.0, 4.0])}})
     text = text_of(tmp_path)
     assert "off by **0.5** on average" in text and "would be off by 1." in text
@@ -171,11 +170,11 @@ def test_a_regression_report(tmp_path):
 
 
 def tag_split(gold):
-    sentences = [tasks.Sentence(tuple(f"word{place}" for place in range(len(tags))), tuple(tags))
+    sentences = [kinds.Sentence(tuple(f"word{place}" for place in range(len(tags))), tuple(tags))
                  for tags in gold]
     lengths = [len(tags) for tags in gold]
     places = np.concatenate([np.arange(1, length + 1) for length in lengths])
-    targets = tagging.Targets(sentences, np.repeat(np.arange(len(gold)), lengths), places)
+    targets = tag_runs.Targets(sentences, np.repeat(np.arange(len(gold)), lengths), places)
     return split_of(sentences, targets)
 
 
@@ -191,10 +190,10 @@ def test_a_report_on_entities(tmp_path):
     """PER: one found, one with wrong boundaries, one missed; LOC: once for PER, once for none."""
     gold = [["B-PER", "I-PER", "O", "B-PER", "O"], ["B-PER", "I-PER", "O", "O", "B-PER"]]
     predicted = [["B-PER", "I-PER", "O", "B-LOC", "O"], ["B-PER", "O", "B-LOC", "O", "O"]]
-    task = tasks.with_labels(tasks.generic_task(0, None, -1, kind="tokens"), [
-        tasks.Sentence(("w",) * 5, ("O", "B-PER", "I-PER", "B-LOC", "O"))])
+    task = kinds.with_labels(kinds.generic_task(0, None, -1, kind="tokens"), [
+        kinds.Sentence(("w",) * 5, ("O", "B-PER", "I-PER", "B-LOC", "O"))])
     split = tag_split(gold)
-    report.write(run_of(tmp_path, task), {"dev": split}, {"dev": label_ids_of(task, predicted)})
+    run_report.write(run_of(tmp_path, task), {"dev": split}, {"dev": label_ids_of(task, predicted)})
     details = read_json(str(tmp_path / "results.json"))["details"]["dev"]
     assert details["mistakes"] == {"right": 1, "wrong type": 1, "wrong boundaries": 1,
                                    "not an entity": 1, "missed": 1}
@@ -214,9 +213,9 @@ def test_a_report_on_entities(tmp_path):
 
 
 def test_a_model_that_marks_nothing_says_so(tmp_path):
-    task = tasks.with_labels(tasks.generic_task(0, None, -1, kind="tokens"), [
-        tasks.Sentence(("w", "w"), ("O", "B-PER"))])
-    report.write(run_of(tmp_path, task), {"dev": tag_split([["O", "B-PER"]])},
+    task = kinds.with_labels(kinds.generic_task(0, None, -1, kind="tokens"), [
+        kinds.Sentence(("w", "w"), ("O", "B-PER"))])
+    run_report.write(run_of(tmp_path, task), {"dev": tag_split([["O", "B-PER"]])},
                  {"dev": label_ids_of(task, [["O", "O"]])})
     text = text_of(tmp_path)
     assert "**no entity** in 1 sentence" in text and "no better than its baseline (all O)" in (
@@ -227,9 +226,9 @@ def test_a_failure_to_draw_loses_nothing(tmp_path, monkeypatch):
     task = class_task(["no", "yes"])
     warnings = []
     monkeypatch.setattr(class_report, "findings", lambda *arguments: 1 / 0)
-    monkeypatch.setattr(report.logging, "warning", lambda text, *values: warnings.append(
+    monkeypatch.setattr(run_report.logging, "warning", lambda text, *values: warnings.append(
         text % values))
-    report.write(run_of(tmp_path, task), {"dev": class_split(task, [0, 1])},
+    run_report.write(run_of(tmp_path, task), {"dev": class_split(task, [0, 1])},
                  {"dev": probabilities_of([0, 1], 2)})
     assert warnings == ["no report: ZeroDivisionError: division by zero; scores, checkpoints and "
                         "pack are complete"]
@@ -238,7 +237,7 @@ def test_a_failure_to_draw_loses_nothing(tmp_path, monkeypatch):
 def test_baselines_have_the_keys_of_the_metrics(tmp_path):
     task = class_task(["no", "yes"])
     splits = {name: class_split(task, [0, 1, 1], name) for name in ("dev", "dev_mm", "test")}
-    baselines = report.baselines_of_splits(run_of(tmp_path, task), splits, splits)
+    baselines = run_report.baselines_of_splits(run_of(tmp_path, task), splits, splits)
     assert baselines["eval_accuracy"] == baselines["test_accuracy"] == (
         "majority class", pytest.approx(2 / 3))
     assert set(baselines) == {

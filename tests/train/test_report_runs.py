@@ -5,9 +5,8 @@ import pytest
 from runs import go, go_squad, write_squad, write_sst2
 
 from adapter_bert.files import read_json
-from adapter_bert.tasks import squad
-from adapter_bert.train import answer_report
-from adapter_bert.training import evaluation
+from adapter_bert.kinds import squad_files
+from adapter_bert.train import answer_report, evaluation
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +57,7 @@ def test_answers_are_scored_by_length(tmp_path, tiny_dir):
     details = read_json(f"{out}/results.json")["details"]["dev"]
     lengths = details["answer_length"]
     assert list(lengths) == ["2", "no answer"]
-    impossible = squad.read_squad(path)
+    impossible = squad_files.read_squad(path)
     count = sum(example.is_impossible for example in impossible)
     assert lengths["no answer"]["questions"] == count
     mean = sum(row["f1"] * row["questions"] for row in lengths.values()) / 30
@@ -74,11 +73,11 @@ def test_answers_are_scored_by_length(tmp_path, tiny_dir):
     ("Whatever, whom did it see?", "who")])
 def test_question_words(question, word):
     assert answer_report.question_word(
-        squad.SquadExample("", question, "", (), False)) == word
+        squad_files.SquadExample("", question, "", (), False)) == word
 
 
 @pytest.mark.parametrize("text, group", [
     ("one", "1 word"), ("one two", "2"), ("a b c d e", "4–5"), ("w " * 11, "over 10")])
 def test_lengths(text, group):
     assert answer_report.length_of(
-        squad.SquadExample("", "", "", ((text, 0),), False)) == group
+        squad_files.SquadExample("", "", "", ((text, 0),), False)) == group

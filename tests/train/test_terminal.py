@@ -8,7 +8,7 @@ import re
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-from adapter_bert.training import hooks, results
+from adapter_bert.train import hooks, results
 
 
 class Terminal(io.StringIO):

@@ -2,9 +2,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from adapter_bert.tasks import Task
-from adapter_bert.training.named_task import squad_task, text_task
-from adapter_bert.training.settings import RunSettings, Settings, SquadSettings
+from adapter_bert.kinds import Task
+from adapter_bert.train.named_task import squad_task, text_task
+from adapter_bert.train.settings import RunSettings, Settings, SquadSettings
 
 COMMANDS: dict[str, tuple[type[RunSettings], Callable[[Any], Task]]] = {
     "classifier": (Settings, text_task), "squad": (SquadSettings, squad_task)}

@@ -7,15 +7,15 @@ from typing import Any
 
 from absl import logging
 
-from adapter_bert import files, paths, tasks
+from adapter_bert import files, kinds, paths
 from adapter_bert.errors import InputError
 from adapter_bert.research.tuning import commands
 from adapter_bert.research.tuning import space as spaces
 from adapter_bert.research.tuning.journal import LOCKS, alone
 from adapter_bert.research.tuning.trial import EVALUATIONS, Job
-from adapter_bert.training import data, setup
-from adapter_bert.training.run import make_schedule, plain_errors, with_recipe
-from adapter_bert.training.settings import PATHS, RunSettings
+from adapter_bert.train import resolve, split_records
+from adapter_bert.train.run import make_schedule, plain_errors, with_recipe
+from adapter_bert.train.settings import PATHS, RunSettings
 
 RECORD_FILE, TRIALS = "tune.json", "trials"
 # What every trial does. The guard would restart with other seeds, and so compare seeds; a trial
@@ -45,7 +45,7 @@ class Plan:
     flags: dict[str, Any]
     space: spaces.Space
     settings: RunSettings
-    train: data.Split
+    train: split_records.Split
     metric: str
     facts: dict[str, str]
 
@@ -96,7 +96,7 @@ def make(command: str, settings: RunSettings, explicit_flags: Set[str], search: 
     run, splits = _prepare(command, flags)
     assert isinstance(run.settings, RunSettings)
     names = spaces.choose(search, run.settings, explicit_flags)
-    dev = splits[tasks.splits(run.task, "dev")[0][0]]
+    dev = splits[kinds.splits(run.task, "dev")[0][0]]
     facts = {"base": files.sha256(f"{run.settings.init_checkpoint}.index"),
              "training data": splits["train"].fingerprint, "dev data": dev.fingerprint}
     return Plan(paths.absolute(settings.output_dir), command, flags,
@@ -104,7 +104,9 @@ def make(command: str, settings: RunSettings, explicit_flags: Set[str], search: 
                 run.task.metrics[0], facts)
 
 
-def _prepare(command: str, flags: Mapping[str, Any]) -> tuple[setup.Run, dict[str, data.Split]]:
+def _prepare(
+    command: str, flags: Mapping[str, Any]
+) -> tuple[resolve.Run, dict[str, split_records.Split]]:
     """The run and the splits that all trials have, read in a folder that is removed again."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.WARNING)
@@ -112,14 +114,14 @@ def _prepare(command: str, flags: Mapping[str, Any]) -> tuple[setup.Run, dict[st
         with tempfile.TemporaryDirectory(prefix="adapter-bert-") as folder, plain_errors():
             settings, task = commands.settings_of(command, {**flags, **ALWAYS,
                                                             "output_dir": folder})
-            run, examples = data.read(setup.open_run(
+            run, examples = split_records.read(resolve.open_run(
                 settings, frozenset({*flags, *ALWAYS, "output_dir"}), task))
-            splits = data.prepare(run, examples)
+            splits = split_records.prepare(run, examples)
             run = with_recipe(run, splits["train"])
             make_schedule(run.settings, splits["train"])
     finally:
         logging.set_verbosity(verbosity)
-    names = [name for name, _ in tasks.splits(run.task, "dev")]
+    names = [name for name, _ in kinds.splits(run.task, "dev")]
     if not splits[names[0]].is_labelled:
         raise InputError(f"the {names[0]} set has no labels; tune compares trials by "
                          f"{run.task.metrics[0]} on it, so give one with labels")

@@ -13,15 +13,16 @@ from collections.abc import Callable
 from absl import logging
 from optuna.trial import TrialState
 
-from adapter_bert import base, files
+from adapter_bert import files
+from adapter_bert.bert import checkpoint_io
 from adapter_bert.errors import InputError, Stopped
 from adapter_bert.research.tuning import journal as journals
 from adapter_bert.research.tuning import plan as plans
 from adapter_bert.research.tuning import summary
 from adapter_bert.research.tuning.trial import LOG_FILE, OUTCOME_FILE, Job
-from adapter_bert.training import preemption
-from adapter_bert.training.checkpoints import all_of, remove
-from adapter_bert.training.hooks import duration
+from adapter_bert.train import preemption
+from adapter_bert.train.hooks import duration
+from adapter_bert.train.initial_values import all_of, remove
 
 BEST = "best"
 # How often the process of a trial may die, as where memory is short for a moment.
@@ -29,7 +30,7 @@ ATTEMPTS, SECONDS_BETWEEN_ATTEMPTS = 3, 1.0
 SECONDS_BETWEEN_LOOKS = 1.0
 MOST_FAILED = 3   # trials from the first on, after which something is wrong with all of them
 # What a run leaves that is large; the rest of its folder is kept of every trial.
-LARGE = (base.BEST_FOLDER, "pack", "eval", "from_pack", "from_init_pack", "checkpoint",
+LARGE = (checkpoint_io.BEST_FOLDER, "pack", "eval", "from_pack", "from_init_pack", "checkpoint",
          "graph.pbtxt")
 
 

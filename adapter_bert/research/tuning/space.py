@@ -9,7 +9,7 @@ from optuna.distributions import BaseDistribution
 from adapter_bert import fields
 from adapter_bert.bert import tuning_modes
 from adapter_bert.errors import InputError
-from adapter_bert.training.settings import RunSettings
+from adapter_bert.train.settings import RunSettings
 
 # The flag that each parameter of --search stands for.
 FLAGS = {"learning_rate": "learning_rate", "epochs": "num_train_epochs", "size": "adapter_size",

@@ -18,7 +18,7 @@ from adapter_bert.palette import COLOURS, STYLE
 from adapter_bert.research.tuning import plan as plans
 from adapter_bert.research.tuning import space as spaces
 from adapter_bert.research.tuning.journal import NAMES, best_of, score_of
-from adapter_bert.training.run import examples_a_step
+from adapter_bert.train.run import examples_a_step
 
 CSV_FILE, PICTURE_FILE = "trials.csv", "trials.png"
 MOST_ROWS = 10

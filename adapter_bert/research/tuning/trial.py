@@ -63,7 +63,7 @@ def rung_of(step: int, steps: int) -> int:
 
 
 def watcher(job: Job, journal: journals.Journal) -> Callable[[int, Mapping[str, float]], None]:
-    """What fit.train calls with dev scores; it raises Pruned where the run should end."""
+    """What loop.train calls with dev scores; it raises Pruned where the run should end."""
     def on_scores(step: int, metrics: Mapping[str, float]) -> None:
         rung = rung_of(step, job.steps)
         if journal.report(job.number, rung, metrics[job.metric]) and rung < EVALUATIONS:
@@ -78,8 +78,8 @@ def run(job: Job) -> journals.Outcome:
       Stopped: a signal ended it; it can be resumed.
     """
     from adapter_bert.research.tuning import commands
-    from adapter_bert.training import checkpoints
-    from adapter_bert.training.run import run as train
+    from adapter_bert.train import initial_values
+    from adapter_bert.train.run import run as train
     journal, state, value, reason = journals.Journal(job.folder), "failed", None, None
     settings, task = commands.settings_of(job.command, job.flags)
     began = time.monotonic()
@@ -93,7 +93,7 @@ def run(job: Job) -> journals.Outcome:
         state = "pruned"
     except InputError as error:
         reason = str(error)
-    step = checkpoints.latest_step(job.output_dir)[1]
+    step = initial_values.latest_step(job.output_dir)[1]
     return journals.Outcome(state, value, step, round(time.monotonic() - began, 1), reason)
 
 
@@ -108,8 +108,8 @@ def main() -> int:
     threading.Thread(target=_end_with_search, daemon=True).start()
     import filelock
 
-    from adapter_bert.training import preemption
-    from adapter_bert.training.hooks import speak_plainly
+    from adapter_bert.train import preemption
+    from adapter_bert.train.hooks import speak_plainly
     speak_plainly()
     os.makedirs(job.output_dir, exist_ok=True)
     lock = filelock.FileLock(os.path.join(job.output_dir, ".process"), timeout=LOCK_SECONDS)

@@ -1,0 +1,1 @@
+"""Packs as SavedModels: signatures, the tokenizer as a graph, and bulk prediction on Beam."""

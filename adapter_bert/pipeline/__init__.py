@@ -1,1 +1,0 @@
-"""Text to batches: word-piece ids, TFRecord files, batches of similar length."""

@@ -1,0 +1,1 @@
+"""Sweeps: the runs of an experiment, which processes and machines share, and their results."""

@@ -1,1 +1,0 @@
-"""Serving: many tasks on one BERT, as a SavedModel and as an HTTP server."""

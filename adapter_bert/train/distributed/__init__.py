@@ -1,0 +1,1 @@
+"""Several processes train one task: who is who, and the sums of their gradients."""
